@@ -1,0 +1,1 @@
+"""The language that every other room speaks: values, errors, the clock, secrets."""

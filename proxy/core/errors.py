@@ -1,0 +1,232 @@
+"""Every way in which the gateway says no, each with one code, one status and one source.
+
+An error that a provider sent is not here: it is relayed with its own bytes. The renderer
+(`edge.problems`) turns these into the envelope that the caller's SDK understands.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Source(StrEnum):
+    """Whose fault it is; also a header and a metric label, so the vocabulary is closed."""
+
+    CALLER = "caller"
+    POLICY = "policy"
+    GATEWAY = "gateway"
+    UPSTREAM = "upstream"
+
+
+class GatewayError(Exception):
+    """A refusal or failure of the gateway's own. The message says what to do about it."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    source: ClassVar[Source] = Source.GATEWAY
+    # What the SDKs are told in `x-should-retry`; None leaves it to their own rules.
+    should_retry: ClassVar[bool | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_ms = retry_after_ms
+
+
+# ── the caller's ─────────────────────────────────────────────────────────────────────────
+
+
+class InvalidJson(GatewayError):
+    """The body is not JSON, or not a JSON object."""
+
+    status, code, source = 400, "invalid_json", Source.CALLER
+
+
+class InvalidParameter(GatewayError):
+    """A field that decides something has the wrong type or an impossible value."""
+
+    status, code, source = 400, "invalid_parameter", Source.CALLER
+
+
+class MissingParameter(GatewayError):
+    """A field without which the call cannot be routed is absent."""
+
+    status, code, source = 400, "missing_required_parameter", Source.CALLER
+
+
+class DuplicateParameter(GatewayError):
+    """A field that decides something stands twice: two readers could choose differently."""
+
+    status, code, source = 400, "duplicate_parameter", Source.CALLER
+
+
+class InvalidHeader(GatewayError):
+    """One of the gateway's own request headers has a value that it cannot have."""
+
+    status, code, source = 400, "invalid_header", Source.CALLER
+
+
+class InvalidPath(GatewayError):
+    """A path that two readers could understand differently (dot segments, double encoding)."""
+
+    status, code, source = 400, "invalid_path", Source.CALLER
+
+
+class MalformedRequest(GatewayError):
+    """The request breaks HTTP/1.1, or uses a part of it that is a known way to smuggle."""
+
+    status, code, source = 400, "malformed_request", Source.CALLER
+
+
+class InvalidApiKey(GatewayError):
+    """No key, a key that nobody issued, or one that is revoked or expired."""
+
+    status, code, source = 401, "invalid_api_key", Source.CALLER
+    should_retry = False
+
+
+class UnknownUrl(GatewayError):
+    """No endpoint has this path, and no default provider would know it."""
+
+    status, code, source = 404, "unknown_url", Source.CALLER
+
+
+class ModelNotFound(GatewayError):
+    """No route has this alias, or it does not exist for this caller."""
+
+    status, code, source = 404, "model_not_found", Source.CALLER
+
+
+class MethodNotAllowed(GatewayError):
+    """The endpoint exists, but not with this method."""
+
+    status, code, source = 405, "method_not_allowed", Source.CALLER
+
+
+class RequestTimedOut(GatewayError):
+    """The request's head or body did not arrive in time."""
+
+    status, code, source = 408, "request_timeout", Source.CALLER
+
+
+class RequestTooLarge(GatewayError):
+    """The body is larger than this gateway takes."""
+
+    status, code, source = 413, "request_too_large", Source.CALLER
+
+
+class TargetTooLong(GatewayError):
+    """The path and query are longer than this gateway takes."""
+
+    status, code, source = 414, "target_too_long", Source.CALLER
+
+
+class UnsupportedEncoding(GatewayError):
+    """The body is compressed in a way that the gateway cannot read."""
+
+    status, code, source = 415, "unsupported_content_encoding", Source.CALLER
+
+
+class HeadersTooLarge(GatewayError):
+    """The headers are larger, or more, than this gateway takes."""
+
+    status, code, source = 431, "headers_too_large", Source.CALLER
+
+
+class CallerGone(GatewayError):
+    """The caller hung up. Nobody reads this answer; the row and the log do (nginx's 499)."""
+
+    status, code, source = 499, "caller_gone", Source.CALLER
+
+
+# ── policy ───────────────────────────────────────────────────────────────────────────────
+
+
+class TenantNotAllowed(GatewayError):
+    """The tenant that was named is not the key's own, or not known to this gateway."""
+
+    status, code, source = 403, "tenant_not_allowed", Source.POLICY
+    should_retry = False
+
+
+class IdentityConflict(GatewayError):
+    """A header names another user or feature than the one that the key is bound to."""
+
+    status, code, source = 403, "identity_conflict", Source.POLICY
+    should_retry = False
+
+
+class EndpointNotAllowed(GatewayError):
+    """This key may only make calls that name one of its models."""
+
+    status, code, source = 403, "endpoint_not_allowed", Source.POLICY
+    should_retry = False
+
+
+class StatefulPathNotIsolated(GatewayError):
+    """The provider would hold an object that other tenants of the same key could reach."""
+
+    status, code, source = 403, "stateful_path_not_isolated", Source.POLICY
+    should_retry = False
+
+
+class ProviderKeyMissing(GatewayError):
+    """Neither the caller nor the gateway has a key for this provider."""
+
+    status, code, source = 400, "provider_key_missing", Source.POLICY
+    should_retry = False
+
+
+# ── the gateway's ────────────────────────────────────────────────────────────────────────
+
+
+class InternalError(GatewayError):
+    """A fault of ours. The run id leads to the log line."""
+
+    status, code, source = 500, "internal_error", Source.GATEWAY
+
+
+class StateUnavailable(GatewayError):
+    """The state store did not answer in time, so nothing can be promised."""
+
+    status, code, source = 503, "state_unavailable", Source.GATEWAY
+
+
+class NoDeploymentAvailable(GatewayError):
+    """No deployment could be tried: every connection to it is in use, and none came free."""
+
+    status, code, source = 503, "no_deployment_available", Source.GATEWAY
+
+
+# ── upstream's ───────────────────────────────────────────────────────────────────────────
+
+
+class UpstreamUnreachable(GatewayError):
+    """The provider could not be connected to, or the connection broke before an answer."""
+
+    status, code, source = 502, "upstream_unreachable", Source.UPSTREAM
+
+
+class UpstreamMalformed(GatewayError):
+    """The provider's answer is not HTTP that can be relayed safely."""
+
+    status, code, source = 502, "upstream_malformed", Source.UPSTREAM
+
+
+class UpstreamTruncated(GatewayError):
+    """The provider's answer broke off after its head; what came is never given a clean end."""
+
+    status, code, source = 502, "upstream_truncated", Source.UPSTREAM
+
+
+class ProviderAuthFailed(GatewayError):
+    """The provider refused the gateway's key. Its own words would show a piece of that key."""
+
+    status, code, source = 502, "provider_auth_failed", Source.UPSTREAM
+    should_retry = False
+
+
+class UpstreamTimedOut(GatewayError):
+    """The provider did not answer in time."""
+
+    status, code, source = 504, "upstream_timeout", Source.UPSTREAM

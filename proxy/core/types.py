@@ -1,0 +1,107 @@
+"""The nouns that every room shares: who calls, what for, where it goes, what it used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from proxy.core.secret import Secret
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Header fields in order of arrival, names in lower case."""
+
+
+class KeySource(StrEnum):
+    """Whose provider key paid."""
+
+    GATEWAY = "gateway"
+    TENANT = "tenant"
+    CALLER = "caller"
+
+
+class UsageSource(StrEnum):
+    """How far a usage figure can be trusted."""
+
+    EXACT = "exact"
+    ESTIMATED = "estimated"
+    WORST_CASE = "worst_case"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant plus the virtual key, user and feature that it came with."""
+
+    tenant_id: str
+    user: str | None = None
+    feature: str | None = None
+    virtual_key_id: str | None = None
+    allowed_models: frozenset[str] | None = None  # None: every model
+    provider_token: Secret | None = None  # the caller's own provider key (passthrough)
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRequest:
+    """One request as it came off the wire, before its body.
+
+    `path` is the target's path as sent (still percent-encoded), less the mount's root path;
+    `segments` are its parts between slashes, each decoded once. `headers` is a snapshot.
+    """
+
+    method: str
+    path: str
+    segments: tuple[str, ...]
+    query: str
+    headers: Headers
+    peer: str | None  # the client's address; None on a Unix socket
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its name in lower case."""
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One place to send to."""
+
+    provider: str
+    model: str
+
+    @property
+    def label(self) -> str:
+        """What rows, metrics and `x-tollway-model` call it."""
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a provider says that a call used, in tokens. Cached tokens are part of the input,
+    reasoning tokens part of the output, whatever the provider's own convention."""
+
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of the gateway's own."""
+
+    status: int
+    body: bytes
+    headers: Headers = ()
+    content_type: bytes = b"application/json"
+
+
+@dataclass(slots=True)
+class Call:
+    """What the caller asks for: the endpoint, and the body's fields that decide."""
+
+    model_alias: str | None = None
+    stream: bool = False
+    body: bytes | None = None  # the bytes as sent; None: streamed, or there is none
+    document: Mapping[str, Any] | None = field(default=None, repr=False)

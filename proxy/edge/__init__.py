@@ -1,0 +1,1 @@
+"""The front: ASGI, HTTP and the two ports."""

@@ -1,0 +1,1 @@
+"""What happened, for ever: a row for every run."""

@@ -1,0 +1,65 @@
+"""A run's row, and its bytes.
+
+Pure. The row never holds a prompt, a completion or a key: there is no field for one. The
+fields of money, caches and fallbacks come with the features that know them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.core import jsonio
+
+
+@dataclass(slots=True)
+class Entry:
+    """One run. Field names are the ledger's column names."""
+
+    run_id: str
+    started_at: str  # RFC 3339, UTC, milliseconds
+    tenant: str
+    user: str | None
+    feature: str | None
+    virtual_key_id: str | None
+    prompt_id: str | None
+    prompt_version: str | None
+    config_version: str
+    endpoint: str
+    requested_model: str | None
+    served_model: str | None
+    provider: str | None
+    deployment: str | None
+    attempts: int
+    stream: bool
+    status: int
+    error_source: str | None
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    usage_source: str | None
+    key_source: str | None
+    latency_ms: float
+    first_byte_ms: float | None
+    overhead_us: int | None
+    kind: str = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """A row as the stores take it: whose it is, its identity, and opaque bytes."""
+
+    tenant_id: str
+    run_id: str
+    data: bytes
+
+
+def encode(entry: Entry) -> SealedRow:
+    """The row's bytes: one JSON object."""
+    return SealedRow(entry.tenant, entry.run_id, jsonio.encode(entry))
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """A stored row's fields, by name."""
+    fields: dict[str, Any] = jsonio.parse(data)
+    return fields

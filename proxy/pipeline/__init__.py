@@ -1,0 +1,1 @@
+"""The straight line of one request. Start reading at line.py."""

@@ -1,0 +1,1 @@
+"""Configuration: a TOML text in, frozen settings or every problem at once out."""

@@ -1,0 +1,148 @@
+"""What a valid configuration is made of. Frozen: a reload makes a new one.
+
+Every default here is the documented default (`docs/configuration.md`); what a field means
+to an operator is said there and in `config/production.toml`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TypeAlias
+
+from proxy.core.secret import Secret
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class AuthMode(StrEnum):
+    """How a caller says who it is."""
+
+    VIRTUAL_KEYS = "virtual-keys"
+    PASSTHROUGH = "passthrough"
+    TRUSTED_HEADERS = "trusted-headers"
+
+
+class TransportKind(StrEnum):
+    """What carries the requests to a provider."""
+
+    TOLLWAY = "tollway"  # our own HTTP/1.1 transport
+    HTTPX = "httpx"  # httpx's stock one: HTTP/2, a corporate proxy
+    SIMULATED = "simulated"  # the built-in provider: no network at all
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and port, or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    unix_path: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """True where only this machine can connect."""
+        return self.unix_path is not None or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The two ports and their bounds."""
+
+    bind: Address = Address("127.0.0.1", 8080)
+    admin_bind: Address = Address("127.0.0.1", 8081)
+    body_bytes_max: int = 33_554_432
+    upload_bytes_max: int = 536_870_912
+    drain_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """Where state lives."""
+
+    folder: Path = Path(".tollway")
+    url: str = "sqlite:tollway.db"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Who may call."""
+
+    mode: AuthMode = AuthMode.VIRTUAL_KEYS
+    default_tenant: str = "default"
+    default_provider: str | None = None
+    known_tenants_only: bool = False
+    peppers: tuple[Secret, ...] = ()  # newest first, base64 of 32 bytes; empty: made in the state folder
+    allow_keyless: bool = False
+    trusted_peers: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutSettings:
+    """Seconds. `first_byte` and `idle` hold for streams; a plain call has `total`."""
+
+    connect: float = 2.0
+    pool: float = 2.0
+    first_byte: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """A company, and how to reach it."""
+
+    name: str
+    base_url: str
+    dialect: str = "openai"
+    provider_key: Secret | None = None
+    timeouts_s: TimeoutSettings = TimeoutSettings()
+    transport: TransportKind = TransportKind.TOLLWAY
+    allow_http: bool = False
+    allow_shared_state: bool = False
+    ca_file: Path | None = None
+    connections_max: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSettings:
+    """One place to send to, in a model's list."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The alias that callers name, and its deployments in order of preference."""
+
+    alias: str
+    deployments: tuple[DeploymentSettings, ...]
+    tenants: frozenset[str] | None = None  # None: every tenant
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSettings:
+    """A tenant that stands in the file."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One immutable snapshot of the configuration."""
+
+    server: ServerSettings = ServerSettings()
+    state: StateSettings = StateSettings()
+    auth: AuthSettings = AuthSettings()
+    providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
+    tenants: Mapping[str, TenantSettings] = field(default_factory=dict)
+    version: str = "000000000000"  # the first 12 hex digits of SHA-256 over the file's bytes
+    warnings: tuple[str, ...] = ()  # legal, but unwise
