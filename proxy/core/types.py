@@ -64,15 +64,15 @@ class InboundRequest:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One place to send to."""
+    """One place to send to. Without a model: the provider itself, for paths that name none."""
 
     provider: str
-    model: str
+    model: str | None
 
     @property
     def label(self) -> str:
         """What rows, metrics and `x-tollway-model` call it."""
-        return f"{self.provider}/{self.model}"
+        return self.provider if self.model is None else f"{self.provider}/{self.model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +103,6 @@ class Call:
 
     model_alias: str | None = None
     stream: bool = False
-    body: bytes | None = None  # the bytes as sent; None: streamed, or there is none
-    document: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)  # as sent; None: streamed, or there is none
+    text: bytes | None = field(default=None, repr=False)  # the body, decompressed, where it is a JSON object
+    document: Mapping[str, Any] | None = field(default=None, repr=False)  # `text`, parsed

@@ -102,6 +102,9 @@ class ProviderSettings:
     base_url: str
     dialect: str = "openai"
     provider_key: Secret | None = None
+    # True where the file has a `provider_key` line, even if `env?:` found nothing: such a
+    # provider wants a key, while one without the line (a vLLM next door) is called without.
+    provider_key_wanted: bool = False
     timeouts_s: TimeoutSettings = TimeoutSettings()
     transport: TransportKind = TransportKind.TOLLWAY
     allow_http: bool = False

@@ -1,0 +1,42 @@
+"""What may not be reached while tenants share the gateway's own provider key.
+
+Pure. A provider knows one account: whoever calls with the gateway's key could list, read or
+delete what another tenant's calls have left there (files, batches, stored responses).
+"""
+
+from proxy.core.errors import StatefulPathNotIsolated, UnknownUrl
+from proxy.core.types import Call, InboundRequest
+from proxy.dialects.openai import Operation
+from proxy.dialects.provider_objects import body_names_object, path_names_object
+
+
+def refuse_admin(operation: Operation, request: InboundRequest) -> None:
+    """Administration of a provider's account is not served, whoever pays.
+
+    Raises:
+        UnknownUrl: the path is one of `/organization` or `/projects`.
+    """
+    if operation.admin:
+        raise UnknownUrl(f"{request.path} administers a provider's account; this gateway does not serve it.")
+
+
+def refuse_shared_objects(request: InboundRequest, call: Call) -> None:
+    """Refuse a call that names an object which the provider holds for the whole account.
+
+    Raises:
+        StatefulPathNotIsolated: the path or a field of the body names one.
+    """
+    if path_names_object(request.method, request.segments):
+        raise StatefulPathNotIsolated(
+            f"{request.path} names objects that the provider holds for every tenant of this gateway's key. "
+            "Send the content in the request itself, or bring your own provider key."
+        )
+    if call.document is None or call.text is None:
+        return
+    field = body_names_object(call.document, call.text)
+    if field is not None:
+        raise StatefulPathNotIsolated(
+            f"`{field}` names an object that the provider holds for every tenant of this gateway's key. "
+            "Send the content in the request itself, or bring your own provider key.",
+            param=field,
+        )

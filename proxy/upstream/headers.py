@@ -1,0 +1,139 @@
+"""Which headers cross the gateway, each way.
+
+Pure. Hop-by-hop fields end here (RFC 9110, section 7.6.1); credentials and account names
+cross only where the caller's own key pays; everything else passes as it came.
+"""
+
+from functools import lru_cache
+
+from proxy.core.secret import Secret
+from proxy.core.types import Headers, KeySource
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# Fields that speak to this hop, or that the next hop gets anew.
+_REQUEST_DROPPED = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"accept-encoding",
+    # Where the caller sits is between the caller and the gateway.
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+}
+# A caller's keys, and whose account they belong to.
+_CALLERS_OWN = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"cookie",
+        b"openai-organization",
+        b"openai-project",
+    }
+)
+# What the provider says of the account that paid.
+_ACCOUNT_RESPONSE = frozenset(
+    {
+        b"set-cookie",
+        b"openai-organization",
+        b"openai-project",
+        b"anthropic-organization-id",
+    }
+)
+_OURS = b"x-tollway-"
+_READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
+
+
+def request_headers(
+    inbound: Headers,
+    payer: KeySource,
+    provider_key: Secret | None,
+    *,
+    content_length: bytes | None = None,
+    decompressed: bool = False,
+) -> list[tuple[bytes, bytes]]:
+    """The headers of an attempt. Host and framing are the transport's to add, but for a
+    streamed body whose length the caller told (`content_length`)."""
+    dropped = _REQUEST_DROPPED if payer is KeySource.CALLER else _REQUEST_DROPPED | _CALLERS_OWN
+    named_by_connection = _connection_names(inbound)
+    accepted: bytes | None = None
+    headers: list[tuple[bytes, bytes]] = []
+    for pair in inbound:
+        name = pair[0]
+        if name == b"accept-encoding":
+            accepted = pair[1] if accepted is None else accepted + b"," + pair[1]
+        elif name in dropped or name in named_by_connection or name.startswith(_OURS):
+            continue
+        elif decompressed and name == b"content-encoding":
+            continue
+        else:
+            headers.append(pair)
+    headers.append((b"accept-encoding", readable_codings(accepted)))
+    if provider_key is not None:
+        headers.append((b"authorization", b"Bearer " + provider_key.reveal().encode()))
+    if content_length is not None:
+        headers.append((b"content-length", content_length))
+    return headers
+
+
+def response_headers(upstream: Headers, payer: KeySource, status: int) -> list[tuple[bytes, bytes]]:
+    """The upstream's headers that reach the caller; the gateway's own are added to them."""
+    named_by_connection = _connection_names(upstream)
+    gateway_paid = payer is not KeySource.CALLER
+    bodiless = status in (204, 304)
+    return [
+        pair
+        for pair in upstream
+        if (name := pair[0]) not in HOP_BY_HOP
+        and name not in named_by_connection
+        and not (gateway_paid and name in _ACCOUNT_RESPONSE)
+        and not (bodiless and name == b"content-length")
+        and not name.startswith(_OURS)
+    ]
+
+
+@lru_cache(maxsize=256)
+def readable_codings(accepted: bytes | None) -> bytes:
+    """What is asked of the upstream: of the codings that the caller accepts, those of which
+    the gateway can read a copy (RFC 9110, section 12.5.3). A caller that names none is
+    answered without a coding by every provider, so that is what is asked for."""
+    if accepted is None:
+        return b"identity"
+    wanted: list[bytes] = []
+    for item in accepted.lower().split(b","):
+        coding, _, parameters = item.strip().partition(b";")
+        coding = coding.strip()
+        refused = parameters.replace(b" ", b"").rstrip(b"0").rstrip(b".") in (b"q=", b"q")
+        if coding in _READABLE_CODINGS and not refused and coding not in wanted:
+            wanted.append(coding)
+    return b", ".join(wanted) or b"identity"
+
+
+def _connection_names(headers: Headers) -> frozenset[bytes]:
+    for name, value in headers:
+        if name == b"connection":
+            return _names(value)
+    return frozenset()
+
+
+@lru_cache(maxsize=256)
+def _names(value: bytes) -> frozenset[bytes]:
+    # A sender may call any field hop-by-hop, but not the ones that decide framing or identity.
+    return frozenset(token.strip().lower() for token in value.split(b",")) - {b"content-type", b"content-encoding"}

@@ -1,0 +1,54 @@
+"""Whose provider key pays for a call.
+
+Pure. Invariant: a caller's own token goes to the default provider and nowhere else.
+"""
+
+from dataclasses import dataclass
+
+from proxy.core.errors import InvalidApiKey, ProviderKeyMissing
+from proxy.core.secret import Secret
+from proxy.core.types import Caller, KeySource
+from proxy.settings.model import AuthMode, AuthSettings, ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Who pays, and with what. `provider_key` is None where the caller's own headers carry
+    the key, and for a provider that wants none."""
+
+    source: KeySource
+    provider_key: Secret | None
+
+
+def choose_payer(auth: AuthSettings, caller: Caller, provider: ProviderSettings) -> Payer:
+    """Say whose key goes to this provider.
+
+    Raises:
+        InvalidApiKey: passthrough, and the caller brought no key for the default provider.
+        ProviderKeyMissing: the gateway has no key to serve this call with, or may not use it.
+    """
+    if auth.mode is AuthMode.PASSTHROUGH:
+        if provider.name == auth.default_provider and caller.provider_token is not None:
+            return Payer(KeySource.CALLER, None)
+        if not auth.allow_keyless:
+            raise _not_keyless(auth, provider)
+    if provider.provider_key is None and provider.provider_key_wanted:
+        raise _no_key(auth, provider)
+    return Payer(KeySource.GATEWAY, provider.provider_key)
+
+
+def _not_keyless(auth: AuthSettings, provider: ProviderSettings) -> InvalidApiKey | ProviderKeyMissing:
+    if provider.name == auth.default_provider:
+        return InvalidApiKey(f"No API key. Send your own {provider.name} key as `Authorization: Bearer …`.")
+    return ProviderKeyMissing(
+        f"This model is served by {provider.name}, and your key is for {auth.default_provider}: it goes nowhere "
+        "else. This gateway serves other providers only to callers with a virtual key."
+    )
+
+
+def _no_key(auth: AuthSettings, provider: ProviderSettings) -> InvalidApiKey | ProviderKeyMissing:
+    if auth.mode is AuthMode.PASSTHROUGH and provider.name == auth.default_provider:
+        return InvalidApiKey(f"No API key. Send your own {provider.name} key as `Authorization: Bearer …`.")
+    return ProviderKeyMissing(
+        f"The gateway has no key for the provider {provider.name}: its `provider_key` names a variable that is unset."
+    )
