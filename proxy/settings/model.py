@@ -60,6 +60,7 @@ class ServerSettings:
     body_bytes_max: int = 33_554_432
     upload_bytes_max: int = 536_870_912
     drain_s: float = 120.0
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class StateSettings:
     """Where state lives."""
 
     folder: Path = Path(".tollway")
-    url: str = "sqlite:tollway.db"
+    url: str = field(default="sqlite:tollway.db", repr=False)  # a Redis URL may hold a password
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,121 @@
+"""What must hold between sections, and what is legal but unwise.
+
+Pure. Values that are wrong in themselves are already reported and not compared here: one
+mistake, one problem.
+"""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from proxy.settings.model import Address, AuthMode, ProviderSettings, Settings, TransportKind
+from proxy.settings.problem import member
+from proxy.settings.reader import Source
+from proxy.settings.values import is_https_or_loopback
+
+_WILDCARD_HOSTS = ("0.0.0.0", "::")
+
+
+def check(draft: Settings, source: Source) -> None:
+    """Report what contradicts."""
+    _check_addresses(draft, source)
+    _check_trust(draft, source)
+
+
+def advise(settings: Settings) -> Iterator[str]:
+    """What is legal but unwise, each said with what to do about it."""
+    yield from _advise_auth(settings)
+    for provider in settings.providers.values():
+        yield from _advise_provider(provider, settings)
+    yield from _advise_models(settings)
+
+
+def _check_addresses(draft: Settings, source: Source) -> None:
+    server = draft.server
+    if source.is_sound("server.bind", "server.admin_bind") and _collide(server.bind, server.admin_bind):
+        source.report(
+            "server.admin_bind",
+            f"another address than server.bind ({server.bind})",
+            str(server.admin_bind),
+            "Health, metrics and administration never share the data port.",
+        )
+
+
+def _collide(one: Address, other: Address) -> bool:
+    if one.unix_path is not None or other.unix_path is not None:
+        return one.unix_path == other.unix_path
+    if one.port != other.port or one.port == 0:
+        return False
+    hosts = {"127.0.0.1" if address.host == "localhost" else address.host for address in (one, other)}
+    return len(hosts) == 1 or not hosts.isdisjoint(_WILDCARD_HOSTS)
+
+
+def _check_trust(draft: Settings, source: Source) -> None:
+    """Whoever can connect is believed in these modes, so it must be clear who can connect."""
+    auth, bind = draft.auth, draft.server.bind
+    if bind.is_local or not source.is_sound("server.bind", "auth.mode"):
+        return
+    if auth.mode is AuthMode.PASSTHROUGH and auth.allow_keyless:
+        source.report(
+            "auth.allow_keyless",
+            "false, as server.bind is not local",
+            "true",
+            f"Anyone who can reach {bind} could spend the gateway's own keys. Bind to 127.0.0.1 or a Unix socket.",
+        )
+    if auth.mode is AuthMode.TRUSTED_HEADERS and not auth.trusted_peers and source.is_sound("auth.trusted_peers"):
+        source.report(
+            "auth.trusted_peers",
+            "the networks that may name a tenant, as server.bind is not local",
+            "none",
+            f"List them, or bind to 127.0.0.1 or a Unix socket instead of {bind}.",
+        )
+
+
+def _advise_auth(settings: Settings) -> Iterator[str]:
+    auth = settings.auth
+    if auth.mode is not AuthMode.PASSTHROUGH and auth.allow_keyless:
+        yield f'auth.allow_keyless does nothing in mode "{auth.mode}". Remove it.'
+    if auth.mode is not AuthMode.TRUSTED_HEADERS and auth.trusted_peers:
+        yield f'auth.trusted_peers does nothing in mode "{auth.mode}". Remove it.'
+    if auth.mode is AuthMode.TRUSTED_HEADERS:
+        for network in auth.trusted_peers:
+            if network.prefixlen == 0:
+                yield f"auth.trusted_peers holds {network}: everyone who can connect may name any tenant. Narrow it."
+    if auth.mode is AuthMode.PASSTHROUGH and auth.default_provider is None:
+        yield 'auth.default_provider is not set: in mode "passthrough" a caller\'s own key goes nowhere else. Set it.'
+
+
+def _advise_provider(provider: ProviderSettings, settings: Settings) -> Iterator[str]:
+    where = member("providers", provider.name)
+    simulated = provider.transport is TransportKind.SIMULATED
+    if settings.auth.mode is AuthMode.VIRTUAL_KEYS and provider.provider_key is None and not simulated:
+        yield f'{where} has no provider_key: in mode "virtual-keys" nobody can be served by it. Set one.'
+    if not simulated and not is_https_or_loopback(provider.base_url):
+        host = urlsplit(provider.base_url).hostname
+        yield f"{where}.base_url is plain http to {host}: whoever is on the way can read the provider key. Use https."
+    if provider.allow_shared_state and _may_have_several_tenants(settings):
+        yield (
+            f"{where}.allow_shared_state lets every tenant reach the files, batches and responses of the others "
+            "at this provider. Unset it, or serve one tenant."
+        )
+    times = provider.timeouts_s
+    longest_s = max(times.connect, times.pool, times.first_byte, times.idle)
+    if longest_s > times.total:
+        yield f"{where}.timeouts_s.total ({times.total:g}) ends a call before another of its timeouts ({longest_s:g})."
+
+
+def _may_have_several_tenants(settings: Settings) -> bool:
+    if settings.auth.mode is AuthMode.PASSTHROUGH:
+        return False
+    return not settings.auth.known_tenants_only or len(settings.tenants) > 1
+
+
+def _advise_models(settings: Settings) -> Iterator[str]:
+    known = {*settings.tenants, settings.auth.default_tenant}
+    for alias, model in settings.models.items():
+        where = member(member("models", alias), "tenants")
+        if model.tenants is None:
+            continue
+        if not model.tenants:
+            yield f"{where} is empty: no tenant may use this model. Name one, or remove the list."
+        for tenant_id in sorted(model.tenants - known if settings.auth.known_tenants_only else ()):
+            yield f"{where} names {tenant_id}, which is not under [tenants], while auth.known_tenants_only is true."

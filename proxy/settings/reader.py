@@ -1,0 +1,274 @@
+"""Reads one TOML table, value by value, and keeps every problem instead of stopping at the first.
+
+A value that cannot be read is reported and stands in as its default, so that reading goes on;
+no settings are made from a document with problems. What was read is known; what is left is not.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from proxy.settings.problem import Problem, element, member
+from proxy.settings.suggest import did_you_mean
+from proxy.settings.values import Mismatch
+
+Table: TypeAlias = Mapping[str, object]
+Value = TypeVar("Value")
+Default = TypeVar("Default")
+Choice = TypeVar("Choice", bound=StrEnum)
+
+FILE_VALUE_CHARS_MAX = 65_536
+_TEXT_SHOWN_CHARS_MAX = 64
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCES = ("env:", "env?:", "file:")
+# A provider key that was pasted into the wrong line must not be printed because of that.
+_LOOKS_SECRET = re.compile(r"(sk|twk|gsk|xai|ghp|pk|rk|key)[-_]|AIza|Bearer ", re.IGNORECASE)
+
+
+class Source:
+    """Where values come from besides the document, and what was found to be wrong so far."""
+
+    __slots__ = ("_environ", "_folder", "_read_file", "problems", "warnings")
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], read_file: Callable[[Path], str]) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._read_file = read_file
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def report(self, path: str, expected: str, found: str, suggestion: str | None = None) -> None:
+        """Note a problem and go on."""
+        self.problems.append(Problem(path, expected, found, suggestion))
+
+    def is_sound(self, *paths: str) -> bool:
+        """True where nothing is wrong with these values themselves, so that they can be compared."""
+        return all(problem.path not in paths for problem in self.problems)
+
+    def located(self, path: str) -> Path:
+        """A path of the document's; a relative one begins at the document's folder."""
+        return self._folder / path
+
+    def file_text(self, path: str) -> str:
+        """The text of a file that the document names. Raises Mismatch."""
+        located = self.located(path)
+        try:
+            text = self._read_file(located)
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+            reason = (error.strerror or "it cannot be read") if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise Mismatch(f"a file that can be read at {located}", found=f"none ({reason})") from None
+        if len(text) > FILE_VALUE_CHARS_MAX:
+            raise Mismatch(f"a file of at most {FILE_VALUE_CHARS_MAX} characters", found=f"a larger one at {located}")
+        return text
+
+    def resolve(self, text: str) -> str | None:
+        """The value itself, or what `env:`, `env?:` or `file:` refers to; None where absent. Raises Mismatch."""
+        if text.startswith("file:"):
+            path = text.removeprefix("file:")
+            if not path:
+                raise Mismatch("a path after `file:`", found="none")
+            return self.file_text(path).removesuffix("\n").removesuffix("\r")
+        if not text.startswith(("env:", "env?:")):
+            return text
+        reference, _, name = text.partition(":")
+        if _ENV_NAME.fullmatch(name) is None:
+            raise Mismatch(f"the name of an environment variable after `{reference}:`", found="a text that is none")
+        value = self._environ.get(name, "")
+        if value:
+            return value
+        if reference == "env?":
+            return None
+        state = "empty" if name in self._environ else "not set"
+        suggestion = f'Set {name}, or write "env?:{name}" if it may be absent.'
+        raise Mismatch(f"the environment variable {name}", found=f"that it is {state}", suggestion=suggestion)
+
+
+class Reader:
+    """One table of the document, at one path. Every read names a known member; `close` refuses the others."""
+
+    __slots__ = ("_known", "_source", "_table", "path")
+
+    def __init__(self, table: Table, path: str, source: Source) -> None:
+        self._table = table
+        self._source = source
+        self._known: list[str] = []
+        self.path = path
+
+    def has(self, name: str) -> bool:
+        """True if the document writes this member."""
+        return name in self._table
+
+    def text(
+        self,
+        name: str,
+        parse: Callable[[str], Value],
+        default: Default,
+        *,
+        required: str | None = None,
+        secret: bool = False,
+    ) -> Value | Default:
+        """A text's parsed value. `required` says what is expected where it is absent."""
+        raw = self._take(name)
+        where = member(self.path, name)
+        value = None if raw is None else self._parsed(raw, where, parse, secret)
+        if value is not None:
+            return value
+        if required is not None and self._source.is_sound(where):
+            self._source.report(where, required, "nothing" if raw is None else f"{raw}, which is not set")
+        return default
+
+    def texts(
+        self, name: str, parse: Callable[[str], Value], default: Default, *, secret: bool = False
+    ) -> tuple[Value, ...] | Default:
+        """A list of texts, each parsed. An element that refers to something absent is left out."""
+        raw = self._take(name)
+        where = member(self.path, name)
+        if raw is None:
+            return default
+        if not isinstance(raw, list):
+            self._source.report(where, "a list of texts", kind_of(raw))
+            return default
+        values = (self._parsed(item, element(where, index), parse, secret) for index, item in enumerate(raw))
+        return tuple(value for value in values if value is not None)
+
+    def choice(self, name: str, choices: type[Choice], default: Choice) -> Choice:
+        """One of a closed set of texts."""
+
+        def parse(text: str) -> Choice:
+            try:
+                return choices(text)
+            except ValueError:
+                names = [str(choice) for choice in choices]
+                raise Mismatch(_one_of(names), suggestion=did_you_mean(text, names)) from None
+
+        return self.text(name, parse, default)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """true or false."""
+        raw = self._take(name)
+        if raw is None or isinstance(raw, bool):
+            return default if raw is None else raw
+        self._source.report(member(self.path, name), "true or false", kind_of(raw))
+        return default
+
+    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
+        """A whole number within bounds. A bool is none."""
+        raw = self._take(name)
+        if raw is None:
+            return default
+        if isinstance(raw, int) and not isinstance(raw, bool) and minimum <= raw <= maximum:
+            return raw
+        expected = f"the number {minimum}" if minimum == maximum else f"a whole number from {minimum} to {maximum}"
+        self._source.report(member(self.path, name), expected, shown(raw))
+        return default
+
+    def seconds(self, name: str, default: float, maximum_s: float) -> float:
+        """A number of seconds, above 0. A bool is none, nor is nan or inf."""
+        raw = self._take(name)
+        if raw is None:
+            return default
+        if isinstance(raw, int | float) and not isinstance(raw, bool) and 0 < raw <= maximum_s:
+            return float(raw)
+        expected = f"a number of seconds above 0, at most {maximum_s:g}"
+        self._source.report(member(self.path, name), expected, shown(raw))
+        return default
+
+    def table(self, name: str) -> "Reader":
+        """A member that is a table; an empty one where it is absent."""
+        raw = self._take(name)
+        where = member(self.path, name)
+        if raw is None or isinstance(raw, dict):
+            return Reader({} if raw is None else raw, where, self._source)
+        self._source.report(where, "a table", kind_of(raw))
+        return Reader({}, where, self._source)
+
+    def tables(self, name: str) -> "list[Reader]":
+        """A member that is a list of at least one table."""
+        raw = self._take(name)
+        where = member(self.path, name)
+        if not isinstance(raw, list) or not raw:
+            found = "nothing" if raw is None else "an empty list" if raw == [] else kind_of(raw)
+            self._source.report(where, "a list of at least one table", found)
+            return []
+        readers: list[Reader] = []
+        for index, item in enumerate(raw):
+            if isinstance(item, dict):
+                readers.append(Reader(item, element(where, index), self._source))
+            else:
+                self._source.report(element(where, index), "a table", kind_of(item))
+        return readers
+
+    def names(self) -> tuple[str, ...]:
+        """Every member that the document writes, whether it can be read or not."""
+        return tuple(self._table)
+
+    def named_tables(self, parse_name: Callable[[str], str]) -> "Iterator[tuple[str, Reader]]":
+        """All members, each a table whose name the operator chose."""
+        for name, raw in self._table.items():
+            reader = self.table(name)
+            if not isinstance(raw, dict):
+                continue
+            try:
+                parse_name(name)
+            except Mismatch as mismatch:
+                self._source.report(reader.path, mismatch.expected, "another name")
+            yield name, reader
+
+    def close(self) -> None:
+        """Refuse every member that nothing asked for: a setting that is ignored would be a lie."""
+        for name in self._table:
+            if name not in self._known:
+                suggestion = did_you_mean(name, self._known)
+                expected = _one_of(self._known) if self._known else "nothing here"
+                self._source.report(member(self.path, name), expected, "an unknown name", suggestion)
+
+    def _take(self, name: str) -> object:
+        self._known.append(name)
+        return self._table.get(name)
+
+    def _parsed(self, raw: object, where: str, parse: Callable[[str], Value], secret: bool) -> Value | None:
+        """The parsed value; None where it is absent, or reported."""
+        if not isinstance(raw, str):
+            self._source.report(where, "a text", kind_of(raw))
+            return None
+        try:
+            text = self._source.resolve(raw)
+            value = None if text is None else parse(text)
+        except Mismatch as mismatch:
+            found = shown(raw, secret) if mismatch.found is None else mismatch.found
+            self._source.report(where, mismatch.expected, found, mismatch.suggestion)
+            return None
+        if secret and value is not None and not raw.startswith(_REFERENCES):
+            told = f"{where} stands in the file as plain text: whoever reads the file has it"
+            self._source.warnings.append(f'{told}. Write "env:NAME" or "file:PATH".')
+        return value
+
+
+def kind_of(raw: object) -> str:
+    """What kind of TOML value this is, and nothing of the value."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
+    return kinds.get(type(raw), "a table" if isinstance(raw, dict) else "a date or time")
+
+
+def shown(raw: object, secret: bool = False) -> str:
+    """The value as a problem may show it: no secret, nothing that was resolved, nothing long."""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, int | float):
+        digits = f"{raw:g}" if isinstance(raw, float) else str(raw) if abs(raw) < 10**18 else "a huge one"
+        return kind_of(raw) if secret else digits
+    if not isinstance(raw, str):
+        return kind_of(raw)
+    if raw.startswith(_REFERENCES):
+        reference, _, name = raw.partition(":")
+        known = reference == "file" or _ENV_NAME.fullmatch(name) is not None
+        return f"something else in {raw[:_TEXT_SHOWN_CHARS_MAX]} (not shown)" if known else "a text (not shown)"
+    if secret or len(raw) > _TEXT_SHOWN_CHARS_MAX or _LOOKS_SECRET.match(raw):
+        return "a text (not shown)"
+    return repr(raw)
+
+
+def _one_of(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"

@@ -1,0 +1,202 @@
+"""What a text in the configuration may say: addresses, URLs, networks, names, keys.
+
+Every parser takes the text, gives the value, and raises Mismatch where it is none.
+"""
+
+import base64
+import binascii
+import re
+from ipaddress import ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+from proxy.core.secret import Secret
+from proxy.settings.model import Address, Network
+
+TENANT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PEPPER_BYTES = 32
+# A socket path is at most 107 bytes and a NUL on Linux (unix(7)); macOS has 103.
+_UNIX_PATH_BYTES_MAX = 103
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MODEL_NAME = re.compile(r"[!-~]{1,256}")  # it stands in a response header
+_PROVIDER_KEY = re.compile(r"[!-~]{1,8192}")  # it stands in a request header
+_URL = re.compile(r"[!-~]{1,2048}")
+_URL_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+_DATABASE_PATH = re.compile(r"(/\d{0,5})?")
+
+
+class Mismatch(Exception):
+    """The text is not what was expected. `found` replaces the text where that must not be shown."""
+
+    def __init__(self, expected: str, *, found: str | None = None, suggestion: str | None = None) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.found = found
+        self.suggestion = suggestion
+
+
+def parse_path(text: str) -> str:
+    """A path of the file system."""
+    if not text or "\0" in text:
+        raise Mismatch("a path")
+    return text
+
+
+def parse_tenant_id(text: str) -> str:
+    """1 to 64 letters, digits, `_` and `-`: it is part of every state key, row and header."""
+    if TENANT_ID.fullmatch(text) is None:
+        raise Mismatch("a tenant id: 1 to 64 letters, digits, `_` and `-`")
+    return text
+
+
+def parse_provider_name(text: str) -> str:
+    """1 to 64 letters, digits, `_`, `.` and `-`: a header and a metric's label show it."""
+    if _PROVIDER_NAME.fullmatch(text) is None:
+        raise Mismatch("a provider's name: 1 to 64 letters, digits, `_`, `.` and `-`")
+    return text
+
+
+def parse_model_name(text: str) -> str:
+    """1 to 256 visible ASCII characters."""
+    if _MODEL_NAME.fullmatch(text) is None:
+        raise Mismatch("a model's name: 1 to 256 visible ASCII characters, no space")
+    return text
+
+
+def parse_address(text: str) -> Address:
+    """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `unix:/run/tollway.sock`.
+
+    Host names are not taken: what they resolve to decides whether the address is local, and
+    so whether callers may be believed.
+    """
+    if text.startswith("unix:"):
+        unix_path = text.removeprefix("unix:")
+        if not unix_path or "\0" in unix_path or len(unix_path.encode(errors="replace")) > _UNIX_PATH_BYTES_MAX:
+            raise Mismatch(f"the path of a Unix socket after `unix:`, at most {_UNIX_PATH_BYTES_MAX} bytes")
+        return Address(unix_path=unix_path)
+    expected = "an address such as 127.0.0.1:8080, [::1]:8080, localhost:8080 or unix:/run/tollway.sock"
+    host, colon, port_text = text.rpartition(":")
+    if not colon:
+        raise Mismatch(expected, suggestion="Add the port.")
+    if not _is_port(port_text):
+        raise Mismatch(expected, suggestion="A port is a number from 0 to 65535; 0 takes any free one.")
+    if host == "localhost":
+        return Address(host, int(port_text))
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        ip = ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        raise Mismatch(expected) from None
+    if bracketed != (ip.version == 6):
+        raise Mismatch(expected, suggestion="An IPv6 address stands in brackets, an IPv4 address without.")
+    return Address(str(ip), int(port_text))
+
+
+def parse_network(text: str) -> Network:
+    """A network in CIDR notation, IPv4 or IPv6; a lone address is a network of one."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        suggestion = f'Did you mean "{ip_network(text, strict=False)}"?'
+    except ValueError:
+        suggestion = None
+    raise Mismatch("a network such as 10.0.0.0/8 or fd00::/8, without host bits", suggestion=suggestion)
+
+
+def parse_base_url(text: str) -> str:
+    """An http or https URL to which an endpoint's path is added, without its trailing slash.
+
+    Whether http is allowed is `is_https_or_loopback`'s to say.
+    """
+    expected = "a URL such as https://api.example.com/v1"
+    parts = _split(text, expected, schemes=("https", "http"))
+    if "@" in parts.netloc:
+        raise Mismatch(expected + ", without a user name or password", found="a URL with one (not shown)")
+    if "?" in text or "#" in text:
+        raise Mismatch(expected + ", without a query or fragment", found="a URL with one (not shown)")
+    segments = parts.path.rstrip("/").split("/")[1:]
+    if "\\" in text or any(segment in ("", ".", "..") for segment in segments):
+        raise Mismatch(expected + ", whose path has no empty or dot segments", found="a URL with one")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def is_https_or_loopback(base_url: str) -> bool:
+    """True where nobody on the way can read the provider key."""
+    parts = urlsplit(base_url)
+    if parts.scheme == "https":
+        return True
+    host = parts.hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_state_url(text: str) -> str:
+    """`sqlite:PATH`, `redis://host:6379/0` or `rediss://…`. It may hold a password: never shown."""
+    expected = "sqlite:PATH, redis://host:6379/0 or rediss://host:6379/0"
+    scheme, _, rest = text.partition(":")
+    if scheme == "sqlite":
+        if not rest or "\0" in rest:
+            raise Mismatch(expected, found="sqlite: without a path")
+        if rest.startswith("//"):
+            raise Mismatch(expected, found="sqlite:// (a URL)", suggestion="Write the path right after `sqlite:`.")
+        return text
+    parts = _split(text, expected, schemes=("redis", "rediss"))
+    if "?" in text or "#" in text:
+        raise Mismatch(expected + ", without a query or fragment", found="a URL with one (not shown)")
+    if _DATABASE_PATH.fullmatch(parts.path) is None:
+        raise Mismatch(expected + ", whose path is the number of a database", found="a URL with another path")
+    return text
+
+
+def parse_pepper(text: str) -> Secret:
+    """Base64 (RFC 4648, section 4) of 32 bytes."""
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raw = b""
+    if len(raw) != PEPPER_BYTES:
+        raise Mismatch(
+            f"base64 of {PEPPER_BYTES} bytes", suggestion=f"`openssl rand -base64 {PEPPER_BYTES}` makes one."
+        )
+    return Secret(text)
+
+
+def parse_provider_key(text: str) -> Secret:
+    """A provider key: it is sent in a header, where a space or a line break would end it."""
+    if _PROVIDER_KEY.fullmatch(text) is None:
+        raise Mismatch("a provider key: visible ASCII characters, no space or line break")
+    return Secret(text)
+
+
+def _split(text: str, expected: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of a URL with a host. What it raises shows no part of the text."""
+    if _URL.fullmatch(text) is None:
+        raise Mismatch(expected, found="a text that is no URL (not shown)")
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError:
+        raise Mismatch(expected, found="a URL whose host or port cannot be read (not shown)") from None
+    if parts.scheme not in schemes:
+        raise Mismatch(expected, found="a text that does not begin so (not shown)")
+    if not _is_url_host(host, bracketed="[" in parts.netloc) or port == 0:
+        raise Mismatch(expected, found="a URL whose host or port cannot be read (not shown)")
+    return parts
+
+
+def _is_url_host(host: str, bracketed: bool) -> bool:
+    if not bracketed:
+        return _URL_HOST.fullmatch(host) is not None
+    try:
+        return ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535
