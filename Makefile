@@ -86,7 +86,7 @@ $(VENV)/.interpreter:
 	  exit 1; \
 	fi; \
 	echo "Making $(VENV) with $$("$$python" --version)"; \
-	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	rm -f $@ && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.interpreter requirements.lock requirements-build.lock pyproject.toml
