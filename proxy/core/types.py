@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from proxy.core.errors import GatewayError
 from proxy.core.secret import Secret
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -39,20 +40,29 @@ class Caller:
     provider_token: Secret | None = None  # the caller's own provider key (passthrough)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InboundRequest:
     """One request as it came off the wire, before its body.
 
     `path` is the target's path as sent (still percent-encoded), less the mount's root path;
-    `segments` are its parts between slashes, each decoded once. `headers` is a snapshot.
+    `endpoint_path` is what follows `/v1` in it, and `segments` the parts of that between
+    slashes, each decoded once. `headers` is a snapshot, names in lower case.
     """
 
     method: str
     path: str
+    endpoint_path: str
     segments: tuple[str, ...]
     query: str
     headers: Headers
     peer: str | None  # the client's address; None on a Unix socket
+    fault: GatewayError | None = None  # why the target cannot be served, if it cannot
+
+    @property
+    def has_body(self) -> bool:
+        """True where the framing announces a body (RFC 9112, section 6)."""
+        length = self.header(b"content-length")
+        return (length is not None and length != b"0") or self.header(b"transfer-encoding") is not None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its name in lower case."""

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from proxy.core.errors import GatewayError
-from proxy.core.types import Answer, Headers
+from proxy.core.types import Answer
+from proxy.dialects.usage import UsageTap
+from proxy.upstream.client import UpstreamAnswer
 
 
 class Downstream(Protocol):
@@ -19,13 +21,8 @@ class Downstream(Protocol):
         """True once the answer's head is on its way: nothing else can be said then."""
         ...
 
-    @property
-    def gone(self) -> bool:
-        """True once the caller has hung up."""
-        ...
-
     def on_gone(self, callback: Callable[[], object]) -> None:
-        """Call back, at once and only once, when the caller hangs up."""
+        """Call back, at once and only once, when the caller hangs up before its answer ends."""
         ...
 
     async def read_body(self, bytes_max: int) -> bytes:
@@ -36,22 +33,30 @@ class Downstream(Protocol):
         """The body as it arrives. Raises RequestTooLarge, CallerGone."""
         ...
 
-    async def send_head(self, status: int, headers: Headers) -> None:
-        """The answer's status and headers."""
+    async def relay(
+        self,
+        answer: UpstreamAnswer,
+        first_chunk: bytes | None,
+        headers: list[tuple[bytes, bytes]],
+        tap: UsageTap,
+    ) -> int:
+        """Pass an upstream's answer on, chunk by chunk as it arrives; gives the body's bytes.
+
+        The tap listens to every chunk, and says at the end whether the answer is whole.
+
+        Raises:
+            UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed: the answer broke off.
+        """
         ...
 
-    async def send_chunk(self, chunk: bytes, more: bool) -> None:
-        """A piece of the body; waits while the caller is slow. `more=False` ends it cleanly."""
-        ...
-
-    async def send_answer(self, answer: Answer, headers: Headers) -> None:
+    async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         """A whole answer of the gateway's own."""
         ...
 
-    async def refuse(self, error: GatewayError, headers: Headers) -> None:
-        """Render an error in the caller's dialect; nothing if the head is out already."""
+    async def refuse(self, error: GatewayError, headers: list[tuple[bytes, bytes]]) -> None:
+        """Say an error in the caller's dialect; once the head is out, close without a clean end."""
         ...
 
-    def abort(self) -> None:
-        """Close the connection without a clean end: what was sent is not the whole answer."""
+    def close(self) -> None:
+        """Forget the callback: the exchange is over."""
         ...

@@ -4,6 +4,7 @@ Pure. Hop-by-hop fields end here (RFC 9110, section 7.6.1); credentials and acco
 cross only where the caller's own key pays; everything else passes as it came.
 """
 
+import re
 from functools import lru_cache
 
 from proxy.core.secret import Secret
@@ -58,6 +59,7 @@ _ACCOUNT_RESPONSE = frozenset(
     }
 )
 _OURS = b"x-tollway-"
+_ZERO_WEIGHT = re.compile(rb"q\s*=\s*0(\.0*)?\s*(;|$)")
 _READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
 
 
@@ -120,8 +122,7 @@ def readable_codings(accepted: bytes | None) -> bytes:
     for item in accepted.lower().split(b","):
         coding, _, parameters = item.strip().partition(b";")
         coding = coding.strip()
-        refused = parameters.replace(b" ", b"").rstrip(b"0").rstrip(b".") in (b"q=", b"q")
-        if coding in _READABLE_CODINGS and not refused and coding not in wanted:
+        if coding in _READABLE_CODINGS and not _ZERO_WEIGHT.search(parameters) and coding not in wanted:
             wanted.append(coding)
     return b", ".join(wanted) or b"identity"
 

@@ -1,0 +1,16 @@
+"""What a tenant's id may look like.
+
+It is part of every state key, cache key, row and encryption context, so its alphabet leaves
+no room for a separator, a hash tag's braces or a path.
+"""
+
+import re
+
+TENANT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+
+_is_match = re.compile(TENANT_ID_PATTERN.replace("$", r"\Z"), re.ASCII).match
+
+
+def is_tenant_id(text: str) -> bool:
+    """True for 1 to 64 of `A-Za-z0-9_-`."""
+    return _is_match(text) is not None

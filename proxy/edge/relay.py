@@ -1,0 +1,209 @@
+"""The caller's side of an exchange over ASGI: its body in, the answer out.
+
+Under our own protocol (`edge.protocol`) the connection itself tells when the caller hangs
+up. Under a host application's server nothing does but `receive()`, so there a task waits
+on it while the answer is on its way.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from proxy.core.errors import CallerGone, GatewayError, RequestTooLarge, UpstreamTruncated
+from proxy.core.types import Answer
+from proxy.dialects.usage import UsageTap
+from proxy.edge.problems import render
+from proxy.edge.protocol import CONNECTION_EXTENSION, Connection
+from proxy.upstream.client import UpstreamAnswer
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+# Under a host's server: a caller that takes no byte for so long ends the stream.
+_WRITE_STALL_S: Final = 30.0
+
+
+class AnswerCutShort(Exception):
+    """Leaves the application so that the server closes the connection without a clean end."""
+
+
+class AsgiDownstream:
+    """One request's caller."""
+
+    __slots__ = (
+        "_announced_bytes",
+        "_anthropic",
+        "_body_read",
+        "_connection",
+        "_gone",
+        "_on_gone",
+        "_receive",
+        "_send",
+        "_watcher",
+        "head_sent",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extensions = scope.get("extensions") or {}
+        self._connection: Connection | None = extensions.get(CONNECTION_EXTENSION)
+        self._receive = receive
+        self._send = send
+        self._gone = False
+        self._on_gone: Callable[[], object] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._body_read = False
+        self._announced_bytes: int | None = None
+        self._anthropic = False
+        self.head_sent = False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                self._announced_bytes = int(value) if value.isdigit() else None
+            elif name == b"anthropic-version":
+                self._anthropic = True
+
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        self._on_gone = callback
+        if self._connection is not None:
+            self._connection.on_disconnect(self._tell_gone)
+
+    async def read_body(self, bytes_max: int) -> bytes:
+        message = await self._receive_body(bytes_max)
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False) and len(body) <= bytes_max:
+            self._body_done()
+            return body
+        pieces = [body]
+        async for piece in self._rest_of_body(message, len(body), bytes_max):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def stream_body(self, bytes_max: int) -> AsyncIterator[bytes]:
+        message = await self._receive_body(bytes_max)
+        body: bytes = message.get("body", b"")
+        if body:
+            yield body
+        async for piece in self._rest_of_body(message, len(body), bytes_max):
+            if piece:
+                yield piece
+
+    async def _receive_body(self, bytes_max: int) -> Message:
+        if self._announced_bytes is not None and self._announced_bytes > bytes_max:
+            raise _too_large(bytes_max)
+        return await self._next_message()
+
+    async def _rest_of_body(self, message: Message, read_bytes: int, bytes_max: int) -> AsyncIterator[bytes]:
+        while True:
+            if read_bytes > bytes_max:
+                raise _too_large(bytes_max)
+            if not message.get("more_body", False):
+                break
+            message = await self._next_message()
+            piece: bytes = message.get("body", b"")
+            read_bytes += len(piece)
+            if read_bytes <= bytes_max:
+                yield piece
+        self._body_done()
+
+    async def _next_message(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._gone = True
+            raise CallerGone("The caller hung up while it sent the request.")
+        return message
+
+    async def relay(
+        self,
+        answer: UpstreamAnswer,
+        first_chunk: bytes | None,
+        headers: list[tuple[bytes, bytes]],
+        tap: UsageTap,
+    ) -> int:
+        await self._send_head(answer.status, headers)
+        length = answer.header(b"content-length")
+        expected_bytes = int(length) if length is not None and length.isdigit() else None
+        sent_bytes = 0
+        chunk = first_chunk
+        while chunk is not None:
+            tap.feed(chunk)
+            sent_bytes += len(chunk)
+            if sent_bytes == expected_bytes:
+                # The last byte is known for what it is: no empty message has to follow it.
+                await self._send_chunk(chunk, more=False)
+                return sent_bytes
+            await self._send_chunk(chunk, more=True)
+            chunk = await answer.next_chunk()
+        tap.close()
+        if tap.saw_end is False:
+            raise UpstreamTruncated("The stream ended without its last event: what came is not the whole answer.")
+        await self._send_chunk(b"", more=False)
+        return sent_bytes
+
+    async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
+        head = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *headers]
+        await self._send_head(answer.status, head)
+        await self._send_chunk(answer.body, more=False)
+
+    async def refuse(self, error: GatewayError, headers: list[tuple[bytes, bytes]]) -> None:
+        if self._is_gone():
+            return
+        if self.head_sent:
+            self._cut_short()
+            return
+        run_id = dict(headers).get(b"x-tollway-run-id", b"").decode() or None
+        status, own, body = render(error, run_id, anthropic=self._anthropic)
+        await self._send_head(status, [*own, *headers])
+        await self._send_chunk(body, more=False)
+
+    def close(self) -> None:
+        self._on_gone = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.head_sent = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _send_chunk(self, chunk: bytes, *, more: bool) -> None:
+        message = {"type": "http.response.body", "body": chunk, "more_body": more}
+        if self._connection is not None:
+            await self._send(message)  # our own protocol bounds how long a slow caller may take
+            return
+        try:
+            async with asyncio.timeout(_WRITE_STALL_S):
+                await self._send(message)
+        except TimeoutError:
+            self._gone = True
+            raise CallerGone(f"The caller took no byte for {_WRITE_STALL_S:.0f} s.") from None
+
+    def _cut_short(self) -> None:
+        if self._connection is None:
+            raise AnswerCutShort("the upstream broke off; the caller must not take this for the whole answer")
+        self._connection.abort()
+
+    def _is_gone(self) -> bool:
+        return self._gone or (self._connection is not None and self._connection.disconnected)
+
+    def _body_done(self) -> None:
+        self._body_read = True
+        if self._connection is None and self._watcher is None and self._on_gone is not None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._tell_gone()
+                return
+
+    def _tell_gone(self) -> None:
+        self._gone = True
+        callback, self._on_gone = self._on_gone, None
+        if callback is not None:
+            callback()
+
+
+def _too_large(bytes_max: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The request body is larger than the {bytes_max} bytes that this gateway takes.")

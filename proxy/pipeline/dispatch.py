@@ -1,0 +1,117 @@
+"""Sends the call to a deployment, and holds its answer until the first byte of the body.
+
+Until that byte a failure is still a clear error of its own status; after it, the caller
+already holds part of an answer and nothing can be taken back.
+"""
+
+from typing import Final
+
+import httpx
+
+from proxy.adapters.http.transport import WholeBody
+from proxy.core.clock import Clock
+from proxy.core.errors import ProviderAuthFailed
+from proxy.core.types import Deployment, KeySource
+from proxy.dialects.openai import is_credential_error
+from proxy.dialects.splice import replace_string
+from proxy.dialects.usage import UsageTap
+from proxy.pipeline.downstream import Downstream
+from proxy.pipeline.exchange import Exchange
+from proxy.upstream.client import UpstreamAnswer, stream_of
+from proxy.upstream.headers import request_headers
+from proxy.upstream.payer import Payer
+
+_REFUSAL_BYTES_MAX: Final = 65_536
+
+
+class Dispatch:
+    """Makes the attempts of an exchange."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def send(
+        self, exchange: Exchange, payer: Payer, downstream: Downstream
+    ) -> tuple[UpstreamAnswer, bytes | None]:
+        """Ask the chosen deployment: its answer, and the first bytes of the body (None: there
+        is none). From then on the caller of this closes the answer.
+
+        Raises:
+            ProviderAuthFailed: the provider refused the gateway's own key.
+            GatewayError: there is no answer to give (see `upstream.client`).
+        """
+        deployment = exchange.deployment
+        assert deployment is not None, "selection comes before dispatch"
+        access = exchange.snapshot.providers[deployment.provider]
+        body, decompressed, content_length = _outbound_body(exchange, deployment, downstream)
+        headers = request_headers(
+            exchange.request.headers,
+            payer.source,
+            payer.provider_key,
+            content_length=content_length,
+            decompressed=decompressed,
+        )
+        exchange.attempts += 1
+        exchange.sent_us = self._clock.monotonic_us()
+        request = exchange.request
+        target = f"{request.endpoint_path}?{request.query}" if request.query else request.endpoint_path
+        answer = await access.client.send(request.method, target, headers, body, stream=exchange.call.stream)
+        exchange.head_us = self._clock.monotonic_us()
+        try:
+            return answer, await self._first_chunk(exchange, answer, payer)
+        except BaseException:
+            await answer.aclose()
+            raise
+
+    async def _first_chunk(self, exchange: Exchange, answer: UpstreamAnswer, payer: Payer) -> bytes | None:
+        if answer.status in (401, 403) and payer.source is KeySource.GATEWAY:
+            first_chunk = await _beginning(answer)
+            _refuse_credentials(exchange, answer, first_chunk)
+        else:
+            first_chunk = await answer.next_chunk()
+        exchange.first_byte_us = self._clock.monotonic_us()
+        exchange.usage_tap = UsageTap(
+            exchange.operation, answer.header(b"content-type"), answer.header(b"content-encoding")
+        )
+        return first_chunk
+
+
+def _outbound_body(
+    exchange: Exchange, deployment: Deployment, downstream: Downstream
+) -> tuple[httpx.AsyncByteStream, bool, bytes | None]:
+    """The body of an attempt, whether it lost its content coding, and the length to tell."""
+    call, request = exchange.call, exchange.request
+    if call.body is None:
+        if not request.has_body:
+            return WholeBody(b""), False, None
+        bytes_max = exchange.snapshot.settings.server.upload_bytes_max
+        return stream_of(downstream.stream_body(bytes_max)), False, request.header(b"content-length")
+    if call.text is None or call.model_alias is None or deployment.model in (None, call.model_alias):
+        return WholeBody(call.body), False, None
+    assert deployment.model is not None
+    spliced = replace_string(call.text, "model", deployment.model)
+    return WholeBody(spliced), call.text is not call.body, None
+
+
+async def _beginning(answer: UpstreamAnswer) -> bytes | None:
+    """Enough of a refusal's body to tell what it is about."""
+    pieces: list[bytes] = []
+    held_bytes = 0
+    while held_bytes < _REFUSAL_BYTES_MAX:
+        chunk = await answer.next_chunk()
+        if chunk is None:
+            break
+        pieces.append(chunk)
+        held_bytes += len(chunk)
+    return b"".join(pieces) or None
+
+
+def _refuse_credentials(exchange: Exchange, answer: UpstreamAnswer, body: bytes | None) -> None:
+    if is_credential_error(answer.status, body or b""):
+        assert exchange.deployment is not None
+        raise ProviderAuthFailed(
+            f"{exchange.deployment.provider} refused the gateway's key (it answered {answer.status}). "
+            "Your request is fine; whoever runs this gateway must renew that key."
+        )

@@ -1,0 +1,105 @@
+"""The straight line of one request. Read it top to bottom: it is the whole product."""
+
+import asyncio
+import logging
+
+from proxy.core.clock import Clock
+from proxy.core.errors import CallerGone, GatewayError, InternalError
+from proxy.core.types import InboundRequest, KeySource
+from proxy.dialects.openai import classify
+from proxy.identity.caller import parse_prompt, with_body_user
+from proxy.pipeline.dispatch import Dispatch
+from proxy.pipeline.downstream import Downstream
+from proxy.pipeline.exchange import Exchange, open_exchange
+from proxy.pipeline.own_words import list_models, own_headers, relay_headers
+from proxy.pipeline.reading import HangUp, named_model, read_call
+from proxy.pipeline.settlement import Settlement
+from proxy.pipeline.snapshot import SnapshotSlot
+from proxy.routing.isolation import refuse_admin, refuse_shared_objects
+from proxy.routing.selection import select
+from proxy.upstream.headers import response_headers
+from proxy.upstream.payer import choose_payer
+
+_log = logging.getLogger("tollway.line")
+
+
+class Line:
+    """Serves requests, one exchange each."""
+
+    __slots__ = ("_clock", "_dispatch", "_settlement", "_snapshots")
+
+    def __init__(self, snapshots: SnapshotSlot, dispatch: Dispatch, settlement: Settlement, clock: Clock) -> None:
+        self._snapshots = snapshots
+        self._dispatch = dispatch
+        self._settlement = settlement
+        self._clock = clock
+
+    async def serve(self, request: InboundRequest, downstream: Downstream) -> None:
+        """Answer one request. Raises nothing for what a caller or a provider did."""
+        accepted_us = self._clock.monotonic_us()
+        operation = classify(request.method, request.segments)
+        exchange = open_exchange(request, operation, self._snapshots.current, self._clock, accepted_us)
+        hang_up = HangUp(downstream)
+        try:
+            await self._answer(exchange, downstream)
+        except asyncio.CancelledError:
+            if not hang_up.happened:
+                raise  # the process is going down, and this task with it
+            hang_up.absorb()
+            exchange.error = CallerGone("The caller hung up before its answer ended.")
+        finally:
+            downstream.close()
+            self._settlement.close(exchange)
+
+    async def _answer(self, exchange: Exchange, downstream: Downstream) -> None:
+        try:
+            await self._walk(exchange, downstream)
+        except GatewayError as error:
+            await _refuse(exchange, error, downstream)
+        except Exception:
+            _log.exception("run %s failed in the gateway itself", exchange.run_id)
+            fault = InternalError(f"The gateway failed. Its log says why, under {exchange.run_id}.")
+            await _refuse(exchange, fault, downstream)
+
+    async def _walk(self, exchange: Exchange, downstream: Downstream) -> None:
+        request, snapshot = exchange.request, exchange.snapshot
+        if request.fault is not None:
+            raise request.fault
+        refuse_admin(exchange.operation, request)
+        exchange.prompt = parse_prompt(request)
+        caller = exchange.caller = await snapshot.authenticator.authenticate(request)
+        call = exchange.call = await read_call(exchange, downstream)
+        caller = exchange.caller = with_body_user(caller, call.document)
+
+        models = list_models(exchange)
+        if models is not None:
+            exchange.status = models.status
+            await downstream.send_answer(models, own_headers(exchange))
+            return
+
+        model_required = exchange.operation.model_required
+        exchange.route = snapshot.routes.resolve(caller, named_model(exchange), model_required=model_required)
+        exchange.deployment = select(exchange.route)
+        provider = snapshot.providers[exchange.deployment.provider].settings
+        payer = choose_payer(snapshot.settings.auth, caller, provider)
+        exchange.key_source = payer.source
+        if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
+            refuse_shared_objects(request, call)
+
+        self._settlement.check_room()
+        answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
+        try:
+            exchange.status = answer.status
+            headers = response_headers(answer.headers, payer.source, answer.status)
+            headers += relay_headers(exchange)
+            tap = exchange.usage_tap
+            exchange.body_bytes = await downstream.relay(answer, first_chunk, headers, tap)
+        finally:
+            await answer.aclose()
+
+
+async def _refuse(exchange: Exchange, error: GatewayError, downstream: Downstream) -> None:
+    exchange.error = error
+    if not downstream.head_sent:
+        exchange.status = error.status
+    await downstream.refuse(error, own_headers(exchange))

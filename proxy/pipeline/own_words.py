@@ -1,0 +1,66 @@
+"""What the gateway itself says: its headers beside an answer, and the list of models."""
+
+from datetime import UTC, datetime
+
+from proxy.core import jsonio
+from proxy.core.errors import ModelNotFound
+from proxy.core.types import Answer
+from proxy.pipeline.exchange import Exchange
+from proxy.routing import listing
+
+
+def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """The headers that every answer carries, refusals too."""
+    return [
+        (b"x-tollway-run-id", exchange.run_id.encode()),
+        (b"x-tollway-config", exchange.snapshot.version.encode()),
+    ]
+
+
+def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """The headers beside a provider's answer."""
+    assert exchange.deployment is not None and exchange.sent_us is not None
+    assert exchange.head_us is not None and exchange.first_byte_us is not None
+    own_us = exchange.sent_us - exchange.accepted_us
+    upstream_us = exchange.first_byte_us - exchange.sent_us
+    timing = b"tollway;dur=%.3f, upstream;dur=%.3f" % (own_us / 1_000, upstream_us / 1_000)
+    headers = own_headers(exchange)
+    headers.append((b"x-tollway-model", _header_text(exchange.deployment.label)))
+    headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
+    headers.append((b"server-timing", timing))
+    return headers
+
+
+def list_models(exchange: Exchange) -> Answer | None:
+    """The answer to GET /v1/models and /v1/models/{id}; None where the call is another, or
+    asks for a model that only the default provider may know.
+
+    Raises:
+        ModelNotFound: the model is routed, but not for this caller.
+    """
+    operation, snapshot, caller = exchange.operation, exchange.snapshot, exchange.caller
+    if operation.name not in ("models", "model") or exchange.request.method != "GET":
+        return None
+    assert caller is not None, "only a caller who is known sees models"
+    anthropic = exchange.request.header(b"anthropic-version") is not None
+    created_at = datetime.fromtimestamp(snapshot.created_s, UTC).isoformat().replace("+00:00", "Z")
+    visible = snapshot.routes.visible_to(caller)
+    if operation.name == "models":
+        document = (
+            listing.anthropic_list(visible, created_at) if anthropic else listing.openai_list(visible, snapshot.created_s)
+        )
+        return Answer(200, jsonio.encode(document))
+    alias = exchange.request.segments[1]
+    if alias in visible:
+        document = (
+            listing.anthropic_model(alias, created_at) if anthropic else listing.openai_model(alias, snapshot.created_s)
+        )
+        return Answer(200, jsonio.encode(document))
+    if snapshot.routes.is_routed(alias):
+        raise ModelNotFound(f"The model `{alias[:128]}` does not exist or you do not have access to it.", param="model")
+    return None
+
+
+def _header_text(text: str) -> bytes:
+    # A model's name may be any text; a header value may not (RFC 9110, section 5.5).
+    return text.encode("ascii", "replace") if text.isprintable() else b"?"

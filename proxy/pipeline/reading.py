@@ -1,0 +1,57 @@
+"""Reads what the caller asks for: the body, bounded, and the few fields of it that decide."""
+
+import asyncio
+
+from proxy.core.types import Call
+from proxy.dialects.call import is_json, parse_call
+from proxy.dialects.openai import BodyKind
+from proxy.pipeline.downstream import Downstream
+from proxy.pipeline.exchange import Exchange
+
+
+async def read_call(exchange: Exchange, downstream: Downstream) -> Call:
+    """Read a JSON body whole; leave every other body to be streamed to the upstream.
+
+    Raises:
+        RequestTooLarge, CallerGone: from the caller's side.
+        InvalidJson, InvalidParameter, DuplicateParameter, UnsupportedEncoding: see `dialects.call`.
+    """
+    request, operation = exchange.request, exchange.operation
+    if operation.body is not BodyKind.JSON:
+        if not request.has_body:
+            # Taking the empty body leaves the caller's side free to tell of a disconnect.
+            await downstream.read_body(0)
+            return Call(stream="stream=true" in request.query)
+        if not is_json(request.header(b"content-type")):
+            return Call()
+    bytes_max = exchange.snapshot.settings.server.body_bytes_max
+    body = await downstream.read_body(bytes_max)
+    return parse_call(operation, body, request.header(b"content-encoding"), bytes_max)
+
+
+def named_model(exchange: Exchange) -> str | None:
+    """The alias that routes the call: from the body, or from a path that names a model."""
+    if exchange.operation.name == "model":
+        return exchange.request.segments[1]
+    return exchange.call.model_alias
+
+
+class HangUp:
+    """Turns the caller's disconnect into a cancellation of the task that serves it."""
+
+    __slots__ = ("_task", "happened")
+
+    def __init__(self, downstream: Downstream) -> None:
+        self._task = asyncio.current_task()
+        self.happened = False
+        downstream.on_gone(self._cancel)
+
+    def absorb(self) -> None:
+        """The cancellation has done its work; the task may end in peace."""
+        if self._task is not None:
+            self._task.uncancel()
+
+    def _cancel(self) -> None:
+        self.happened = True
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,152 @@
+"""Makes one attempt at a provider, over whatever transport was handed in.
+
+The interface is httpx's, so that any of its transports fits; the calls go to the transport
+itself, because httpx's own client and pool cost more than the rest of the gateway together.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import httpx
+
+from proxy.core.errors import (
+    GatewayError,
+    NoDeploymentAvailable,
+    UpstreamMalformed,
+    UpstreamTimedOut,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from proxy.core.types import Headers
+from proxy.settings.model import ProviderSettings
+
+_URLS_REMEMBERED_MAX: Final = 1_024
+
+
+class UpstreamAnswer:
+    """A provider's answer: the head at once, the raw body as it arrives. Close it always."""
+
+    __slots__ = ("_chunks", "_provider", "_stream", "headers", "status")
+
+    def __init__(self, response: httpx.Response, provider: str) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
+        self.status = response.status_code
+        self.headers: Headers = tuple((name.lower(), value) for name, value in response.headers.raw)
+        self._provider = provider
+        self._stream = response.stream
+        self._chunks = aiter(response.stream)
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its name in lower case."""
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+    async def next_chunk(self) -> bytes | None:
+        """The next bytes of the body, never empty; None at its end.
+
+        Raises:
+            UpstreamTruncated: the body broke off.
+            UpstreamTimedOut: a time-out of the provider's settings passed.
+            UpstreamMalformed: the body's framing is wrong.
+        """
+        try:
+            async for chunk in self._chunks:
+                if chunk:
+                    return chunk
+        except httpx.TransportError as error:
+            raise _after_head(error, self._provider) from error
+        return None
+
+    async def aclose(self) -> None:
+        """Let go of the connection: back to its pool if the body was read to its end."""
+        await self._stream.aclose()
+
+
+class UpstreamClient:
+    """Sends to one provider."""
+
+    __slots__ = ("_base_path", "_base_url", "_host", "_name", "_plain_timeouts_s", "_stream_timeouts_s", "_transport", "_urls")
+
+    def __init__(self, provider: ProviderSettings, transport: httpx.AsyncBaseTransport) -> None:
+        self._name = provider.name
+        self._base_url = httpx.URL(provider.base_url)
+        self._base_path = self._base_url.raw_path.rstrip(b"/")
+        self._host = (b"host", self._base_url.netloc)
+        self._transport = transport
+        self._urls: dict[str, httpx.URL] = {}
+        bounds = provider.timeouts_s
+        common = {"connect": bounds.connect, "pool": bounds.pool, "write": bounds.idle, "total": bounds.total}
+        self._plain_timeouts_s = {"timeout": common}
+        self._stream_timeouts_s = {"timeout": {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}}
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[bytes, bytes]],
+        body: httpx.AsyncByteStream,
+        *,
+        stream: bool,
+    ) -> UpstreamAnswer:
+        """Make one attempt. `target` is the path after the base URL, with its query.
+
+        Raises:
+            NoDeploymentAvailable: no connection came free in time.
+            UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
+        """
+        headers.append(self._host)
+        extensions = self._stream_timeouts_s if stream else self._plain_timeouts_s
+        request = httpx.Request(method, self._url(target), headers=headers, stream=body, extensions=dict(extensions))
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise _before_head(error, self._name) from error
+        return UpstreamAnswer(response, self._name)
+
+    def _url(self, target: str) -> httpx.URL:
+        known = self._urls.get(target)
+        if known is not None:
+            return known
+        url = self._base_url.copy_with(raw_path=self._base_path + target.encode("ascii"))
+        # Endpoints are few, targets with ids or queries without end: start anew rather than grow.
+        if len(self._urls) >= _URLS_REMEMBERED_MAX:
+            self._urls.clear()
+        self._urls[target] = url
+        return url
+
+
+def stream_of(chunks: AsyncIterator[bytes]) -> httpx.AsyncByteStream:
+    """A request body that arrives piece by piece."""
+    return _ArrivingBody(chunks)
+
+
+class _ArrivingBody(httpx.AsyncByteStream):
+    __slots__ = ("_chunks",)
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+
+def _before_head(error: httpx.TransportError, provider: str) -> GatewayError:
+    if isinstance(error, httpx.PoolTimeout):
+        return NoDeploymentAvailable(
+            f"Every connection to {provider} is in use. Try again shortly.", retry_after_ms=1_000
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return UpstreamTimedOut(f"{provider} did not answer in time: {error}.")
+    if isinstance(error, httpx.ProtocolError):
+        return UpstreamMalformed(f"{provider} sent an answer that is not valid HTTP: {error}.")
+    return UpstreamUnreachable(f"{provider} could not be reached, or broke off before it answered: {error}.")
+
+
+def _after_head(error: httpx.TransportError, provider: str) -> GatewayError:
+    if isinstance(error, httpx.TimeoutException):
+        return UpstreamTimedOut(f"{provider} stopped sending: {error}.")
+    if isinstance(error, httpx.ProtocolError):
+        return UpstreamMalformed(f"{provider} sent a body that is not valid HTTP: {error}.")
+    return UpstreamTruncated(f"{provider} broke off in the middle of its answer: {error}.")
