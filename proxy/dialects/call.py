@@ -29,14 +29,6 @@ DECIDING_NAMES: Final = (
 )
 
 
-def is_json(content_type: bytes | None) -> bool:
-    """True for `application/json` and every `+json` type (RFC 6839)."""
-    if content_type is None:
-        return False
-    media_type = content_type.partition(b";")[0].strip().lower()
-    return media_type == b"application/json" or media_type.endswith(b"+json")
-
-
 def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_max: int) -> Call:
     """Read one whole body.
 

@@ -12,6 +12,7 @@ from proxy.core.errors import GatewayError
 from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource
 from proxy.dialects.openai import Operation
 from proxy.dialects.usage import UsageTap
+from proxy.identity.caller import Prompt
 from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
 
@@ -26,7 +27,7 @@ class Exchange:
     operation: Operation
     started_at_ms: int
     accepted_us: int
-    prompt: tuple[str, str] | None = None
+    prompt: Prompt | None = None
     caller: Caller | None = None
     call: Call = field(default_factory=Call)
     route: Route | None = None

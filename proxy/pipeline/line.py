@@ -7,7 +7,7 @@ from proxy.core.clock import Clock
 from proxy.core.errors import CallerGone, GatewayError, InternalError
 from proxy.core.types import InboundRequest, KeySource
 from proxy.dialects.openai import classify
-from proxy.identity.caller import parse_prompt, with_body_user
+from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange, open_exchange
@@ -66,10 +66,12 @@ class Line:
         if request.fault is not None:
             raise request.fault
         refuse_admin(exchange.operation, request)
-        exchange.prompt = parse_prompt(request)
+        if (prompt := request.header(PROMPT_HEADER)) is not None:
+            exchange.prompt = parse_prompt(prompt)
         caller = exchange.caller = await snapshot.authenticator.authenticate(request)
         call = exchange.call = await read_call(exchange, downstream)
-        caller = exchange.caller = with_body_user(caller, call.document)
+        if call.document is not None:
+            caller = exchange.caller = with_body_user(caller, call.document)
 
         models = list_models(exchange)
         if models is not None:

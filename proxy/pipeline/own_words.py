@@ -6,6 +6,7 @@ from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.types import Answer
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.reading import model_in_path
 from proxy.routing import listing
 
 
@@ -19,8 +20,9 @@ def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
 
 def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     """The headers beside a provider's answer."""
-    assert exchange.deployment is not None and exchange.sent_us is not None
-    assert exchange.head_us is not None and exchange.first_byte_us is not None
+    assert exchange.deployment is not None
+    assert exchange.sent_us is not None
+    assert exchange.first_byte_us is not None
     own_us = exchange.sent_us - exchange.accepted_us
     upstream_us = exchange.first_byte_us - exchange.sent_us
     timing = b"tollway;dur=%.3f, upstream;dur=%.3f" % (own_us / 1_000, upstream_us / 1_000)
@@ -39,7 +41,7 @@ def list_models(exchange: Exchange) -> Answer | None:
         ModelNotFound: the model is routed, but not for this caller.
     """
     operation, snapshot, caller = exchange.operation, exchange.snapshot, exchange.caller
-    if operation.name not in ("models", "model") or exchange.request.method != "GET":
+    if not operation.gateway_served:
         return None
     assert caller is not None, "only a caller who is known sees models"
     anthropic = exchange.request.header(b"anthropic-version") is not None
@@ -47,10 +49,12 @@ def list_models(exchange: Exchange) -> Answer | None:
     visible = snapshot.routes.visible_to(caller)
     if operation.name == "models":
         document = (
-            listing.anthropic_list(visible, created_at) if anthropic else listing.openai_list(visible, snapshot.created_s)
+            listing.anthropic_list(visible, created_at)
+            if anthropic
+            else listing.openai_list(visible, snapshot.created_s)
         )
         return Answer(200, jsonio.encode(document))
-    alias = exchange.request.segments[1]
+    alias = model_in_path(exchange.request.segments)
     if alias in visible:
         document = (
             listing.anthropic_model(alias, created_at) if anthropic else listing.openai_model(alias, snapshot.created_s)

@@ -3,8 +3,8 @@
 import asyncio
 
 from proxy.core.types import Call
-from proxy.dialects.call import is_json, parse_call
-from proxy.dialects.openai import BodyKind
+from proxy.dialects.call import parse_call
+from proxy.dialects.openai import BodyKind, is_json
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 
@@ -30,10 +30,16 @@ async def read_call(exchange: Exchange, downstream: Downstream) -> Call:
 
 
 def named_model(exchange: Exchange) -> str | None:
-    """The alias that routes the call: from the body, or from a path that names a model."""
+    """The alias that routes the call: from the body, or from a path that is a model's."""
     if exchange.operation.name == "model":
-        return exchange.request.segments[1]
+        return model_in_path(exchange.request.segments)
     return exchange.call.model_alias
+
+
+def model_in_path(segments: tuple[str, ...]) -> str:
+    """The id in `/models/{id}`, which may itself hold slashes, encoded or not."""
+    family_index = 1 if segments[0].lower() == "v1" else 0
+    return "/".join(segments[family_index + 1 :])
 
 
 class HangUp:

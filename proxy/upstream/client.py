@@ -67,7 +67,16 @@ class UpstreamAnswer:
 class UpstreamClient:
     """Sends to one provider."""
 
-    __slots__ = ("_base_path", "_base_url", "_host", "_name", "_plain_timeouts_s", "_stream_timeouts_s", "_transport", "_urls")
+    __slots__ = (
+        "_base_path",
+        "_base_url",
+        "_host",
+        "_name",
+        "_plain_timeouts_s",
+        "_stream_timeouts_s",
+        "_transport",
+        "_urls",
+    )
 
     def __init__(self, provider: ProviderSettings, transport: httpx.AsyncBaseTransport) -> None:
         self._name = provider.name

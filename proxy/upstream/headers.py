@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from proxy.core.secret import Secret
 from proxy.core.types import Headers, KeySource
+from proxy.dialects.openai import ACCOUNT_HEADERS, ACCOUNT_RESPONSE_HEADERS, CREDENTIAL_HEADERS
 
 HOP_BY_HOP = frozenset(
     {
@@ -37,27 +38,8 @@ _REQUEST_DROPPED = HOP_BY_HOP | {
     b"x-forwarded-proto",
     b"x-real-ip",
 }
-# A caller's keys, and whose account they belong to.
-_CALLERS_OWN = frozenset(
-    {
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"x-goog-api-key",
-        b"cookie",
-        b"openai-organization",
-        b"openai-project",
-    }
-)
-# What the provider says of the account that paid.
-_ACCOUNT_RESPONSE = frozenset(
-    {
-        b"set-cookie",
-        b"openai-organization",
-        b"openai-project",
-        b"anthropic-organization-id",
-    }
-)
+# Where the gateway pays, the caller's keys and account end here too.
+_DROPPED_FOR_GATEWAY = _REQUEST_DROPPED | CREDENTIAL_HEADERS | ACCOUNT_HEADERS
 _OURS = b"x-tollway-"
 _ZERO_WEIGHT = re.compile(rb"q\s*=\s*0(\.0*)?\s*(;|$)")
 _READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
@@ -73,7 +55,9 @@ def request_headers(
 ) -> list[tuple[bytes, bytes]]:
     """The headers of an attempt. Host and framing are the transport's to add, but for a
     streamed body whose length the caller told (`content_length`)."""
-    dropped = _REQUEST_DROPPED if payer is KeySource.CALLER else _REQUEST_DROPPED | _CALLERS_OWN
+    dropped = _REQUEST_DROPPED if payer is KeySource.CALLER else _DROPPED_FOR_GATEWAY
+    if decompressed:
+        dropped |= {b"content-encoding"}
     named_by_connection = _connection_names(inbound)
     accepted: bytes | None = None
     headers: list[tuple[bytes, bytes]] = []
@@ -81,11 +65,7 @@ def request_headers(
         name = pair[0]
         if name == b"accept-encoding":
             accepted = pair[1] if accepted is None else accepted + b"," + pair[1]
-        elif name in dropped or name in named_by_connection or name.startswith(_OURS):
-            continue
-        elif decompressed and name == b"content-encoding":
-            continue
-        else:
+        elif not (name in dropped or name in named_by_connection or name.startswith(_OURS)):
             headers.append(pair)
     headers.append((b"accept-encoding", readable_codings(accepted)))
     if provider_key is not None:
@@ -105,7 +85,7 @@ def response_headers(upstream: Headers, payer: KeySource, status: int) -> list[t
         for pair in upstream
         if (name := pair[0]) not in HOP_BY_HOP
         and name not in named_by_connection
-        and not (gateway_paid and name in _ACCOUNT_RESPONSE)
+        and not (gateway_paid and name in ACCOUNT_RESPONSE_HEADERS)
         and not (bodiless and name == b"content-length")
         and not name.startswith(_OURS)
     ]

@@ -64,8 +64,6 @@ def test_a_foreign_model_and_an_unknown_one_are_refused_in_the_same_words():
     assert foreign.value.message.replace("acmes", "X") == unknown.value.message.replace("nobody", "X")
 
 
-@pytest.mark.parametrize(
-    ("caller", "visible"), [(ANY, ["open"]), (ACME, ["open", "acmes"]), (BOUND, ["open"])]
-)
+@pytest.mark.parametrize(("caller", "visible"), [(ANY, ["open"]), (ACME, ["open", "acmes"]), (BOUND, ["open"])])
 def test_lists_what_the_caller_may_use(caller, visible):
     assert Routes(MODELS, "d").visible_to(caller) == visible
