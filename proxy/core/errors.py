@@ -192,6 +192,12 @@ class StateUnavailable(GatewayError):
     status, code, source = 503, "state_unavailable", Source.GATEWAY
 
 
+class StateIncompatible(GatewayError):
+    """The state store was written by a newer release; to go on could damage what it holds."""
+
+    status, code, source = 503, "state_incompatible", Source.GATEWAY
+
+
 class NoDeploymentAvailable(GatewayError):
     """No deployment could be tried: every connection to it is in use, and none came free."""
 

@@ -14,3 +14,10 @@ _is_match = re.compile(TENANT_ID_PATTERN.replace("$", r"\Z"), re.ASCII).match
 def is_tenant_id(text: str) -> bool:
     """True for 1 to 64 of `A-Za-z0-9_-`."""
     return _is_match(text) is not None
+
+
+def require_tenant_id(text: str) -> str:
+    """Give the id back. Raises ValueError for anything else: it would reach into other state."""
+    if _is_match(text) is None:
+        raise ValueError(f"not a tenant id: {text!r}")
+    return text

@@ -1,0 +1,217 @@
+"""The door to Redis or Valkey: commands and scripts, each bounded in time, errors mapped once.
+
+The client never repeats a command by itself: a script that timed out may have run, and only
+the store that sent it knows how to ask again (by run id). Names of what is stored begin
+`tollway:1:{tenant}:`, so that a tenant's state lies in one cluster slot; what spans tenants
+begins `tollway:1:@:` and is written in calls of its own.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from proxy.core.errors import StateIncompatible, StateUnavailable
+from proxy.core.tenant import require_tenant_id
+
+Argument: TypeAlias = str | bytes | int
+Reply: TypeAlias = "bytes | int | list[Reply] | None"
+"""A reply as RESP2 carries it: nothing is decoded or reshaped on the way."""
+
+SCHEMA = 1
+SCHEMA_NAME = f"tollway:{SCHEMA}:@:schema"
+CALL_TIMEOUT_S = 0.25
+CONNECT_TIMEOUT_S = 0.25
+CONNECTIONS_MAX = 32
+RETRY_AFTER_MS = 1_000
+URL_SCHEMES = ("redis", "rediss", "unix")
+
+
+class _Pipeline(Protocol):
+    """The little of redis-py's pipeline that is used here, typed."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *_error: object) -> None: ...
+    def execute_command(self, *command: Argument) -> object: ...
+    async def execute(self, *, raise_on_error: bool) -> "list[Reply | Exception]": ...
+
+
+class _Client(Protocol):
+    """Likewise of its client."""
+
+    async def execute_command(self, *command: Argument) -> Reply: ...
+    def pipeline(self, *, transaction: bool) -> _Pipeline: ...
+    async def aclose(self, *, close_connection_pool: bool) -> None: ...
+
+
+class Script:
+    """A Lua script and the digest that Redis knows it by."""
+
+    __slots__ = ("sha1", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def beside(cls, module_file: str, name: str) -> Self:
+        """The script in a file beside the module that runs it. Blocks on the disk: call it at start."""
+        return cls((Path(module_file).parent / name).read_text(encoding="utf-8"))
+
+
+def tenant_name(tenant_id: str, rest: str) -> str:
+    """The name in Redis of something that belongs to one tenant.
+
+    Raises:
+        ValueError: not a tenant's id; it could reach into another tenant's state.
+    """
+    return f"tollway:{SCHEMA}:{{{require_tenant_id(tenant_id)}}}:{rest}"
+
+
+def shared_name(rest: str) -> str:
+    """The name in Redis of something that spans tenants."""
+    return f"tollway:{SCHEMA}:@:{rest}"
+
+
+class RedisDoor:
+    """One process's connections to Redis. Belongs to the event loop that uses it first."""
+
+    __slots__ = ("_client", "_errors", "_no_script", "_schema_seen")
+
+    def __init__(self, url: str) -> None:
+        """Connects to nothing yet.
+
+        Raises:
+            ValueError: a URL that is none of `redis://`, `rediss://`, `unix://`.
+        """
+        if urlsplit(url).scheme not in URL_SCHEMES:
+            raise ValueError("The state URL must begin with redis://, rediss:// or unix://.")
+        from redis import exceptions  # imported only where Redis is configured
+
+        self._client = _connectable(url)
+        self._errors = (exceptions.RedisError, OSError, TimeoutError)
+        self._no_script = exceptions.NoScriptError
+        self._schema_seen = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def call(self, *command: Argument) -> Reply:
+        """Send one command.
+
+        Raises:
+            StateUnavailable: no answer within 250 ms, or an error; it may have been carried out.
+            StateIncompatible: the store belongs to a newer release.
+        """
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                if not self._schema_seen:
+                    await self._see_schema()
+                return await self._client.execute_command(*command)
+        except self._errors as error:
+            raise _unavailable() from error
+
+    async def call_many(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Send several commands in one round trip, in order, each for itself. Raises as `call`."""
+        replies = await self._pipeline(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise _unavailable() from reply
+        return cast(list[Reply], replies)
+
+    async def run(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+        """Run one script. Raises as `call`."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                if not self._schema_seen:
+                    await self._see_schema()
+                run = self._client.execute_command
+                try:
+                    reply = await run("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
+                except self._no_script:  # after a restart or a promotion; EVAL runs it and loads it
+                    reply = await run("EVAL", script.text, len(redis_keys), *redis_keys, *args)
+                return reply
+        except self._errors as error:
+            raise _unavailable() from error
+
+    async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Reply]:
+        """Run one script several times in one round trip. Its calls must not depend on each
+        other's order: one that found no script is repeated after the rest. Raises as `call`."""
+        replies = await self._pipeline([("EVALSHA", script.sha1, len(names), *names, *args) for names, args in calls])
+        for i, reply in enumerate(replies):
+            if isinstance(reply, self._no_script):
+                replies[i] = await self.run(script, *calls[i])
+            elif isinstance(reply, Exception):
+                raise _unavailable() from reply
+        return cast(list[Reply], replies)
+
+    async def ping(self) -> None:
+        """Ask whether the store is there. Raises as `call`."""
+        await self.call("PING")
+
+    async def close(self) -> None:
+        """Close every connection. Safe to repeat."""
+        await self._client.aclose(close_connection_pool=True)
+
+    async def _pipeline(self, commands: Sequence[Sequence[Argument]]) -> "list[Reply | Exception]":
+        """The replies in order, an error in the place of a command that failed."""
+        if not commands:
+            return []
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                if not self._schema_seen:
+                    await self._see_schema()
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    return await pipeline.execute(raise_on_error=False)
+        except self._errors as error:
+            raise _unavailable() from error
+
+    async def _see_schema(self) -> None:
+        """Once per process, before anything is read or written."""
+        run = self._client.execute_command
+        found = await run("GET", SCHEMA_NAME)
+        if found is None:
+            await run("SET", SCHEMA_NAME, str(SCHEMA), "NX")
+            found = await run("GET", SCHEMA_NAME)
+        if found != str(SCHEMA).encode():
+            shown = found.decode("ascii", "replace")[:32] if isinstance(found, bytes) else "nothing"
+            raise StateIncompatible(
+                f"The Redis database was written by another release of Tollway: its schema is {shown}, this "
+                f"release knows {SCHEMA}. Start that release, or name another database in [state] url."
+            )
+        self._schema_seen = True
+
+
+def _connectable(url: str) -> _Client:
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=CALL_TIMEOUT_S,  # to wait for a free connection
+        socket_timeout=CALL_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),  # the stock client repeats a counted command up to ten times
+        protocol=2,
+        driver_info=None,  # no CLIENT SETINFO: a round trip a connection, and unknown before Redis 7.2
+    )
+    client = Redis.from_pool(pool)
+    client.response_callbacks.clear()  # replies stay as RESP2 carries them
+    return cast(_Client, client)
+
+
+def _unavailable() -> StateUnavailable:
+    message = "The gateway's state store did not answer in time. Try again shortly."
+    return StateUnavailable(message, retry_after_ms=RETRY_AFTER_MS)

@@ -1,0 +1,220 @@
+"""The door to the embedded store: one SQLite file, one thread, one transaction a call.
+
+`sqlite3` blocks, so everything runs in one thread of its own. Write-ahead logging lets other
+processes (a command beside a running gateway) read and write the same file. What a call
+committed survives a crash of the process; a power cut may take the last moments with it
+(`synchronous=NORMAL`), never the file's consistency.
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
+
+from proxy.core.errors import StateIncompatible, StateUnavailable
+
+Result = TypeVar("Result")
+Step: TypeAlias = Callable[[sqlite3.Connection], Result]
+
+URL_PREFIX = "sqlite:"
+LOCK_TIMEOUT_MS = 250
+STEP_TIMEOUT_S = 1.0  # one call's own time in the thread, past which SQLite is interrupted
+CALL_TIMEOUT_S = 2.0  # with its place in the queue
+QUEUED_MAX = 10_000
+RETRY_AFTER_MS = 1_000
+
+_OPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine, between looks at the clock: some 100 µs
+
+# The file has one number (`user_version`) for all its tables, so they stand here together. Entry
+# n leads from n to n + 1. A line that a release has shipped is never changed: append.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE virtual_keys (
+            id TEXT NOT NULL PRIMARY KEY,
+            digest TEXT NOT NULL UNIQUE,
+            tenant_id TEXT NOT NULL,
+            created_at_ms INTEGER NOT NULL,
+            revoked_at_ms INTEGER,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX virtual_keys_by_tenant ON virtual_keys (tenant_id, created_at_ms, id)",
+        """CREATE TABLE ledger (
+            position INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            data BLOB NOT NULL,
+            UNIQUE (tenant_id, run_id)
+        ) STRICT""",
+        "CREATE INDEX ledger_by_tenant ON ledger (tenant_id, position)",
+    ),
+)
+
+
+def sqlite_path(url: str, folder: Path) -> Path:
+    """The file that `sqlite:PATH` names; a relative path is taken from the state folder.
+
+    Raises:
+        ValueError: not `sqlite:` and a path.
+    """
+    if not url.startswith(URL_PREFIX) or len(url) == len(URL_PREFIX):
+        raise ValueError("The embedded store's URL is sqlite:PATH, for example sqlite:tollway.db.")
+    return folder / url.removeprefix(URL_PREFIX)
+
+
+class SqliteDoor:
+    """One process's connection to the file, in a thread of its own."""
+
+    __slots__ = ("_connection", "_path", "_queued", "_step_until_s", "_thread")
+
+    def __init__(self, path: Path) -> None:
+        """Opens nothing yet: the first call does, and makes the file where there is none."""
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tollway-sqlite")
+        self._connection: sqlite3.Connection | None = None  # touched by the thread alone
+        self._step_until_s = 0.0  # likewise
+        self._queued = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def run(self, step: Step[Result]) -> Result:
+        """Run a step that writes, in one transaction: all of it, or nothing. It runs in the
+        store's thread, and gives back plain values, never a cursor.
+
+        Raises:
+            StateUnavailable: the file is locked, full, unreadable or slow; after a time-out
+                it may have been carried out.
+            StateIncompatible: the file belongs to a newer release.
+        """
+        return await self._submit("BEGIN IMMEDIATE", step)
+
+    async def read(self, step: Step[Result]) -> Result:
+        """Run a step that only reads, and sees one moment of the file. Raises as `run`."""
+        return await self._submit("BEGIN", step)
+
+    async def ping(self) -> None:
+        """Ask whether the file can be read. Raises as `run`."""
+        await self.read(lambda connection: connection.execute("SELECT 1 FROM ledger LIMIT 1").fetchone())
+
+    async def close(self) -> None:
+        """Close the file, after what is queued. Safe to repeat; nothing can be run afterwards."""
+        try:
+            closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        except RuntimeError:  # the thread has been shut down already
+            return
+        self._thread.shutdown(wait=False)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await closing
+
+    async def _submit(self, begin: str, step: Step[Result]) -> Result:
+        if self._queued >= QUEUED_MAX:
+            raise _unavailable()
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, begin, step)
+        except RuntimeError as error:  # closed
+            raise _unavailable() from error
+        self._queued += 1
+        running.add_done_callback(self._unqueue)
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return await running
+        except TimeoutError as error:
+            raise _unavailable() from error
+
+    def _unqueue(self, running: "asyncio.Future[Result]") -> None:
+        self._queued -= 1
+
+    # ── in the thread ────────────────────────────────────────────────────────────────────
+
+    def _transact(self, begin: str, step: Step[Result]) -> Result:
+        self._step_until_s = time.monotonic() + STEP_TIMEOUT_S
+        try:
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._open()
+            connection.execute(begin)
+            try:
+                result = step(connection)
+                # Freed on the loop's thread, a cursor would reach into the connection beside this one.
+                assert not isinstance(result, sqlite3.Cursor)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+        except sqlite3.IntegrityError:
+            raise  # the step's own business
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise  # bad SQL: a fault of ours, not of the store
+            raise _unavailable() from error
+        except OSError as error:
+            raise _unavailable() from error
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # SQLite gives its -wal and -shm files the permissions of the file itself.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_MS / 1_000, isolation_level=None)
+        try:
+            connection.set_progress_handler(self._is_overdue, _OPS_BETWEEN_LOOKS)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            _migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_overdue(self) -> bool:
+        return time.monotonic() > self._step_until_s
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file's tables to this release's, in one transaction."""
+    if _version(connection) == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)  # again: another process may have been first
+        if version > len(MIGRATIONS):
+            raise StateIncompatible(
+                f"The state file was written by a newer release of Tollway: its schema is {version}, this "
+                f"release knows {len(MIGRATIONS)}. Start that release, or name another file in [state] url."
+            )
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    assert isinstance(version, int)
+    return version
+
+
+def _unavailable() -> StateUnavailable:
+    message = "The gateway's state file did not answer in time. Try again shortly."
+    return StateUnavailable(message, retry_after_ms=RETRY_AFTER_MS)

@@ -1,0 +1,68 @@
+"""Virtual keys in the embedded store: one row each, and its digest beside it."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+
+from proxy.adapters.sqlite import SqliteDoor
+from proxy.core.tenant import require_tenant_id
+from proxy.identity.virtual_key import VirtualKey, decode, encode
+
+_PUT = """
+    INSERT INTO virtual_keys (id, digest, tenant_id, created_at_ms, record) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO NOTHING
+"""
+_FIND = "SELECT record, revoked_at_ms FROM virtual_keys WHERE digest = ?"
+_LIST_ALL = "SELECT record, revoked_at_ms FROM virtual_keys ORDER BY created_at_ms, id"
+_LIST_ONE = "SELECT record, revoked_at_ms FROM virtual_keys WHERE tenant_id = ? ORDER BY created_at_ms, id"
+_REVOKE = "UPDATE virtual_keys SET revoked_at_ms = ? WHERE id = ? AND revoked_at_ms IS NULL"
+_ONE = "SELECT record, revoked_at_ms FROM virtual_keys WHERE id = ?"
+
+
+class EmbeddedVirtualKeyStore:
+    """Virtual keys in SQLite."""
+
+    __slots__ = ("_door",)
+
+    def __init__(self, door: SqliteDoor) -> None:
+        self._door = door
+
+    async def put(self, virtual_key: VirtualKey, digest: str) -> None:
+        tenant_id = require_tenant_id(virtual_key.tenant_id)
+        row = (virtual_key.id, digest, tenant_id, virtual_key.created_at_ms, encode(virtual_key))
+
+        def step(connection: sqlite3.Connection) -> None:
+            connection.execute(_PUT, row)
+
+        await self._door.run(step)
+
+    async def find(self, digests: Sequence[str]) -> VirtualKey | None:
+        def step(connection: sqlite3.Connection) -> tuple[bytes, int | None] | None:
+            rows = (connection.execute(_FIND, (digest,)).fetchone() for digest in digests)
+            return next((row for row in rows if row is not None), None)
+
+        row = await self._door.read(step)
+        return None if row is None else _revoked(row)
+
+    async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
+        query = (_LIST_ALL,) if tenant_id is None else (_LIST_ONE, (require_tenant_id(tenant_id),))
+        rows = await self._door.read(lambda connection: connection.execute(*query).fetchall())
+        return [_revoked(row) for row in rows]
+
+    async def revoke(self, virtual_key_id: str, at_ms: int) -> VirtualKey | None:
+        def step(connection: sqlite3.Connection) -> tuple[bytes, int | None] | None:
+            connection.execute(_REVOKE, (at_ms, virtual_key_id))
+            row: tuple[bytes, int | None] | None = connection.execute(_ONE, (virtual_key_id,)).fetchone()
+            return row
+
+        row = await self._door.run(step)
+        return None if row is None else _revoked(row)
+
+    async def ping(self) -> None:
+        await self._door.ping()
+
+
+def _revoked(row: tuple[bytes, int | None]) -> VirtualKey:
+    record, revoked_at_ms = row
+    virtual_key = decode(record)
+    return virtual_key if revoked_at_ms is None else replace(virtual_key, revoked_at_ms=revoked_at_ms)
