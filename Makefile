@@ -10,7 +10,7 @@ CHECKED := $(wildcard proxy benchmarks tests)
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3.13 python3.14 python3)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help install serve test check format bench image-check lock clean again
+.PHONY: help install serve test check format docs bench image-check lock clean again
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -38,6 +38,9 @@ check: $(VENV)/.dev ## Format, lint, types, the shape of the house, the docs
 format: $(VENV)/.dev ## Format the code and put right what can be put right by itself
 	@$(BIN)/ruff format $(CHECKED)
 	@$(BIN)/ruff check --fix $(CHECKED)
+
+docs: $(VENV)/.dev ## Write the commands' help texts into docs/commands.md
+	@$(BIN)/python tests/test_docs.py
 
 bench: $(VENV)/.run ## Added latency against a direct call, as a table and a picture
 	@$(BIN)/python -m benchmarks.latency $(BENCH_ARGS)
