@@ -87,8 +87,8 @@ def _advise_auth(settings: Settings) -> Iterator[str]:
 def _advise_provider(provider: ProviderSettings, settings: Settings) -> Iterator[str]:
     where = member("providers", provider.name)
     simulated = provider.transport is TransportKind.SIMULATED
-    if settings.auth.mode is AuthMode.VIRTUAL_KEYS and provider.provider_key is None and not simulated:
-        yield f'{where} has no provider_key: in mode "virtual-keys" nobody can be served by it. Set one.'
+    if settings.auth.mode is not AuthMode.PASSTHROUGH and _lacks_its_key(provider):
+        yield f'{where}.provider_key is absent: in mode "{settings.auth.mode}" nobody can be served by it. Set it.'
     if not simulated and not is_https_or_loopback(provider.base_url):
         host = urlsplit(provider.base_url).hostname
         yield f"{where}.base_url is plain http to {host}: whoever is on the way can read the provider key. Use https."
@@ -101,6 +101,10 @@ def _advise_provider(provider: ProviderSettings, settings: Settings) -> Iterator
     longest_s = max(times.connect, times.pool, times.first_byte, times.idle)
     if longest_s > times.total:
         yield f"{where}.timeouts_s.total ({times.total:g}) ends a call before another of its timeouts ({longest_s:g})."
+
+
+def _lacks_its_key(provider: ProviderSettings) -> bool:
+    return provider.provider_key_wanted and provider.provider_key is None
 
 
 def _may_have_several_tenants(settings: Settings) -> bool:

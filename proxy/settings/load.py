@@ -165,6 +165,7 @@ def _provider(name: str, at: Reader, source: Source) -> ProviderSettings:
         ),
         dialect=at.text("dialect", _parse_dialect, default.dialect),
         provider_key=at.text("provider_key", parse_provider_key, None, secret=True),
+        provider_key_wanted=at.has("provider_key"),
         timeouts_s=_timeouts(at.table("timeouts_s")),
         transport=transport,
         allow_http=allow_http,

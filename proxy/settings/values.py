@@ -10,9 +10,9 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from proxy.core.secret import Secret
+from proxy.core.tenant import is_tenant_id
 from proxy.settings.model import Address, Network
 
-TENANT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PEPPER_BYTES = 32
 # A socket path is at most 107 bytes and a NUL on Linux (unix(7)); macOS has 103.
 _UNIX_PATH_BYTES_MAX = 103
@@ -43,7 +43,7 @@ def parse_path(text: str) -> str:
 
 def parse_tenant_id(text: str) -> str:
     """1 to 64 letters, digits, `_` and `-`: it is part of every state key, row and header."""
-    if TENANT_ID.fullmatch(text) is None:
+    if not is_tenant_id(text):
         raise Mismatch("a tenant id: 1 to 64 letters, digits, `_` and `-`")
     return text
 

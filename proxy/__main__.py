@@ -1,0 +1,81 @@
+"""The `tollway` command: reads what was typed, does it, and says in one line why it could not."""
+
+import asyncio
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from proxy.cli.arguments import parse_arguments
+from proxy.cli.check import check, refuse_settings
+from proxy.cli.composition import Composition
+from proxy.cli.configuration import read_configuration
+from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
+from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError
+from proxy.settings.problem import SettingsError
+
+
+def main(
+    words: Sequence[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    output: TextIO | None = None,
+    errors: TextIO | None = None,
+    composition: Composition | None = None,
+) -> int:
+    """Run one command; the process's exit code: 0 done, 1 failed, 2 typed wrongly.
+
+    What is not given is the process's own: its arguments, environment and streams, and `proxy.app`.
+    """
+    arguments = parse_arguments(sys.argv[1:] if words is None else words)
+    terminal = Terminal(output or sys.stdout, errors or sys.stderr, arguments.as_json)
+    try:
+        return _run(arguments, os.environ if environ is None else environ, composition, terminal)
+    except SettingsError as error:
+        return refuse_settings(error, terminal)
+    except CommandFailed as error:
+        terminal.fail(error.message)
+        return error.exit_code
+    except GatewayError as error:
+        terminal.fail(error.message)
+    except (OSError, ValueError) as error:  # a folder, a pepper's file, a port that is taken
+        terminal.fail(str(error))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED
+
+
+def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composition | None, terminal: Terminal) -> int:
+    configuration = read_configuration(arguments.config, environ)
+    settings = configuration.settings
+    app = composition or _composition()
+    clock = Clock()
+    match arguments.command:
+        case "serve":
+            for warning in settings.warnings:
+                terminal.note(f"Warning: {warning}")
+            return app.serve(settings, configuration.path)
+        case "check":
+            return asyncio.run(check(configuration, arguments.connect, app, terminal))
+        case "keys issue":
+            return asyncio.run(issue_virtual_key(arguments, settings, app, terminal, clock))
+        case "keys list":
+            return asyncio.run(list_virtual_keys(arguments, settings, app, terminal, clock))
+        case "keys revoke":
+            return asyncio.run(revoke_virtual_key(arguments, settings, app, terminal, clock))
+        case unknown:
+            raise AssertionError(f"no command is called {unknown}")
+
+
+def _composition() -> Composition:
+    """The real one. Imported here, so that help and a refused configuration answer at once."""
+    from proxy import app
+
+    return app
+
+
+if __name__ == "__main__":
+    sys.exit(main())

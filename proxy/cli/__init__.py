@@ -1,0 +1,1 @@
+"""The command line: reads what was typed, and asks the rooms below."""

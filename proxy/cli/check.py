@@ -1,0 +1,123 @@
+"""`tollway check`: what is wrong with a configuration, what is unwise, and what can be reached."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from proxy.cli.composition import Composition
+from proxy.cli.configuration import Configuration
+from proxy.cli.reach import endpoint_of, reach
+from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, Terminal
+from proxy.core.errors import GatewayError
+from proxy.settings.model import Settings, TransportKind
+from proxy.settings.problem import SettingsError
+
+TARGETS_AT_ONCE_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """One thing that was tried; `failure` is None where it answered."""
+
+    target: str
+    failure: str | None
+
+
+def refuse_settings(error: SettingsError, terminal: Terminal) -> int:
+    """Show every problem of a configuration that is refused."""
+    problems = [
+        {
+            "path": problem.path,
+            "expected": problem.expected,
+            "found": problem.found,
+            "suggestion": problem.suggestion,
+        }
+        for problem in error.problems
+    ]
+    terminal.answer({"ok": False, "config": error.path, "problems": problems})
+    for problem in error.problems:
+        terminal.note(f"{error.path}: {problem}")
+    count = len(problems)
+    terminal.fail(f"{error.path}: {count} {'problem' if count == 1 else 'problems'} to put right")
+    return EXIT_FAILED
+
+
+async def check(configuration: Configuration, connect: bool, composition: Composition, terminal: Terminal) -> int:
+    """Show what a valid configuration comes to, and try what it names if asked."""
+    settings = configuration.settings
+    terminal.say(f"OK: {configuration.path} (version {settings.version})")
+    for name, value in _summary(settings):
+        terminal.say(f"  {name:<10} {value}")
+    for warning in settings.warnings:
+        terminal.say(f"Warning: {warning}")
+    reached = await _reach_all(settings, composition, terminal) if connect else []
+    is_ok = all(one.failure is None for one in reached)
+    terminal.answer(
+        {
+            "ok": is_ok,
+            "config": str(configuration.path),
+            "version": settings.version,
+            "warnings": list(settings.warnings),
+            "reached": [{"target": one.target, "failure": one.failure} for one in reached],
+        }
+    )
+    return EXIT_OK if is_ok else EXIT_FAILED
+
+
+async def _reach_all(settings: Settings, composition: Composition, terminal: Terminal) -> list[Reached]:
+    """Try everything, some at once; each is told as soon as it is known, in the order of finishing."""
+    slots = asyncio.Semaphore(TARGETS_AT_ONCE_MAX)
+
+    async def attempt(target: str, connect: Callable[[], Awaitable[None]]) -> Reached:
+        async with slots:
+            try:
+                await connect()
+            except GatewayError as error:
+                failure: str | None = error.message
+            except TimeoutError:
+                failure = "no answer in time"
+            except (OSError, ValueError) as error:  # ValueError: a CA file that cannot be loaded
+                failure = str(error) or type(error).__name__
+            else:
+                failure = None
+        terminal.say(f"  {target}: {'reached' if failure is None else f'FAILED: {failure}'}")
+        return Reached(target, failure)
+
+    real = [one for one in settings.providers.values() if one.transport is not TransportKind.SIMULATED]
+    attempts = [
+        attempt("state", partial(_ask_state, settings, composition)),
+        *(attempt(f"{provider.name} at {endpoint_of(provider)}", partial(reach, provider)) for provider in real),
+    ]
+    return await asyncio.gather(*attempts)
+
+
+async def _ask_state(settings: Settings, composition: Composition) -> None:
+    async with composition.open_stores(settings) as stores:
+        await stores.virtual_keys.ping()
+
+
+def _summary(settings: Settings) -> list[tuple[str, str]]:
+    server, auth = settings.server, settings.auth
+    default = f"all else goes to {auth.default_provider}" if auth.default_provider else "all else is 404"
+    return [
+        ("server", f"{server.bind}, administration on {server.admin_bind}"),
+        ("state", f"{_without_password(settings.state.url)} (folder {settings.state.folder})"),
+        ("auth", f"{auth.mode}; {default}"),
+        ("providers", _providers(settings)),
+        ("models", str(len(settings.models))),
+        ("tenants", f"{len(settings.tenants)} in the file{', no others' if auth.known_tenants_only else ''}"),
+    ]
+
+
+def _providers(settings: Settings) -> str:
+    names = [
+        f"{name} (no key)" if provider.provider_key_wanted and provider.provider_key is None else name
+        for name, provider in settings.providers.items()
+    ]
+    return ", ".join(names) if names else "none"
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if rest else url

@@ -1,0 +1,33 @@
+"""What the commands need of the composition root, so that a test can hand in its own."""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from proxy.identity.store import VirtualKeyStore
+from proxy.settings.model import Settings
+
+
+class OpenStores(Protocol):
+    """What outlives the process."""
+
+    @property
+    def virtual_keys(self) -> VirtualKeyStore:
+        """Who may call."""
+        ...
+
+
+class Composition(Protocol):
+    """`proxy.app`, as the commands see it."""
+
+    def serve(self, settings: Settings, path: Path, /) -> int:
+        """Run the gateway until it is told to stop; the process's exit code."""
+        ...
+
+    def open_stores(self, settings: Settings, /) -> AbstractAsyncContextManager[OpenStores]:
+        """The stores, for a command that works beside a running gateway."""
+        ...
+
+    def peppers_of(self, settings: Settings, /) -> tuple[bytes, ...]:
+        """The peppers of virtual keys, newest first."""
+        ...
