@@ -1,0 +1,225 @@
+"""One connection to an upstream: bytes in and out, one timer, and whose turn it is.
+
+It is connecting, busy (`_exchange` is set), resting in its pool, on its way between the two,
+or closed. Closing is final, idempotent, and tells the pool at once.
+"""
+
+import asyncio
+import math
+import select
+from collections.abc import Callable
+from typing import Final, cast
+
+import httpx
+
+from proxy.adapters.http.exchange import Exchange
+from proxy.adapters.http.framing import ResponseReader
+
+_JOINED_BYTES_MAX: Final = 65_536  # head and body below this leave in one write
+_UNSENT_BYTES_MAX: Final = 65_536  # beyond this a request counts as not sent yet
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection of the pool that gave the two callbacks."""
+
+    __slots__ = (
+        "_exchange",
+        "_forget",
+        "_give_back",
+        "_inbox",
+        "_is_reading_paused",
+        "_poll",
+        "_reader",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_wake_at",
+        "is_closed",
+        "is_write_paused",
+        "loop",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        inbox: memoryview,
+        give_back: "Callable[[Connection], None]",
+        forget: "Callable[[Connection], None]",
+    ) -> None:
+        self.loop = loop
+        self.is_closed = False
+        self.is_write_paused = False
+        self._inbox = inbox  # shared by all connections of a loop: what it holds is read at once
+        self._give_back = give_back
+        self._forget = forget
+        self._transport: asyncio.Transport | None = None
+        self._poll = select.poll()
+        self._reader = ResponseReader()
+        self._exchange: Exchange | None = None
+        self._is_reading_paused = False
+        # One timer, armed again only for an earlier moment; one that fires too early looks anew.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._wake_at = math.inf
+
+    # For the pool.
+
+    def is_usable(self) -> bool:
+        """True if nothing has happened to it while it rested, not even unseen by the loop."""
+        transport = self._transport
+        return not (self.is_closed or transport is None or transport.is_closing() or self._poll.poll(0))
+
+    def rest(self, until: float) -> None:
+        """Stay idle, and close at the loop's time `until` unless taken before."""
+        self.wake_by(until)
+
+    def close(self) -> None:
+        """Close at once, without lingering."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        exchange, self._exchange = self._exchange, None
+        if self._transport is not None:
+            self._transport.abort()
+        self._forget(self)
+        if exchange is not None:
+            exchange.lost(None)
+
+    # For the exchange.
+
+    def begin(self, exchange: Exchange, *, bodiless: bool) -> None:
+        """Take up an exchange; `bodiless` if its answer will have no body."""
+        assert self._exchange is None
+        self._exchange = exchange
+        self._reader.expect(bodiless=bodiless)
+
+    def write(self, head: bytes, content: bytes) -> None:
+        """Write both, in one packet where they are small."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return  # the exchange hears of it when the loop has told us
+        if len(content) <= _JOINED_BYTES_MAX:
+            transport.write(head + content)
+        else:
+            transport.write(head)
+            transport.write(content)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written, but not yet taken by the kernel."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        """Read nothing more until `resume_reading`; either may be repeated."""
+        if not self._is_reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def wake_by(self, at: float) -> None:
+        """Look at the exchange's deadlines at the loop's time `at`; replaces the last such wish."""
+        self._wake_at = at
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self.loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        now = self.loop.time()
+        if now < self._wake_at:
+            if self._wake_at != math.inf:
+                self.wake_by(self._wake_at)
+        elif self._exchange is not None:
+            self._exchange.expire(now)
+        else:
+            self.close()
+
+    # For the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected, TLS included."""
+        self._transport = duplex = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        if self.is_closed:
+            duplex.abort()
+            return
+        # Low at 0: "resume" then says that everything was sent.
+        duplex.set_write_buffer_limits(high=_UNSENT_BYTES_MAX, low=0)
+        self._poll.register(duplex.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop puts what it receives."""
+        return self._inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        exchange = self._exchange
+        if exchange is None:
+            # Nobody asked. What speaks unasked could answer the next request before it is made.
+            self.close()
+            return
+        reader = self._reader
+        try:
+            reader.feed(self._inbox[:nbytes])
+        except httpx.RemoteProtocolError as error:
+            exchange.advance(reader)
+            self._exchange = None
+            exchange.fail(error)
+            return
+        exchange.advance(reader)
+        if reader.is_complete:
+            self._finish(exchange)
+
+    def eof_received(self) -> None:
+        """The upstream will send no more. An answer without a length ends here."""
+        exchange = self._exchange
+        if exchange is not None and self._reader.finish():
+            self._finish(exchange)
+        else:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost(exc)
+        self.close()
+
+    def pause_writing(self) -> None:
+        """The kernel takes no more for now."""
+        self.is_write_paused = True
+
+    def resume_writing(self) -> None:
+        """Everything that was written is in the kernel's hands."""
+        self.is_write_paused = False
+        if self._exchange is not None:
+            self._exchange.drained()
+
+    def _finish(self, exchange: Exchange) -> None:
+        transport = self._transport
+        assert transport is not None
+        is_reusable = (
+            self._reader.is_reusable
+            and exchange.is_sent
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+        )
+        self._exchange = None
+        self._wake_at = math.inf
+        exchange.complete()
+        if is_reusable:
+            self.resume_reading()
+            self._give_back(self)
+        else:
+            self.close()

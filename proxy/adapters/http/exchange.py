@@ -1,0 +1,314 @@
+"""One request and its answer on a connection: who waits for what, until when, and its end.
+
+State, all of it here: `connection` is set while the exchange owns one, and exactly one of
+three things takes it away: the answer is complete, something failed, the caller let go.
+`sent` says that the request is out; `head` that the answer's head is in; `_ended` that the
+whole answer is; `_error` what broke it. Chunks that arrived are given out before an error is.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import httpx
+
+from proxy.adapters.http.framing import LAST_CHUNK, ResponseHead, ResponseReader, frame_chunk
+
+if TYPE_CHECKING:
+    from proxy.adapters.http.connection import Connection
+
+BUFFERED_BYTES_MAX: Final = 65_536  # beyond this nothing is read until the caller has taken it
+
+Timeouts: TypeAlias = Mapping[str, float | None]
+"""Seconds, by name: connect, pool, write, first_byte, idle, total; httpx's read stands in for
+first_byte and idle. What is absent or None does not bound."""
+
+
+def bound_s(timeouts: Timeouts, name: str) -> float:
+    """How long the wait of this name may last, in seconds; infinite if nothing bounds it."""
+    bound = timeouts.get(name)
+    if bound is None and name in ("first_byte", "idle"):
+        bound = timeouts.get("read")
+    return math.inf if bound is None else bound
+
+
+class Exchange(httpx.AsyncByteStream):
+    """The stream of one answer's raw body, and everything that happens until its end."""
+
+    __slots__ = (
+        "_buffered_bytes",
+        "_chunks",
+        "_connection",
+        "_ended",
+        "_error",
+        "_is_body_begun",
+        "_loop",
+        "_phase",
+        "_phase_until",
+        "_timeouts",
+        "_total_until",
+        "_unsent_bytes",
+        "_upload",
+        "_upload_room",
+        "_waiter",
+        "head",
+        "is_sent",
+    )
+
+    def __init__(self, connection: "Connection", timeouts: Timeouts, total_until: float) -> None:
+        self.head: ResponseHead | None = None
+        self.is_sent = False
+        self._loop = connection.loop
+        self._connection: Connection | None = connection
+        self._timeouts = timeouts
+        self._total_until = total_until
+        self._phase = ""
+        self._phase_until = math.inf
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self._buffered_bytes = 0
+        self._is_body_begun = False
+        self._ended = False
+        self._error: BaseException | None = None
+        self._unsent_bytes = 0
+        self._upload: asyncio.Task[None] | None = None
+        self._upload_room: asyncio.Future[None] | None = None
+
+    # What the caller does.
+
+    def send(self, head: bytes, content: bytes, *, bodiless: bool) -> None:
+        """Write a whole request, whose answer will have no body if `bodiless`."""
+        connection = self._connection
+        assert connection is not None
+        connection.begin(self, bodiless=bodiless)
+        connection.write(head, content)
+        if connection.is_write_paused:
+            self._await_drain(connection)
+        else:
+            self._sent()
+
+    def send_streamed(
+        self, head: bytes, body: AsyncIterator[bytes], content_length: int | None, *, bodiless: bool
+    ) -> None:
+        """Write a head now, and the body as it comes, in a task of its own: the answer may
+        come first, and ends it."""
+        connection = self._connection
+        assert connection is not None
+        connection.begin(self, bodiless=bodiless)
+        connection.write(head, b"")
+        connection.wake_by(self._total_until)
+        self._upload = self._loop.create_task(self._send_body(connection, body, content_length))
+        self._upload.add_done_callback(self._upload_ended)
+
+    async def wait_head(self) -> ResponseHead:
+        """Wait for the answer's head.
+
+        Raises:
+            httpx.ReadTimeout, WriteTimeout, ReadError, WriteError, RemoteProtocolError,
+            httpx.LocalProtocolError: a streamed body that is not as long as was said.
+            Whatever a streamed body itself raises.
+        """
+        if self.head is None and self._error is None:
+            await self._wait()
+        if self.head is not None:
+            return self.head
+        assert self._error is not None
+        raise self._error
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes of the body, as they came: never empty.
+
+        Raises:
+            httpx.ReadTimeout, ReadError, RemoteProtocolError: the body broke off.
+        """
+        while True:
+            chunks = self._chunks
+            if chunks:
+                chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                chunks.clear()
+                self._buffered_bytes = 0
+                if self._connection is not None:
+                    self._connection.resume_reading()
+                return chunk
+            if self._ended:
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            if self._is_body_begun:
+                self._enter("idle")
+            await self._wait()
+
+    async def aclose(self) -> None:
+        """Let go: of the connection too, unless the answer is complete. Safe at any moment."""
+        self.abort()
+
+    def abort(self) -> None:
+        """`aclose`, at once."""
+        self._chunks.clear()
+        if self._connection is not None:
+            self.fail(httpx.ReadError("the answer was closed before its end"))
+        elif self._buffered_bytes:
+            # A complete answer that was not read: who iterates now must not take it for an empty one.
+            self._ended = False
+            self._error = httpx.ReadError("the answer was closed before it was read")
+
+    # What the connection tells.
+
+    def advance(self, reader: ResponseReader) -> None:
+        """Take what the reader has read so far, and wake whoever waits for it."""
+        connection = self._connection
+        assert connection is not None
+        if self.head is None:
+            if reader.head is None:
+                return
+            self.head = reader.head
+            if not self.is_sent and not reader.is_complete:
+                # Answered early: what is left of a streamed body need not be sent any more.
+                self._stop_upload()
+                self._enter("first_byte")
+        pieces = reader.pieces
+        if pieces:
+            chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._chunks.append(chunk)
+            self._buffered_bytes += len(chunk)
+            self._is_body_begun = True
+            self._phase_until = math.inf
+            if self._buffered_bytes > BUFFERED_BYTES_MAX:
+                connection.pause_reading()
+        self._wake()
+
+    def complete(self) -> None:
+        """The whole answer is here. The connection goes its own way."""
+        self._connection = None
+        self._ended = True
+        self._stop_upload()
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no more of this answer. Takes the connection down."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._error = error
+        self._stop_upload()
+        connection.close()
+        self._wake()
+
+    def lost(self, reason: Exception | None) -> None:
+        """The connection is gone."""
+        because = f": {reason}" if reason is not None else ""
+        if self.head is not None:
+            self.fail(httpx.ReadError(f"the upstream closed the connection in the middle of its answer{because}"))
+        elif self.is_sent:
+            self.fail(httpx.ReadError(f"the upstream closed the connection before answering{because}"))
+        else:
+            self.fail(httpx.WriteError(f"the upstream closed the connection while the request was sent{because}"))
+
+    def drained(self) -> None:
+        """All that was written is on its way."""
+        self._phase_until = math.inf
+        if self._upload is None:
+            self._sent()
+        elif self._upload_room is not None and not self._upload_room.done():
+            self._upload_room.set_result(None)
+
+    def expire(self, now: float) -> None:
+        """The deadline that the connection was told may have come: see which, if any."""
+        connection = self._connection
+        assert connection is not None
+        if now >= self._total_until:
+            self.fail(httpx.ReadTimeout(f"no complete answer within the total of {self._timeouts['total']:g} s"))
+            return
+        if now >= self._phase_until:
+            if self._phase != "write":
+                self.fail(httpx.ReadTimeout(self._overdue()))
+                return
+            unsent_bytes = connection.unsent_bytes
+            if unsent_bytes >= self._unsent_bytes:
+                self.fail(httpx.WriteTimeout(self._overdue()))
+                return
+            self._await_drain(connection)
+        connection.wake_by(min(self._phase_until, self._total_until))
+
+    def _overdue(self) -> str:
+        waited_for = {
+            "write": "nothing of the request could be sent",
+            "first_byte": "no first byte of an answer",
+            "idle": "nothing more of the answer",
+        }[self._phase]
+        return f"{waited_for} within {bound_s(self._timeouts, self._phase):g} s ({self._phase})"
+
+    # Inside.
+
+    def _enter(self, phase: str) -> None:
+        connection = self._connection
+        assert connection is not None
+        self._phase = phase
+        until = self._phase_until = self._loop.time() + bound_s(self._timeouts, phase)
+        connection.wake_by(until if until < self._total_until else self._total_until)
+
+    def _await_drain(self, connection: "Connection") -> None:
+        # A large body may take long: the bound is on progress.
+        self._unsent_bytes = connection.unsent_bytes
+        self._enter("write")
+
+    def _sent(self) -> None:
+        self.is_sent = True
+        if self.head is None:
+            self._enter("first_byte")
+
+    async def _wait(self) -> None:
+        assert self._waiter is None, "one reader at a time"
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _send_body(self, connection: "Connection", body: AsyncIterator[bytes], unsent: int | None) -> None:
+        async for piece in body:
+            if not piece:
+                continue
+            if unsent is None:
+                connection.write(frame_chunk(piece), b"")
+            else:
+                unsent -= len(piece)
+                if unsent < 0:
+                    raise httpx.LocalProtocolError("the request's body is longer than its content-length")
+                connection.write(piece, b"")
+            await self._room(connection)
+        if unsent is None:
+            connection.write(LAST_CHUNK, b"")
+            await self._room(connection)
+        elif unsent:
+            raise httpx.LocalProtocolError("the request's body is shorter than its content-length")
+        if self._connection is not None:
+            self._sent()
+
+    async def _room(self, connection: "Connection") -> None:
+        while connection.is_write_paused:
+            self._upload_room = self._loop.create_future()
+            self._await_drain(connection)
+            await self._upload_room
+
+    def _upload_ended(self, upload: "asyncio.Task[None]") -> None:
+        if not upload.cancelled() and (error := upload.exception()) is not None:
+            self.fail(error)
+
+    def _stop_upload(self) -> None:
+        upload = self._upload
+        if upload is not None and not upload.done():
+            upload.cancel()

@@ -1,0 +1,291 @@
+"""HTTP/1.1 framing of the upstream hop: one request head out, one response in (RFC 9112).
+
+Pure: bytes in, values and refusals out. Invariant: where two readers could disagree on where
+an answer ends, it is refused, or its connection is not used again.
+"""
+
+from typing import Final, NamedTuple
+
+import httptools
+import httpx
+
+HEAD_BYTES_MAX: Final = 65_536
+HEADERS_MAX: Final = 128
+_INTERIM_RESPONSES_MAX: Final = 16
+# RFC 9110, section 5.6.2: what a method or a field's name may be made of.
+_TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_EMPTY_BODY_SAID: Final = frozenset({"POST", "PUT", "PATCH"})
+_FRAMING_NAMES: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_LENGTH_DIGITS_MAX: Final = 18  # below 2**63
+_H: Final = ord("H")
+_LINE_ENDS: Final = b"\r\n"
+
+
+class RequestFraming(NamedTuple):
+    """A head ready to be written, and how the body after it is delimited."""
+
+    head: bytes
+    content_length: int | None  # None: chunked
+
+
+class ResponseHead(NamedTuple):
+    """The status line and header fields of a final response, names in lower case."""
+
+    status: int
+    reason: bytes
+    http_version: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+def frame_request(request: httpx.Request, content: bytes | None) -> RequestFraming:
+    """Serialise a request's head. `content` is the whole body; None: it will be streamed.
+
+    Raises:
+        httpx.LocalProtocolError: a name, value or target that would break out of its place,
+            or a body whose length is told wrongly or twice.
+    """
+    lines = [b""]
+    names = []
+    host = told_length = coding = None
+    for name, value in request.headers.raw:
+        lines.append(name + b": " + value)
+        names.append(name)
+        lower_name = name.lower()
+        if lower_name in _FRAMING_NAMES:
+            if lower_name == b"host" and host is None:
+                host = value
+            elif lower_name == b"content-length" and told_length is None:
+                told_length = value
+            elif lower_name == b"transfer-encoding" and coding is None:
+                coding = value
+            else:
+                raise httpx.LocalProtocolError(f"the request has two {lower_name.decode()} fields")
+    if host is None:
+        host_line = b"Host: " + request.url.netloc
+        names.append(b"Host")
+    else:
+        host_line = b""
+    content_length = _body_length(request.method, content, told_length, coding)
+    if told_length is None and coding is None:
+        if content_length is None:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif content_length or request.method in _EMPTY_BODY_SAID:
+            lines.append(b"Content-Length: %d" % content_length)
+    if host_line:
+        lines.insert(1, host_line)
+    target = request.url.raw_path
+    method = request.method.encode("ascii", "replace")
+    lines[0] = b"%b %b HTTP/1.1" % (method, target)
+    lines += (b"", b"")
+    head = b"\r\n".join(lines)
+    _refuse_escapes(head, len(lines) - 1, names, method, target)
+    return RequestFraming(head, content_length)
+
+
+def frame_chunk(piece: bytes) -> bytes:
+    """One chunk of a streamed body. A piece must not be empty: that would end the body."""
+    assert piece
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def _body_length(method: str, content: bytes | None, told_length: bytes | None, coding: bytes | None) -> int | None:
+    if told_length is None:
+        if coding is None:
+            return None if content is None else len(content)
+        if content is not None or coding.lower() != b"chunked":
+            raise httpx.LocalProtocolError("only a streamed body has a transfer-encoding, and only chunked")
+        return None
+    if coding is not None:
+        raise httpx.LocalProtocolError("the request has both content-length and transfer-encoding")
+    if not told_length.isdigit() or len(told_length) > _LENGTH_DIGITS_MAX:
+        raise httpx.LocalProtocolError("the request's content-length is not a number")
+    length = int(told_length)
+    if content is not None and length != len(content):
+        raise httpx.LocalProtocolError(f"the {method} request says {length} bytes of body, and has {len(content)}")
+    return length
+
+
+def _refuse_escapes(head: bytes, lines: int, names: list[bytes], method: bytes, target: bytes) -> None:
+    # A line break within a value would be one more than there are lines.
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise httpx.LocalProtocolError("a header or the target holds CR, LF or NUL")
+    if b"".join(names).translate(None, _TOKEN_BYTES) or not all(names):
+        raise httpx.LocalProtocolError("a header's name is not a token")
+    if not method or method.translate(None, _TOKEN_BYTES):
+        raise httpx.LocalProtocolError("the method is not a token")
+    if b" " in target or not target:
+        raise httpx.LocalProtocolError("the target is empty or holds a space")
+
+
+class ResponseReader:
+    """Reads the responses of one connection, one after the other.
+
+    For each: `expect`, then `feed` until `is_complete`, or `finish` at the end of the stream.
+    The owner takes `head` when it is there, and empties `pieces` after every feed.
+    """
+
+    __slots__ = (
+        "_barren_bytes",
+        "_bodiless",
+        "_coding",
+        "_head_bytes",
+        "_headers",
+        "_interims",
+        "_keep_alive",
+        "_parser",
+        "_reason",
+        "_spent",
+        "_started",
+        "_until_end",
+        "head",
+        "is_complete",
+        "is_reusable",
+        "pieces",
+    )
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+        self._spent = False
+        self.expect(bodiless=False)
+
+    def expect(self, *, bodiless: bool) -> None:
+        """Prepare for the next response; `bodiless` if it answers HEAD."""
+        assert not self.pieces
+        if self._spent:
+            # After HEAD the parser still waits for a body that will not come.
+            self._parser = httptools.HttpResponseParser(self)
+        self.head: ResponseHead | None = None
+        self.is_complete = False
+        self.is_reusable = False  # holds once complete: the next request may use the connection
+        self._spent = self._bodiless = bodiless
+        self._started = self._until_end = self._keep_alive = False
+        self._interims = self._head_bytes = self._barren_bytes = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._reason = b""
+        self._coding: bytes | None = None
+
+    def feed(self, received: memoryview) -> None:
+        """Take what was received, which is read at once and not kept.
+
+        Raises:
+            httpx.RemoteProtocolError: what came is no HTTP/1.1 response. What preceded it is
+                in `head` and `pieces`.
+        """
+        if not self._started:
+            self._started = True
+            # llhttp would skip empty lines, and read RTSP and ICE as well.
+            if received[0] != _H:
+                raise httpx.RemoteProtocolError("the answer does not begin with an HTTP status line")
+        try:
+            self._parser.feed_data(received)
+        except httptools.HttpParserError as error:
+            if self.is_complete:  # whatever follows is not part of this answer
+                self.is_reusable = False
+                return
+            if isinstance(error.__context__, httpx.RemoteProtocolError):
+                raise error.__context__ from None
+            raise httpx.RemoteProtocolError(f"the answer is malformed: {error}") from None
+        if self.is_complete:
+            self.is_reusable = self.is_reusable and self._ends_cleanly(received)
+        elif self.pieces:
+            self._barren_bytes = 0
+        else:
+            # Heads, trailers and chunk extensions, which are held or waded through, not given out.
+            self._barren_bytes += len(received)
+            if self._barren_bytes > HEAD_BYTES_MAX:
+                raise httpx.RemoteProtocolError(f"more than {HEAD_BYTES_MAX} bytes of head or trailers")
+
+    def finish(self) -> bool:
+        """Take note of the stream's end; True if that is where the response properly ends."""
+        if self._until_end and not self.is_complete:
+            self.is_complete = True
+        return self.is_complete
+
+    def _ends_cleanly(self, received: memoryview) -> bool:
+        # A second message would have been noticed; stray line ends after the first are not.
+        if self._bodiless:
+            head_end = bytes(received).find(b"\r\n\r\n")
+            return head_end + 4 == len(received)
+        if self.pieces and self._coding is None:
+            piece = self.pieces[-1]
+            return received[-1] not in _LINE_ENDS or received[-len(piece) :] == piece
+        tail = bytes(received[-6:])
+        return tail.endswith(b"\r\n\r\n") and not tail.startswith(b"\r\n\r\n\r")
+
+    # What httptools calls. An exception here stops the parser and comes out of feed_data.
+
+    def on_message_begin(self) -> None:
+        """A status line begins; after an interim response, the next one."""
+        if self.is_complete:
+            raise httpx.RemoteProtocolError("more bytes follow the answer")
+
+    def on_status(self, reason: bytes) -> None:
+        """The reason phrase, or a part of it."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field of the head, or of the trailers after a chunked body (which are ignored)."""
+        self._head_bytes += len(name) + len(value)
+        if self.head is not None:
+            if self._head_bytes > HEAD_BYTES_MAX:
+                raise httpx.RemoteProtocolError(f"head and trailers are larger than {HEAD_BYTES_MAX} bytes")
+            return
+        headers = self._headers
+        name = name.lower()
+        headers.append((name, value))
+        if self._head_bytes > HEAD_BYTES_MAX or len(headers) > HEADERS_MAX:
+            raise httpx.RemoteProtocolError(f"the head is larger than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} fields")
+        if name == b"transfer-encoding":
+            # llhttp itself refuses a content-length beside it, or one that is repeated.
+            if self._coding is not None or value.strip().lower() != b"chunked":
+                raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
+            self._coding = value
+
+    def on_headers_complete(self) -> None:
+        """The empty line after the head."""
+        if self.is_complete or self.head is not None:
+            return
+        status = self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        if status < 200:
+            self._skip_interim(status)
+            return
+        if version not in ("1.1", "1.0"):
+            raise httpx.RemoteProtocolError(f"the answer is in HTTP/{version}")
+        if version == "1.0" and self._coding is not None:
+            raise httpx.RemoteProtocolError("an answer in HTTP/1.0 has no transfer-encoding")
+        self.head = ResponseHead(status, self._reason, b"HTTP/" + version.encode(), self._headers)
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._bodiless:
+            self._complete()
+        elif self._coding is None and status not in (204, 304):
+            self._until_end = not any(name == b"content-length" for name, _ in self._headers)
+
+    def on_body(self, piece: bytes) -> None:
+        """Bytes of the body, without their framing."""
+        if self.is_complete:
+            raise httpx.RemoteProtocolError("more bytes follow the answer")
+        self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The body's last byte, by its framing."""
+        if self.head is not None and not self.is_complete:
+            self._complete()
+
+    def _complete(self) -> None:
+        self.is_complete = True
+        self.is_reusable = self._keep_alive
+
+    def _skip_interim(self, status: int) -> None:
+        if status < 100 or status == 101:
+            raise httpx.RemoteProtocolError(f"the answer's status {status} was not asked for")
+        self._interims += 1
+        if self._interims > _INTERIM_RESPONSES_MAX:
+            raise httpx.RemoteProtocolError(f"more than {_INTERIM_RESPONSES_MAX} interim responses")
+        self._headers = []
+        self._reason = b""
+        self._coding = None
