@@ -1,0 +1,344 @@
+"""The load generator: a closed loop of prepared requests, timed in nanoseconds.
+
+One request is outstanding on each connection; the next leaves when the answer is whole. It
+runs in a process of its own, so that it can have a core of its own. How fast it is itself is
+what it measures against the upstream directly, and it says how busy its core was.
+"""
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import os
+import ssl
+import time
+from array import array
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Final, Self, cast
+from urllib.parse import urlsplit
+
+import httptools
+import uvloop
+
+from benchmarks.simulated_upstream import SENT_NS
+
+CONNECT_S_MAX: Final = 5.0
+ANSWER_S_MAX: Final = 30.0
+FAILURES_MAX: Final = 100
+_SHOWN_BYTES_MAX: Final = 300
+_NS_PER_S: Final = 1_000_000_000
+_LINGER_S: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What to send, to whom, and for how long."""
+
+    base_url: str  # ends in /v1, as a client's would
+    body: bytes
+    token: str
+    connections: int
+    seconds: float
+    warm_up_s: float = 0.1
+    spread_s: float = 0.0  # the connections begin one after the other over so long, within the warm-up
+    watches_events: bool = False  # time each event of a stream; costs the generator some of its speed
+    path: str = "/chat/completions"
+
+
+@dataclass(slots=True)
+class Sample:
+    """What was seen in the measured time; requests that began before it are not counted."""
+
+    elapsed_ns: int = 0
+    busy_ns: int = 0  # the generator's own CPU time
+    latencies_ns: "array[int]" = field(default_factory=lambda: array("q"))  # to the last byte
+    first_bytes_ns: "array[int]" = field(default_factory=lambda: array("q"))  # to the first byte of the body
+    gaps_ns: "array[int]" = field(default_factory=lambda: array("q"))  # between the events of a stream
+    hops_ns: "array[int]" = field(default_factory=lambda: array("q"))  # from an event's being written to its arrival
+    failures: int = 0
+    first_failure: str = ""
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second."""
+        return len(self.latencies_ns) * _NS_PER_S / self.elapsed_ns if self.elapsed_ns else 0.0
+
+
+class LoadFailed(Exception):
+    """The other side did not answer as a benchmark needs it."""
+
+
+def request_bytes(round_: Round) -> bytes:
+    """The request as it goes over the wire, every time the same."""
+    url = urlsplit(round_.base_url)
+    lines = (
+        f"POST {url.path.rstrip('/')}{round_.path} HTTP/1.1",
+        f"host: {url.netloc}",
+        "accept: application/json",
+        "accept-encoding: gzip, deflate",
+        "content-type: application/json",
+        "user-agent: tollway-benchmark",
+        f"authorization: Bearer {round_.token}",
+        f"content-length: {len(round_.body)}",
+    )
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + round_.body
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+async def run(round_: Round) -> Sample:
+    """Play one round.
+
+    Raises:
+        LoadFailed: no connection, or not one good answer.
+    """
+    course = _Course(round_)
+    try:
+        async with asyncio.timeout(CONNECT_S_MAX):
+            await asyncio.gather(*(course.connect() for _ in range(round_.connections)))
+    except (OSError, TimeoutError) as error:
+        course.close()
+        raise LoadFailed(f"{round_.base_url} cannot be connected to: {_reason(error)}") from None
+    try:
+        return await course.play()
+    finally:
+        course.close()
+        await asyncio.sleep(_LINGER_S)  # the sockets are closed in the loop's next turns
+
+
+class _Course:
+    """One round while it runs."""
+
+    def __init__(self, round_: Round) -> None:
+        url = urlsplit(round_.base_url)
+        is_tls = url.scheme == "https"
+        self.round = round_
+        self.request = request_bytes(round_)
+        self.sample = Sample()
+        self.is_running = True
+        self.is_measuring = False
+        self.began_ns = 0
+        self.outstanding = 0
+        self.idle = asyncio.Event()
+        self._clients: set[_Client] = set()
+        self._reconnects: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._host, self._port = url.hostname or "", url.port or (443 if is_tls else 80)
+        self._tls = ssl.create_default_context() if is_tls else None
+
+    async def connect(self) -> None:
+        client = _Client(self)
+        self._clients.add(client)
+        await self._loop.create_connection(lambda: client, self._host, self._port, ssl=self._tls)
+
+    async def play(self) -> Sample:
+        step_s = self.round.spread_s / self.round.connections
+        for number, client in enumerate(list(self._clients)):
+            self._loop.call_later(number * step_s, client.fire)
+        await asyncio.sleep(self.round.warm_up_s)
+        busy_ns, self.began_ns = time.process_time_ns(), time.perf_counter_ns()
+        self.is_measuring = True
+        await asyncio.sleep(self.round.seconds)
+        self.is_measuring = False
+        self.sample.elapsed_ns = time.perf_counter_ns() - self.began_ns
+        self.sample.busy_ns = time.process_time_ns() - busy_ns
+        self.is_running = False
+        if self.outstanding:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_S_MAX):
+                    await self.idle.wait()
+        if not self.sample.latencies_ns:
+            raise LoadFailed(f"{self.round.base_url}: {self.sample.first_failure or 'no answer in the time given'}")
+        return self.sample
+
+    def fail(self, what: str) -> None:
+        self.sample.failures += 1
+        self.sample.first_failure = self.sample.first_failure or what
+        if self.sample.failures >= FAILURES_MAX:
+            self.is_running = False
+
+    def lost(self, client: "_Client") -> None:
+        """A connection is gone; while the round runs, another takes its place."""
+        self._clients.discard(client)
+        if self.is_running:
+            task = self._loop.create_task(self._reconnect())
+            self._reconnects.add(task)
+            task.add_done_callback(self._reconnects.discard)
+
+    async def _reconnect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX):
+                client = _Client(self)
+                self._clients.add(client)
+                await self._loop.create_connection(lambda: client, self._host, self._port, ssl=self._tls)
+        except (OSError, TimeoutError) as error:
+            self.fail(f"cannot connect again: {_reason(error)}")
+        else:
+            client.fire()
+
+    def close(self) -> None:
+        self.is_running = False
+        for task in self._reconnects:
+            task.cancel()
+        for client in list(self._clients):
+            client.close()
+
+
+class _Client(asyncio.Protocol):
+    """One connection of the closed loop."""
+
+    __slots__ = (
+        "_course",
+        "_event_ns",
+        "_failure",
+        "_first_ns",
+        "_is_open",
+        "_parser",
+        "_sent_ns",
+        "_transport",
+        "_watches",
+        "on_body",
+    )
+
+    def __init__(self, course: _Course) -> None:
+        self._course = course
+        self._watches = course.round.watches_events
+        self.on_body = self._on_event if self._watches else self._on_body
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._is_open = False  # a request is outstanding
+        self._sent_ns = self._first_ns = self._event_ns = 0
+        self._failure = b""
+
+    def fire(self) -> None:
+        """Send the request, unless the round is over."""
+        if self._transport is None or not self._course.is_running:
+            return
+        self._is_open = True
+        self._course.outstanding += 1
+        self._first_ns = self._event_ns = 0
+        self._sent_ns = time.perf_counter_ns()
+        self._transport.write(self._course.request)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's have no such base class
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._is_open:
+            self._landed()
+            if self._course.is_running:
+                self._course.fail(f"the connection broke in the middle of an answer: {exc or 'closed'}")
+        self._course.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._course.fail(f"the answer is not HTTP: {error}")
+            self.close()
+
+    def _on_body(self, chunk: bytes) -> None:
+        if not self._first_ns:
+            self._first_ns = time.perf_counter_ns()
+            if self._parser.get_status_code() != 200:
+                self._failure = chunk[:_SHOWN_BYTES_MAX]
+
+    def _on_event(self, chunk: bytes) -> None:
+        now_ns = time.perf_counter_ns()
+        self._on_body(chunk)
+        sample = self._course.sample
+        if self._event_ns and self._course.is_measuring:
+            sample.gaps_ns.append(now_ns - self._event_ns)
+        self._event_ns = now_ns
+        # Both processes read the machine's monotonic clock, so the difference is the way between them.
+        at = chunk.find(SENT_NS)
+        if at >= 0 and self._course.is_measuring:
+            sent_ns = chunk[at + len(SENT_NS) : chunk.find(b"\n", at)]
+            sample.hops_ns.append(time.monotonic_ns() - int(sent_ns))
+
+    def on_message_complete(self) -> None:
+        now_ns = time.perf_counter_ns()
+        course, sample = self._course, self._course.sample
+        self._landed()
+        status = self._parser.get_status_code()
+        if status != 200:
+            course.fail(f"status {status}: {self._failure.decode(errors='replace')}")
+        elif course.is_measuring and self._sent_ns >= course.began_ns:
+            sample.latencies_ns.append(now_ns - self._sent_ns)
+            sample.first_bytes_ns.append(self._first_ns - self._sent_ns)
+        if not self._parser.should_keep_alive():
+            self.close()
+            return
+        self.fire()
+
+    def _landed(self) -> None:
+        course = self._course
+        self._is_open = False
+        course.outstanding -= 1
+        if not course.is_running and not course.outstanding:
+            course.idle.set()
+
+
+# ── a process of its own ─────────────────────────────────────────────────────────────────
+
+
+class LoadProcess:
+    """The generator in another process, on a core of its own if one is named. Leave it by `with`."""
+
+    def __init__(self, cpu: int | None = None) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit this process's event loops
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_attend, args=(there, cpu), daemon=True)
+
+    def run(self, round_: Round) -> Sample:
+        """Play one round there, and wait for it.
+
+        Raises:
+            LoadFailed: as `run` does, or the process does not answer.
+        """
+        wait_s = round_.warm_up_s + round_.seconds + 2 * CONNECT_S_MAX + ANSWER_S_MAX
+        self._here.send(round_)
+        try:
+            answer = self._here.recv() if self._here.poll(wait_s) else "the load generator does not answer"
+        except EOFError:
+            answer = "the load generator has ended"
+        if isinstance(answer, Sample):
+            return answer
+        raise LoadFailed(str(answer))
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.close()
+        self._process.join(CONNECT_S_MAX)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _attend(pipe: Connection, cpu: int | None) -> None:
+    """The process's main function: rounds come, samples go, until the pipe is closed."""
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+    gc.disable()  # a collection in the middle of a round would count as the other side's latency
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        while True:
+            try:
+                round_ = pipe.recv()
+            except EOFError:
+                return
+            try:
+                answer: Sample | str = runner.run(run(round_))
+            except LoadFailed as error:
+                answer = str(error)
+            pipe.send(answer)
+            gc.collect()

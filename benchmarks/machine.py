@@ -1,0 +1,41 @@
+"""What a figure was measured on: without that it says nothing."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from proxy import __version__
+
+_LIBRARIES: Final = ("uvicorn", "uvloop", "httptools", "httpx", "starlette", "orjson", "redis", "hiredis")
+
+
+def describe() -> dict[str, str]:
+    """The machine, the interpreter, the libraries and the date."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "tollway": __version__,
+        "libraries": ", ".join(f"{name} {version}" for name in _LIBRARIES if (version := _version(name))),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
