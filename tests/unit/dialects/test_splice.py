@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.dialects.splice import duplicates, may_hide_names, object_end, replace_string
+from proxy.dialects.splice import count_members, duplicates, may_hide_names, object_end, replace_string
 
 DECIDING = ("model", "stream", "user")
 
@@ -76,7 +76,7 @@ def test_duplicates(raw: bytes, expected: str | None) -> None:
 
 
 def test_escapes_that_cannot_spell_a_letter_leave_the_cheap_proof() -> None:
-    assert not may_hide_names(rb'{"text":"\u4e2d\u00e9\u2026"}')
+    assert not may_hide_names(rb'{"text":"\u4e2d\u00e9\u2026\u003c\u0026"}')
     assert may_hide_names(rb'{"text":"\u004d"}')
 
 
@@ -86,6 +86,21 @@ def test_escapes_that_cannot_spell_a_letter_leave_the_cheap_proof() -> None:
 )
 def test_object_end(raw: bytes, start: int, expected: int | None) -> None:
     assert object_end(raw, start) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (rb"{}", 0),
+        (rb'{"a":1,"b" : [{"c":{}},{"a":"x:"}]}', 4),
+        (rb'{"a":1,"a":2}', 2),
+        (rb'{"a":":","b":"\":","c":["\\",":"]}', 3),
+        (rb'{"say \":":"\":"}', 1),
+    ],
+)
+def test_count_members(raw: bytes, expected: int) -> None:
+    orjson.loads(raw)
+    assert count_members(raw) == expected
 
 
 # ── for every document, however it is formatted ──────────────────────────────────────────
@@ -155,3 +170,16 @@ def test_duplicates_agrees_with_the_members_as_written(document: tuple[str, str,
     names = [name for name, _ in members]
     expected = next((name for name in DECIDING if names.count(name) > 1), None)
     assert duplicates(raw, orjson.loads(raw), DECIDING) == expected
+
+
+def members_of(value: Any) -> int:
+    if isinstance(value, Pairs):
+        return sum(1 + members_of(inner) for _, inner in value)
+    return sum(members_of(inner) for inner in value) if isinstance(value, list) else 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents())
+def test_count_members_agrees_with_the_members_as_written(document: tuple[str, str, str, Pairs]) -> None:
+    head, old, tail, members = document
+    assert count_members((head + old + tail).encode()) == members_of(members)

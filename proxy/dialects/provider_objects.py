@@ -1,0 +1,237 @@
+"""What in a call names an object that the provider holds: a file, a batch, a stored response.
+
+Pure. While tenants share one provider key such names reach whatever any of them left at the
+provider, so both questions fail closed: what is not understood counts as naming an object.
+Source: the API references of OpenAI, Anthropic, Gemini, Mistral and xAI.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from proxy.dialects.openai import ASKING_PATHS, OBJECT_FAMILIES, path_parts
+from proxy.dialects.splice import count_members, may_hide_names
+
+# ── paths ────────────────────────────────────────────────────────────────────────────────
+
+_HELD: Final = OBJECT_FAMILIES | {
+    "chatkit",
+    "environments",
+    "fine-tunes",
+    "memory_stores",
+    "organization",
+    "organizations",
+    "projects",
+    "prompts",
+    "sessions",
+    "voice_consents",
+    "voices",
+    "webhooks",
+}
+# Asking paths that have objects below them: all but the asking itself is about those.
+_STORED_BELOW: Final = frozenset({("chat", "completions"), ("responses",), ("messages",)})
+_ID_PREFIX: Final = re.compile(r"[a-z]+")
+_ID_BODY: Final = re.compile(r"[a-z0-9]{8,}")
+_ID_BODY_CHARACTERS_MIN_WITHOUT_DIGIT: Final = 20
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DATE: Final = re.compile(r"20\d{6}")
+
+
+def path_names_object(method: str, segments: tuple[str, ...]) -> bool:
+    """True where a path lists, makes, reads or changes what the provider keeps.
+
+    Free are the POSTs that ask for a new answer (chat completions, responses, embeddings, …),
+    `GET models` and `GET models/{id}`. Of paths that nobody here knows, a POST is free that
+    has neither a known family of objects nor anything like an object's id in it; every other
+    method counts. Upper case, a trailing slash and another `v1` in front hide nothing.
+    """
+    if method == "POST" and segments in ASKING_PATHS:
+        return False
+    parts = path_parts(segments)
+    if method == "POST" and parts in ASKING_PATHS:
+        return False
+    if method in ("GET", "HEAD") and parts[:1] == ("models",):
+        return False
+    if method != "POST" or any(parts[: len(path)] == path for path in _STORED_BELOW):
+        return True
+    return any(part in _HELD or _is_object_id(part) for part in parts)
+
+
+def _is_object_id(part: str) -> bool:
+    """True for `file-AbC123xyz`, `vs_68a1f…`, `msgbatch_01Hk…`, a UUID, `ft:gpt-5:acme::id`."""
+    if part.startswith("ft:") or _UUID.fullmatch(part):
+        return True
+    first, *rest = re.split(r"[_-]", part)
+    return bool(rest) and _ID_PREFIX.fullmatch(first) is not None and any(map(_is_id_body, rest))
+
+
+def _is_id_body(piece: str) -> bool:
+    if _ID_BODY.fullmatch(piece) is None or _DATE.fullmatch(piece) is not None:
+        return False  # dates end the names of models
+    # A random id may lack digits by chance; then its length gives it away.
+    return not piece.isalpha() or len(piece) >= _ID_BODY_CHARACTERS_MIN_WITHOUT_DIGIT
+
+
+# ── bodies ───────────────────────────────────────────────────────────────────────────────
+
+# The way back to the top: the parent's link and the step from there; None is the top itself.
+_Link: TypeAlias = "tuple[_Link, str | int] | None"
+
+# Names whose string, or list of strings, is an object's id wherever they stand.
+_NAMING: Final = frozenset(
+    {
+        "cachedContent",
+        "cached_content",
+        "collection_ids",
+        "connector_id",
+        "container",
+        "container_id",
+        "file_id",
+        "file_ids",
+        "input_file_id",
+        "library_ids",
+        "skill_id",
+        "vector_store_id",
+        "vector_store_ids",
+    }
+)
+# Names whose object has an `id`: a container, an earlier spoken answer, a voice of one's own.
+_NAMING_BY_ID: Final = frozenset({"audio", "container", "voice"})
+_NAMES: Final = _NAMING | _NAMING_BY_ID
+_TELLTALE: Final = re.compile(rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")')
+# The provider's own connectors, the same for every account; the request brings its authorization
+# (platform.openai.com/docs/guides/tools-connectors-mcp).
+_PUBLIC_CONNECTORS: Final = frozenset(
+    "connector_" + name
+    for name in (
+        "dropbox",
+        "gmail",
+        "googlecalendar",
+        "googledrive",
+        "microsoftteams",
+        "outlookcalendar",
+        "outlookemail",
+        "sharepoint",
+    )
+)
+# What a model asked a tool for is the tool's business: the provider looks nothing up in it.
+_TOOL_USES: Final = frozenset({"mcp_tool_use", "server_tool_use", "tool_use"})
+_PATH_CHARACTERS_MAX: Final = 200
+
+
+def body_names_object(document: Mapping[str, Any], raw: bytes) -> str | None:
+    """The JSON path of the first field that names an object; None where there is none.
+
+    `raw` is the body's text and `document` that text, parsed. Nulls and empty lists name
+    nothing; `reasoning.encrypted_content` carries its own content; an item of `input` that is
+    handed back with both its content and its id is the content. Where a name that could hide
+    an object stands twice, so that another reader may see it, the body counts as naming one.
+    """
+    named = _named_at_top(document)
+    if named is not None:
+        return named
+    items = document.get("input")
+    item_ids = 0
+    if isinstance(items, list):
+        named, item_ids = _named_by_item(items)
+        if named is not None:
+            return named
+    telltale = _TELLTALE.search(raw)
+    if telltale is None and not may_hide_names(raw) and (not item_ids or raw.count(b'"id"') == item_ids):
+        return None
+    named, members = _walk(document)
+    if named is None and members != count_members(raw):
+        return "input" if telltale is None else (telltale[1] or telltale[2]).decode()
+    return named
+
+
+def _named_at_top(document: Mapping[str, Any]) -> str | None:
+    for name in ("previous_response_id", "conversation"):
+        if document.get(name) is not None:
+            return name
+    prompt = document.get("prompt")
+    if isinstance(prompt, Mapping) and prompt.get("id") is not None:
+        return "prompt"
+    model = document.get("model")
+    # A fine-tuned model belongs to one account (`ft:gpt-5:acme::id`; before 2023, `curie:ft-acme-…`).
+    if isinstance(model, str) and (model[:3].lower() == "ft:" or ":ft-" in model):
+        return "model"
+    return None
+
+
+def _named_by_item(items: list[Any]) -> tuple[str | None, int]:
+    """An item that is an id alone: a reference whose optional type is left out, or a picture
+    that the provider kept. And how many of the items have an id."""
+    ids = 0
+    for index, item in enumerate(items):
+        if not isinstance(item, dict) or "id" not in item:
+            continue
+        ids += 1
+        kind = item.get("type")
+        whole = item.get("result" if kind == "image_generation_call" else "role") is not None
+        if item["id"] is not None and not whole and kind in (None, "image_generation_call"):
+            return f"input[{index}].id", ids
+    return None, ids
+
+
+def _walk(document: Mapping[str, Any]) -> tuple[str | None, int]:
+    """The path of the first field that names an object, or None and the number of members.
+
+    Each value is visited once; the parser has bounded their depth.
+    """
+    members = 0
+    pending: list[tuple[Any, _Link, bool]] = [(document, None, False)]
+    while pending:
+        node, link, inert = pending.pop()
+        children: list[tuple[Any, _Link, bool]] = []
+        if isinstance(node, list):
+            children = [(value, (link, i), inert) for i, value in enumerate(node) if isinstance(value, (dict, list))]
+        else:
+            members += len(node)
+            if not inert:
+                for steps in _named_in(node):
+                    return _path(link, steps), members
+            for name, value in node.items():
+                if isinstance(value, (dict, list)):
+                    children.append((value, (link, name), inert or _is_inert(node, name, link)))
+        pending.extend(reversed(children))
+    return None, members
+
+
+def _named_in(node: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    if node.get("type") == "item_reference":
+        yield ("id",)
+    if node.keys().isdisjoint(_NAMES):
+        return
+    for name, value in node.items():
+        if name in _NAMING and _holds_id(value) and not _is_public(name, node):
+            yield (name,)
+        # In a JSON Schema `id` is the schema of a property, and no string.
+        elif name in _NAMING_BY_ID and isinstance(value, dict) and _holds_id(value.get("id")):
+            yield (name, "id")
+
+
+def _holds_id(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(item, str) for item in value))
+
+
+def _is_public(name: str, node: Mapping[str, Any]) -> bool:
+    """True for ids that mean the same in every account."""
+    if name == "connector_id":
+        value = node[name]
+        return isinstance(value, str) and value in _PUBLIC_CONNECTORS
+    return name == "skill_id" and node.get("type") == "anthropic"
+
+
+def _is_inert(node: Mapping[str, Any], name: str, link: _Link) -> bool:
+    """True for values that the provider stores or repeats, and never looks into."""
+    return (name == "metadata" and link is None) or (name == "input" and node.get("type") in _TOOL_USES)
+
+
+def _path(link: _Link, steps: tuple[str, ...]) -> str:
+    path = ".".join(steps)
+    while link is not None:
+        link, step = link
+        separator = "" if path.startswith("[") else "."
+        path = f"[{step}]{separator}{path}" if isinstance(step, int) else f"{step}{separator}{path}"
+    return path[:_PATH_CHARACTERS_MAX]
