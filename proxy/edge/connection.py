@@ -1,0 +1,243 @@
+"""One request and its answer, as the application sees them: ASGI's two calls, and hanging up.
+
+State lives here for the length of one request; the wire itself (`edge.protocol`) outlives it.
+Told in one place: `request_complete`, `head_sent`, `complete` and `disconnected` only ever go
+from False to True.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from starlette.types import ASGIApp, Message, Scope
+
+from proxy.core.errors import InternalError
+from proxy.edge.framing import encode_head
+from proxy.edge.problems import render
+
+if TYPE_CHECKING:
+    from proxy.edge.protocol import TollwayProtocol
+
+CONNECTION_EXTENSION: Final = "tollway.connection"
+"""Where the scope's `extensions` carry the `Connection`."""
+
+_logger = logging.getLogger("proxy.edge")
+
+
+class Connection:
+    """The caller of one request. In `scope["extensions"]`, so that no task has to wait for a hang-up."""
+
+    __slots__ = (
+        "_aborted",
+        "_arrived",
+        "_bodiless",
+        "_body_given",
+        "_buffered_bytes",
+        "_callback",
+        "_chunks",
+        "_http_1_0",
+        "_length_left",
+        "_wire",
+        "awaits_continue",
+        "complete",
+        "disconnected",
+        "head_sent",
+        "keep_alive",
+        "request_complete",
+    )
+
+    def __init__(
+        self, wire: "TollwayProtocol", *, is_head: bool, http_1_0: bool, keep_alive: bool, awaits_continue: bool
+    ) -> None:
+        self._wire = wire
+        self._bodiless = is_head
+        self._http_1_0 = http_1_0
+        self._chunks: list[bytes] = []
+        self._buffered_bytes = 0
+        self._body_given = False
+        self._arrived: asyncio.Event | None = None
+        self._callback: Callable[[], object] | None = None
+        self._aborted = False
+        self._length_left: int | None = None  # None: chunks, or until the connection's end
+        self.awaits_continue = awaits_continue  # the caller holds the body back for `100 Continue`
+        self.keep_alive = keep_alive
+        self.request_complete = False  # the body's last byte is here
+        self.head_sent = False
+        self.complete = False  # the answer's last byte is written
+        self.disconnected = False
+
+    # ── for the application ──────────────────────────────────────────────────────────────
+
+    def on_disconnect(self, callback: Callable[[], object] | None) -> None:
+        """Call back once, at once, when the caller hangs up before its answer is complete.
+
+        One callback: a later one takes the place of an earlier one, None takes it away. If the
+        caller is gone already, it is called now. It is not called for `abort`.
+        """
+        self._callback = callback
+        if self.disconnected:
+            self._tell()
+
+    def abort(self) -> None:
+        """Close without a clean end, so that nobody takes what was sent for a whole answer.
+
+        What was written before is still delivered where the framing shows that it is cut.
+        """
+        if self.disconnected or self.complete:
+            return
+        self._aborted = True
+        self._callback = None
+        self.lost()
+        framed = self._length_left is not None or not self._http_1_0
+        self._wire.cut(flush=self.head_sent and framed)
+
+    async def write_drained(self) -> None:
+        """Wait until the caller has taken what was written, so that more may be.
+
+        A caller that takes nothing for `write_stall_s` is cut off; then, too, this returns.
+        """
+        wire = self._wire
+        while (writable := wire.writable) is not None and not self.disconnected:
+            pending_bytes = wire.pending_bytes()
+            try:
+                async with asyncio.timeout(wire.limits.write_stall_s):
+                    await writable.wait()
+            except TimeoutError:
+                if wire.pending_bytes() >= pending_bytes:
+                    self.lost()
+                    wire.cut(flush=False)
+
+    async def receive(self) -> Message:
+        """ASGI's receive: the body in pieces, then `http.disconnect` once the exchange is over."""
+        while not (self.disconnected or self.complete):
+            if self._chunks or (self.request_complete and not self._body_given):
+                return self._take_body()
+            if self.awaits_continue:
+                self.awaits_continue = False
+                self._wire.send_continue()
+            if self._arrived is None:
+                self._arrived = asyncio.Event()
+            self._arrived.clear()
+            # Bounded by the wire, which ends a request whose body stays away.
+            await self._arrived.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send. Returns when more may be written; says nothing to a caller who is gone."""
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if kind == "http.response.body" and self.head_sent and not self.complete:
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+        elif kind == "http.response.start" and not self.head_sent:
+            self._send_head(message)
+        else:
+            raise RuntimeError(f"the ASGI message {kind!r} has no place at this point of the answer")
+        if self._wire.writable is not None and not self.complete:
+            await self.write_drained()
+
+    # ── for the wire ─────────────────────────────────────────────────────────────────────
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Let the application answer, and end the answer for it where it does not."""
+        try:
+            await app(scope, self.receive, self.send)
+            if not (self.complete or self.disconnected):
+                raise RuntimeError("the application returned before its answer was complete")
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        except Exception:
+            if not self._aborted:
+                _logger.exception("A request failed inside the application.")
+            self._fail()
+        finally:
+            self._callback = None
+
+    def feed(self, body: bytes) -> None:
+        """Take a piece of the body off the wire."""
+        self._chunks.append(body)
+        self._buffered_bytes += len(body)
+        if self._buffered_bytes > self._wire.limits.body_buffer_bytes_max:
+            self._wire.pause_reading()
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def feed_end(self) -> None:
+        """The body is complete."""
+        self.request_complete = True
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def lost(self) -> None:
+        """The caller is gone, or is to be treated so."""
+        if self.disconnected or self.complete:
+            return
+        self.disconnected = True
+        if self._arrived is not None:
+            self._arrived.set()
+        self._tell()
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────
+
+    def _take_body(self) -> Message:
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered_bytes = 0
+        self._body_given = self.request_complete
+        self._wire.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": not self.request_complete}
+
+    def _send_head(self, message: Message) -> None:
+        status = message["status"]
+        self._bodiless = self._bodiless or status in (204, 304)
+        block, length, close = encode_head(
+            status,
+            message.get("headers", ()),
+            bodiless=self._bodiless,
+            chunked_allowed=not self._http_1_0,
+            close=not (self.keep_alive and self.request_complete),
+        )
+        self.head_sent = True
+        self.awaits_continue = False
+        self.keep_alive = not close
+        self._length_left = 0 if self._bodiless else length
+        self._wire.write(block)
+
+    def _send_body(self, body: bytes, more: bool) -> None:
+        if self._bodiless:
+            pass
+        elif self._length_left is not None:
+            left = self._length_left - len(body)
+            if left < 0 or (left > 0 and not more):
+                raise RuntimeError("the answer's body is not as long as its content-length")
+            self._length_left = left
+            if body:
+                self._wire.write(body)
+        elif self._http_1_0:
+            self._wire.write(body)
+        elif body:
+            self._wire.write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n"))
+        elif not more:
+            self._wire.write(b"0\r\n\r\n")
+        if not more:
+            self.complete = True
+            if self._arrived is not None:
+                self._arrived.set()
+            self._callback = None
+            self._wire.answer_complete(keep_alive=self.keep_alive)
+
+    def _fail(self) -> None:
+        if self.head_sent:
+            self.abort()
+        elif not self.disconnected:
+            status, headers, body = render(InternalError("The gateway failed. Try again."), None)
+            self.keep_alive = False
+            self._send_head({"status": status, "headers": headers})
+            self._send_body(body, more=False)
+
+    def _tell(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()

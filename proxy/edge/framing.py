@@ -1,0 +1,179 @@
+"""What a request's head may look like, and how an answer's head is written.
+
+Pure. Requests: RFC 9112, less what two parsers in a row are known to read differently. The
+parser (llhttp, strict) already refuses obs-fold, bare LF, control characters in values,
+content-length beside transfer-encoding and a repeated content-length; what can be said again
+here for little is said again, so that no parser option can open a door.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from proxy.core.errors import HeadersTooLarge, MalformedRequest, MethodNotAllowed, TargetTooLong
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Who reads the first one and who reads the last one may be two programs: one of each, or none.
+_ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
+# RFC 3986, section 3.2: what a registered name, an address and a port are made of.
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]+")
+
+_LENGTH, _CONNECTION, _DROPPED = range(3)
+_FRAMING_NAMES: Final = {
+    b"content-length": _LENGTH,
+    b"connection": _CONNECTION,
+    # Of this hop alone, and ours to write.
+    b"transfer-encoding": _DROPPED,
+    b"keep-alive": _DROPPED,
+}
+_TOKENS: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # lower case, as ASGI demands
+_STATUS_LINES: Final = {int(s): b"HTTP/1.1 %d %s" % (s, s.phrase.encode()) for s in HTTPStatus if s >= 200}
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolLimits:
+    """What one connection may take of us. Sizes: common proxies' (nginx, Envoy), rounded."""
+
+    head_bytes_max: int = 32 * 1024  # names and values of the headers
+    headers_max: int = 100
+    target_bytes_max: int = 8 * 1024
+    head_s: float = 10.0  # from the first byte, or from the connection's start, to the empty line
+    body_first_byte_s: float = 30.0  # from the head's end
+    # Afterwards, in each window in which we were reading. Long, because a caller that makes
+    # its body while it sends it (a recording, a slow disk) is silent for a while now and then.
+    body_bytes_per_s_min: int = 1024
+    body_window_s: float = 30.0
+    body_buffer_bytes_max: int = 64 * 1024  # unread by the application; above it we stop reading
+    # On the wire without one byte of body in it: chunk sizes, their extensions, trailers.
+    chunk_framing_bytes_max: int = 16 * 1024
+    pipelined_bytes_max: int = 64 * 1024
+    write_buffer_bytes_max: int = 32 * 1024  # with the chunk in hand: at most 64 KiB for a stalled caller
+    write_stall_s: float = 30.0
+    linger_s: float = 5.0  # RFC 9112, section 9.6: read on, so that the answer is not lost in a reset
+    linger_bytes_max: int = 64 * 1024 * 1024
+
+
+def check_sizes(limits: ProtocolLimits, target: bytes, headers: Sequence[tuple[bytes, bytes]], head_bytes: int) -> None:
+    """Refuse a head that is too large. `head_bytes` is the size at least of what was parsed.
+
+    Raises:
+        TargetTooLong, HeadersTooLarge.
+    """
+    if len(target) > limits.target_bytes_max:
+        raise TargetTooLong(f"The path and query are longer than {limits.target_bytes_max} bytes.")
+    if len(headers) > limits.headers_max:
+        raise HeadersTooLarge(f"The request has more than {limits.headers_max} headers. Send fewer.")
+    if head_bytes > limits.head_bytes_max:
+        raise HeadersTooLarge(f"The headers are larger than {limits.head_bytes_max} bytes. Send less in them.")
+
+
+def header_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """The size of the headers on the wire, with their separators."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def check_head(http_version: str, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Refuse a head that two readers could understand differently.
+
+    Gives True where the caller waits for `100 Continue` before it sends the body.
+
+    Raises:
+        MalformedRequest, MethodNotAllowed.
+    """
+    if http_version != "1.1" and http_version != "1.0":
+        raise MalformedRequest(f"HTTP/{http_version} is not served here. Use HTTP/1.1.")
+    if method not in _METHODS:
+        raise MethodNotAllowed(f"The method {method} is not served here.")
+    if not target.startswith(b"/") or b"#" in target:
+        raise MalformedRequest("The request's target must be a path. Send `POST /v1/…`, not a whole URL.")
+    named = dict(headers)
+    if len(named) != len(headers):
+        _check_repeated(headers)
+    _check_host(named.get(b"host"))
+    coding = named.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise MalformedRequest("`transfer-encoding` may only be `chunked` here.")
+        if b"content-length" in named or http_version == "1.0":
+            raise MalformedRequest("`transfer-encoding` may not stand beside `content-length`, nor in HTTP/1.0.")
+    if b"upgrade" in named:
+        raise MalformedRequest(
+            "`upgrade` is not served here. Set the client to HTTP/1.1 (Java: `HttpClient.Version.HTTP_1_1`)."
+        )
+    if b"_" in b" ".join(named):
+        name = next(name for name in named if b"_" in name).decode("latin-1")
+        raise MalformedRequest(f"The header `{name}` has an underscore, which some servers read as a hyphen.")
+    return http_version == "1.1" and named.get(b"expect", b"").lower() == b"100-continue"
+
+
+def _check_repeated(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in _ONCE:
+            if name in seen:
+                raise MalformedRequest(f"The header `{name.decode()}` is given more than once.")
+            seen.add(name)
+
+
+def _check_host(host: bytes | None) -> None:
+    if host is None:
+        raise MalformedRequest("The header `host` is missing.")
+    if _HOST.fullmatch(host) is None:
+        raise MalformedRequest("The header `host` is not a host name with an optional port.")
+
+
+def encode_head(
+    status: int, headers: Iterable[tuple[bytes, bytes]], *, bodiless: bool, chunked_allowed: bool, close: bool
+) -> tuple[bytes, int | None, bool]:
+    """Write an answer's head. Gives its bytes, the content-length if any, and whether the connection closes.
+
+    The framing is decided here, whatever the application says: a content-length it gave, else
+    chunks, else (HTTP/1.0) the connection's end.
+
+    Raises:
+        RuntimeError: a header that would end the line early, or is no header.
+    """
+    lines = [_status_line(status)]
+    names = []
+    length: int | None = None
+    for header in headers:
+        name, value = header
+        kind = _FRAMING_NAMES.get(name)
+        if kind is None:
+            names.append(name)
+            lines.append(b": ".join(header))
+        elif kind == _CONNECTION:
+            close = close or b"close" in value.lower()
+        elif kind == _LENGTH:
+            if not value.isdigit() or (length is not None and length != int(value)):
+                raise RuntimeError("the answer's content-length is not one number")
+            length = int(value)
+    if length is not None:
+        if status != 204:  # RFC 9110, section 8.6: none beside 204
+            lines.append(b"content-length: %d" % length)
+    elif not bodiless:
+        if chunked_allowed:
+            lines.append(b"transfer-encoding: chunked")
+        else:
+            close = True
+    if close:
+        lines.append(b"connection: close")
+    lines.append(b"\r\n")
+    block = b"\r\n".join(lines)
+    # Once for all headers instead of once for each: names of letters, and no CR or LF but ours.
+    if names and (b"" in names or _TOKENS.fullmatch(b"".join(names)) is None):
+        raise RuntimeError("a header of the answer has a name that no header can have")
+    if block.count(b"\r") != len(lines) or block.count(b"\n") != len(lines) or b"\0" in block:
+        raise RuntimeError("a header of the answer holds a line break or a NUL")
+    return block, length, close
+
+
+def _status_line(status: int) -> bytes:
+    line = _STATUS_LINES.get(status)
+    if line is None:
+        if not 200 <= status <= 999:
+            raise RuntimeError(f"{status!r} is not the status of an answer")
+        line = b"HTTP/1.1 %d " % status
+    return line

@@ -1,0 +1,416 @@
+"""The wire to one client: HTTP/1.1 in, under limits, and answers out. uvicorn's `http=` class.
+
+It stands on httptools itself and takes from uvicorn only what that gives to every protocol
+class: uvicorn's own has no limit on a head's size or on time, starts pipelined requests and
+so loses sight of hang-ups, and leaves a chunk that nobody reads waiting for ever.
+
+    HEAD ──head complete──▶ BODY ──last byte──▶ ANSWERING ──answer complete──▶ HEAD
+      │                      │                      │
+      └──────refused─────────┴──answered too early──┴──pipelined, or no keep-alive──▶ CLOSING
+
+A limit that is passed is answered in OpenAI's envelope; then the connection is half-closed
+and read on for a moment, so that the client reads the answer instead of a reset.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from enum import Enum
+from typing import ClassVar, Final, cast
+from urllib.parse import unquote
+
+import httptools
+from starlette.types import Scope
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from proxy.core.errors import GatewayError, MalformedRequest, RequestTimedOut
+from proxy.edge.connection import CONNECTION_EXTENSION, Connection
+from proxy.edge.deadline import Deadline
+from proxy.edge.framing import ProtocolLimits, check_head, check_sizes, header_bytes
+from proxy.edge.pace import BodyPace
+from proxy.edge.problems import render_raw
+
+__all__ = ["CONNECTION_EXTENSION", "Connection", "ProtocolLimits", "TollwayProtocol"]
+
+_logger = logging.getLogger("proxy.edge")
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REQUEST_LINE_BYTES_MAX: Final = 64  # a request line without its target: method, version, spaces
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+
+
+class _Phase(Enum):
+    HEAD = "head"  # between requests, too
+    BODY = "body"
+    ANSWERING = "answering"  # the request is complete, its answer is not
+    CLOSING = "closing"  # nothing more is served; what still comes is thrown away
+
+
+class _Pipelined(Exception):
+    """Stops the parser at a second request."""
+
+
+class TollwayProtocol(asyncio.Protocol):
+    """One client's connection. A subclass may narrow `limits`."""
+
+    limits: ClassVar[ProtocolLimits] = ProtocolLimits()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._app = config.loaded_app
+        self._keep_alive_s = config.timeout_keep_alive
+        self._state = server_state
+        self._connections = cast("set[asyncio.Protocol]", server_state.connections)
+        self._tasks = server_state.tasks
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._phase = _Phase.HEAD
+        self._connection: Connection | None = None
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._message_begun = False
+        self._head_bytes = 0
+        self._refusal: GatewayError | None = None
+        self._closes_pipelined = False
+        self._discarded_bytes = 0
+        self._pace = BodyPace(self.limits)
+        self._read_paused = False
+        self._deadline = Deadline(self._loop, self._expired)
+        self._body_left_s: float | None = None  # what the body's window still has, while we do not read
+        self.writable: asyncio.Event | None = None  # set only while the client is slow
+
+    # ── asyncio's side ───────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        high = self.limits.write_buffer_bytes_max
+        self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        self._client = _address(transport.get_extra_info("peername"))
+        self._server = _address(transport.get_extra_info("sockname"))
+        self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        self._connections.add(self)
+        self._deadline.set(self.limits.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._phase = _Phase.CLOSING
+        self._deadline.close()
+        self.resume_writing()
+        self._parser = self._refusal = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.lost()
+
+    def eof_received(self) -> None:
+        """Half-closed counts as gone: a hang-up looks the same. The transport closes itself."""
+
+    def pause_writing(self) -> None:
+        self.writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None:
+            self.writable.set()
+            self.writable = None
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase is _Phase.ANSWERING or phase is _Phase.CLOSING:
+            self._discard(data)
+            return
+        assert self._parser is not None
+        if phase is _Phase.HEAD:
+            self._head_bytes += len(data)
+        else:
+            self._pace.feed_wire(len(data))
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._parser_stopped(error)
+            return
+        # A request that came whole is being answered by now: nothing to watch.
+        if self._phase is _Phase.HEAD:
+            self._watch_head(len(data))
+        elif self._phase is _Phase.BODY:
+            self._watch_body(new=phase is _Phase.HEAD)
+
+    # ── the parser's side ────────────────────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        if self._phase is not _Phase.HEAD:
+            raise _Pipelined
+        self._message_begun = True
+        self._target = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser, target, headers = self._parser, self._target, self._headers
+        assert parser is not None
+        method = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        try:
+            large = self._head_bytes > self.limits.head_bytes_max
+            check_sizes(self.limits, target, headers, header_bytes(headers) if large else 0)
+            awaits_continue = check_head(version, method, target, headers)
+        except GatewayError as refusal:
+            self._refusal = refusal
+            raise
+        connection = Connection(
+            self,
+            is_head=method == "HEAD",
+            http_1_0=version == "1.0",
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            awaits_continue=awaits_continue,
+        )
+        self._connection = connection
+        # The application's list must not grow under its hands: trailers go into one of their own.
+        self._headers = []
+        self._phase = _Phase.BODY
+        self._pace.begin()
+        raw_path, _, query = target.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": method,
+            "scheme": self._scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "client": self._client,
+            "server": self._server,
+            "extensions": {CONNECTION_EXTENSION: connection},
+        }
+        task = self._loop.create_task(connection.run(self._app, scope))
+        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(task)
+
+    def on_body(self, body: bytes) -> None:
+        connection = self._connection
+        assert connection is not None
+        self._pace.feed(len(body))
+        if connection.awaits_continue:  # it was announced that it would wait, and it did not
+            connection.awaits_continue = False
+            self._begin_body_window()
+        connection.feed(body)
+
+    def on_message_complete(self) -> None:
+        assert self._connection is not None
+        if self._headers:
+            self._refusal = MalformedRequest("Trailers after the body are not served here. Send them as headers.")
+            raise self._refusal
+        self._phase = _Phase.ANSWERING
+        self._deadline.clear()
+        # Nothing of this request is to come: from here on we read to see the client hang up.
+        self.resume_reading()
+        self._connection.feed_end()
+
+    # ── the connection's side ────────────────────────────────────────────────────────────
+
+    def write(self, data: bytes) -> None:
+        """Write at once; uvloop gathers what one turn of the loop writes into one system call."""
+        self._transport.write(data)
+
+    def pending_bytes(self) -> int:
+        """What was written and has not left this process."""
+        return self._transport.get_write_buffer_size()
+
+    def send_continue(self) -> None:
+        """Tell a client that holds its body back that it may send it; its time begins now."""
+        self._transport.write(_CONTINUE)
+        self._begin_body_window()
+
+    def pause_reading(self) -> None:
+        """Stop reading a body that the application is slow to take; the client's time stops too."""
+        if self._read_paused or self._transport.is_closing():
+            return
+        self._read_paused = True
+        self._transport.pause_reading()
+        self._body_left_s = self._deadline.take()
+
+    def resume_reading(self) -> None:
+        """Read on, if we had stopped."""
+        if not self._read_paused:
+            return
+        self._read_paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+        if self._body_left_s is not None and self._phase is _Phase.BODY:
+            self._deadline.set(self._body_left_s)
+
+    def answer_complete(self, *, keep_alive: bool) -> None:
+        """The answer's last byte is written: the next request, or the end."""
+        self._state.total_requests += 1
+        if self._transport.is_closing():
+            return
+        if self._phase is _Phase.BODY or self._closes_pipelined:
+            self._linger()
+        elif not keep_alive:
+            self._close()
+        else:
+            self._phase = _Phase.HEAD
+            self._message_begun = False
+            self._head_bytes = 0
+            self._discarded_bytes = 0
+            self._deadline.set(self._keep_alive_s)
+
+    def cut(self, *, flush: bool) -> None:
+        """End the connection in the middle of an answer.
+
+        With `flush` what was written is still sent: the framing shows that it is not all.
+        Without, a client that must take the connection's end for the answer's end sees a reset.
+        """
+        if flush:
+            self._close()
+            return
+        plain_socket = self._transport.get_extra_info("socket")
+        if plain_socket is not None and not self._transport.is_closing():
+            plain_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._phase = _Phase.CLOSING
+        self._transport.abort()
+
+    # ── the server's side ────────────────────────────────────────────────────────────────
+
+    def shutdown(self) -> None:
+        """Drain: close now if nothing is under way, else after the answer. May be repeated."""
+        if self._phase is _Phase.HEAD:
+            self._close()
+        elif self._connection is not None:
+            self._connection.keep_alive = False
+
+    def kill(self) -> None:
+        """End the connection now, whatever is under way."""
+        self._transport.abort()
+
+    # ── limits ───────────────────────────────────────────────────────────────────────────
+
+    def _watch_head(self, fed_bytes: int) -> None:
+        if not self._message_begun:  # an empty line between requests
+            self._head_bytes = 0
+            return
+        try:
+            seen_bytes = self._head_bytes - len(self._target) - _REQUEST_LINE_BYTES_MAX
+            check_sizes(self.limits, self._target, self._headers, seen_bytes)
+        except GatewayError as refusal:
+            self._refuse(refusal)
+            return
+        if self._head_bytes == fed_bytes:  # its first bytes
+            self._deadline.set(self.limits.head_s)
+
+    def _watch_body(self, *, new: bool) -> None:
+        connection = self._connection
+        assert connection is not None
+        if new:
+            self._deadline.clear()
+            if not connection.awaits_continue:
+                self._begin_body_window()
+        try:
+            self._pace.check_framing()
+        except GatewayError as refusal:
+            self._refuse(refusal)
+
+    def _begin_body_window(self) -> None:
+        window_s = self._pace.begin_window()
+        if self._read_paused:
+            self._body_left_s = window_s
+        else:
+            self._deadline.set(window_s)
+
+    def _expired(self) -> None:
+        if self._phase is _Phase.HEAD:
+            if self._message_begun:
+                self._refuse(RequestTimedOut(f"The headers did not arrive within {self.limits.head_s:g} s."))
+            else:
+                self._close()
+        elif self._phase is _Phase.BODY:
+            self._body_window_ended()
+        elif self._phase is _Phase.CLOSING:
+            if self._transport.is_closing():
+                self._transport.abort()
+            else:
+                self._close()
+
+    def _body_window_ended(self) -> None:
+        assert self._connection is not None
+        if self._connection.head_sent:  # answered early: the rest is not waited for
+            return
+        try:
+            self._deadline.set(self._pace.end_window())
+        except GatewayError as refusal:
+            self._refuse(refusal)
+
+    # ── endings ──────────────────────────────────────────────────────────────────────────
+
+    def _parser_stopped(self, error: Exception) -> None:
+        if self._phase is _Phase.ANSWERING:
+            # The request is whole; what follows it in the same bytes is not served.
+            self._closes_pipelined = True
+            assert self._connection is not None
+            self._connection.keep_alive = False
+            return
+        self._refuse(self._refusal or MalformedRequest(f"The request is not valid HTTP/1.1: {error}."))
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded_bytes += len(data)
+        if self._phase is _Phase.CLOSING:
+            if self._discarded_bytes > self.limits.linger_bytes_max:
+                self._transport.abort()
+            return
+        if data.strip(b"\r\n"):  # an empty line after a body is an old client's habit
+            self._closes_pipelined = True
+            assert self._connection is not None
+            self._connection.keep_alive = False
+        if self._discarded_bytes > self.limits.pipelined_bytes_max:
+            self._transport.abort()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer before the application, or instead of it, and close."""
+        if self._transport.is_closing():
+            return
+        _logger.info("refused before the application: %s (%s)", error.code, self._client)
+        connection = self._connection
+        if connection is not None and not connection.complete:
+            if connection.head_sent:  # two answers are worse than half a one
+                connection.lost()
+                self.cut(flush=False)
+                return
+            connection.lost()
+        self._transport.write(render_raw(error))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._phase = _Phase.CLOSING
+        self._discarded_bytes = 0
+        self.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._deadline.set(self.limits.linger_s)
+
+    def _close(self) -> None:
+        self._phase = _Phase.CLOSING
+        self._transport.close()
+        # What is left in the buffer is sent first, to a client that may never read it.
+        self._deadline.set(self.limits.write_stall_s)
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """A peer's host and port; None on a Unix socket."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None
