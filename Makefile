@@ -40,7 +40,7 @@ format: $(VENV)/.dev ## Format the code and put right what can be put right by i
 	@$(BIN)/ruff check --fix $(CHECKED)
 
 docs: $(VENV)/.dev ## Write the commands' help texts into docs/commands.md
-	@$(BIN)/python tests/test_docs.py
+	@PYTHONPATH=. $(BIN)/python tests/test_docs.py
 
 bench: $(VENV)/.run ## Added latency against a direct call, as a table and a picture
 	@$(BIN)/python -m benchmarks.latency $(BENCH_ARGS)
