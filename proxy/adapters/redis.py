@@ -79,7 +79,7 @@ def shared_name(rest: str) -> str:
 class RedisDoor:
     """One process's connections to Redis. Belongs to the event loop that uses it first."""
 
-    __slots__ = ("_client", "_errors", "_no_script", "_schema_seen")
+    __slots__ = ("_client", "_errors", "_no_script", "_schema_lock", "_schema_seen")
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet.
@@ -94,6 +94,7 @@ class RedisDoor:
         self._client = _connectable(url)
         self._errors = (exceptions.RedisError, OSError, TimeoutError)
         self._no_script = exceptions.NoScriptError
+        self._schema_lock = asyncio.Lock()
         self._schema_seen = False
 
     async def __aenter__(self) -> Self:
@@ -178,6 +179,12 @@ class RedisDoor:
 
     async def _see_schema(self) -> None:
         """Once per process, before anything is read or written."""
+        async with self._schema_lock:  # the first calls come together, and one look serves them all
+            if not self._schema_seen:
+                await self._compare_schema()
+                self._schema_seen = True
+
+    async def _compare_schema(self) -> None:
         run = self._client.execute_command
         found = await run("GET", SCHEMA_NAME)
         if found is None:
@@ -189,7 +196,6 @@ class RedisDoor:
                 f"The Redis database was written by another release of Tollway: its schema is {shown}, this "
                 f"release knows {SCHEMA}. Start that release, or name another database in [state] url."
             )
-        self._schema_seen = True
 
 
 def _connectable(url: str) -> _Client:

@@ -1,0 +1,100 @@
+import subprocess
+import sys
+
+import pytest
+
+from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
+from proxy.core.errors import StateUnavailable
+
+
+@pytest.fixture
+async def door(redis_url):
+    async with RedisDoor(redis_url) as opened:
+        await opened.call("FLUSHALL")
+        yield opened
+
+
+def test_a_tenants_names_share_one_hash_tag():
+    assert tenant_name("acme", "ledger") == "tollway:1:{acme}:ledger"
+    assert shared_name("x") == "tollway:1:@:x"
+
+
+@pytest.mark.parametrize("tenant_id", ["", "a}b", "{a", "a:b", "a\n", "a" * 65])
+def test_a_name_that_could_reach_elsewhere_is_refused(tenant_id):
+    with pytest.raises(ValueError, match="tenant id"):
+        tenant_name(tenant_id, "ledger")
+
+
+async def test_replies_come_as_redis_sends_them(door):
+    assert await door.call("SET", "a", b"\x00\xff") == b"OK"
+    assert await door.call("GET", "a") == b"\x00\xff"
+    assert await door.call("GET", "none") is None
+    assert await door.call("HSET", "h", "f", 5) == 1
+    assert await door.call("HGETALL", "h") == [b"f", b"5"]
+    assert await door.call("SMEMBERS", "none") == []
+
+
+async def test_several_commands_are_answered_in_order(door):
+    assert await door.call_many([("SET", "a", 1), ("INCR", "a"), ("GET", "a")]) == [b"OK", 2, b"2"]
+    assert await door.call_many([]) == []
+
+
+async def test_an_error_among_several_commands_is_not_passed_over(door):
+    await door.call("SET", "a", "text")
+    with pytest.raises(StateUnavailable):
+        await door.call_many([("GET", "a"), ("INCR", "a"), ("GET", "a")])
+
+
+async def test_a_script_runs_whether_redis_knows_it_or_not(door):
+    script = Script("return {KEYS[1], ARGV[1], 5}")
+    await door.call("SCRIPT", "FLUSH")
+    for _ in range(2):
+        assert await door.run(script, ["{a}x"], ["y"]) == [b"{a}x", b"y", 5]
+    await door.call("SCRIPT", "FLUSH")
+    calls = [([f"{{t{n}}}x"], [n]) for n in range(5)]
+    for _ in range(2):
+        assert await door.run_many(script, calls) == [[f"{{t{n}}}x".encode(), f"{n}".encode(), 5] for n in range(5)]
+
+
+async def test_a_script_that_fails_is_an_error_alone_and_among_others(door):
+    script = Script("if ARGV[1] == 'bad' then error('no') end return 1")
+    with pytest.raises(StateUnavailable):
+        await door.run(script, ["{a}x"], ["bad"])
+    with pytest.raises(StateUnavailable):
+        await door.run_many(script, [(["{a}x"], ["good"]), (["{b}x"], ["bad"])])
+
+
+async def test_a_refused_port_is_unavailable():
+    async with RedisDoor("redis://127.0.0.1:1/0") as door:
+        with pytest.raises(StateUnavailable) as refused:
+            await door.ping()
+        assert "127.0.0.1" not in refused.value.message
+
+
+async def test_a_wrong_password_is_unavailable_and_not_shown(redis_url):
+    async with RedisDoor(redis_url.replace("redis://", "redis://:hunter2@")) as door:
+        with pytest.raises(StateUnavailable) as refused:
+            await door.ping()
+        assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://127.0.0.1", "sqlite:x.db", "redis+unknown://x"])
+def test_another_scheme_is_refused_without_showing_the_url(url):
+    with pytest.raises(ValueError, match="redis://") as refused:
+        RedisDoor(url + "?password=hunter2")
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_closing_can_be_repeated(redis_url):
+    door = RedisDoor(redis_url)
+    await door.ping()
+    await door.close()
+    await door.close()
+
+
+def test_redis_is_imported_only_where_it_is_configured():
+    program = (
+        "import sys, proxy.adapters.redis, proxy.identity.store, proxy.ledger.store, proxy.identity.authenticator;"
+        "sys.exit('redis' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0

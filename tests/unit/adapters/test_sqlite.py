@@ -1,0 +1,289 @@
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from proxy.adapters import sqlite as module
+from proxy.adapters.sqlite import MIGRATIONS, SqliteDoor, sqlite_path
+from proxy.core.errors import StateIncompatible, StateUnavailable
+
+
+def insert(run_id: str):
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO ledger (tenant_id, run_id, data) VALUES ('acme', ?, x'00')", (run_id,))
+
+    return step
+
+
+def count(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT count(*) FROM ledger").fetchone()[0]
+
+
+def value_of(pragma: str, connection: sqlite3.Connection) -> object:
+    return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+
+def start(program: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """A Python that reads its standard input to the end before it goes on, where the program does."""
+    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdin=subprocess.PIPE)
+
+
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "state" / "tollway.db"
+
+
+async def test_the_file_is_made_by_the_first_call_and_only_its_owner_can_read_it(path):
+    door = SqliteDoor(path)
+    assert not path.exists()
+    async with door:
+        await door.run(insert("r"))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        assert modes == {"tollway.db": 0o600, "tollway.db-wal": 0o600, "tollway.db-shm": 0o600}
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_what_was_committed_is_there_after_a_process_that_was_killed(path):
+    program = (
+        "import asyncio, os, pathlib, sys; from proxy.adapters.sqlite import SqliteDoor\n"
+        "async def main():\n"
+        "    door = SqliteDoor(pathlib.Path(sys.argv[1]))\n"
+        '    await door.run(lambda c: c.execute("INSERT INTO ledger (tenant_id, run_id, data) "\n'
+        "                                       \"VALUES ('acme', 'r', x'00')\").lastrowid)\n"
+        "    os._exit(7)\n"
+        "asyncio.run(main())\n"
+    )
+    process = start(program, path)
+    let_go(process)
+    assert process.wait(timeout=30) == 7
+    async with SqliteDoor(path) as door:
+        assert await door.read(count) == 1
+
+
+async def test_the_pragmas_hold(path):
+    async with SqliteDoor(path) as door:
+        for pragma, expected in (
+            ("journal_mode", "wal"),
+            ("synchronous", 1),
+            ("foreign_keys", 1),
+            ("busy_timeout", 250),
+        ):
+            assert await door.read(partial(value_of, pragma)) == expected, pragma
+
+
+async def test_a_step_that_fails_leaves_nothing(path):
+    async with SqliteDoor(path) as door:
+
+        def step(connection: sqlite3.Connection) -> None:
+            insert("r")(connection)
+            raise LookupError("in the middle")
+
+        with pytest.raises(LookupError):
+            await door.run(step)
+        assert await door.read(count) == 0
+        await door.run(insert("r"))
+        with pytest.raises(sqlite3.IntegrityError):
+            await door.run(insert("r"))
+        await door.run(insert("s"))
+        assert await door.read(count) == 2
+
+
+async def test_steps_run_in_one_thread_that_is_not_the_loops(path):
+    async with SqliteDoor(path) as door:
+        threads = set(await asyncio.gather(*(door.read(lambda _: threading.get_ident()) for _ in range(20))))
+        assert len(threads) == 1
+        assert threading.get_ident() not in threads
+
+
+async def test_a_cursor_does_not_leave_the_thread(path):
+    async with SqliteDoor(path) as door:
+        with pytest.raises(AssertionError):
+            await door.read(lambda connection: connection.execute("SELECT 1"))
+        assert await door.read(count) == 0
+
+
+async def test_two_doors_to_one_file_lose_nothing(path):
+    async with SqliteDoor(path) as one, SqliteDoor(path) as other:
+        await asyncio.gather(
+            *(door.run(insert(f"{name}{n}")) for n in range(50) for name, door in (("a", one), ("b", other)))
+        )
+        assert await one.read(count) == await other.read(count) == 100
+
+
+async def test_processes_that_open_a_new_file_at_once_all_can(path):
+    program = (
+        "import asyncio, pathlib, sys; from proxy.adapters.sqlite import SqliteDoor\n"
+        "from proxy.ledger.embedded import EmbeddedLedgerStore; from proxy.ledger.entry import SealedRow\n"
+        "async def main():\n"
+        "    async with SqliteDoor(pathlib.Path(sys.argv[1])) as door:\n"
+        "        for n in range(20):\n"
+        "            await EmbeddedLedgerStore(door).append([SealedRow('acme', f'{sys.argv[2]}-{n}', b'')])\n"
+        "sys.stdin.read(); asyncio.run(main())\n"
+    )
+    starting = [start(program, path, name) for name in "abc"]
+    for process in starting:
+        let_go(process)
+    assert [process.wait(timeout=30) for process in starting] == [0, 0, 0]
+    async with SqliteDoor(path) as door:
+        assert await door.read(count) == 60
+
+
+async def test_a_file_that_another_process_holds_is_unavailable_and_then_works(path):
+    async with SqliteDoor(path) as door:
+        await door.run(insert("before"))
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        begun_s = time.monotonic()
+        with pytest.raises(StateUnavailable) as refused:
+            await door.run(insert("during"))
+        assert time.monotonic() - begun_s < 3
+        assert refused.value.retry_after_ms == 1_000
+        assert str(path) not in refused.value.message
+        assert await door.read(count) == 1  # reading goes on
+        holder.execute("ROLLBACK")
+        holder.close()
+        await door.run(insert("after"))
+        assert await door.read(count) == 2
+
+
+async def test_a_step_that_takes_too_long_is_interrupted(path, monkeypatch):
+    monkeypatch.setattr(module, "STEP_TIMEOUT_S", 0.1)
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    async with asyncio.timeout(10), SqliteDoor(path) as door:
+        await door.run(insert("r"))
+        with pytest.raises(StateUnavailable):
+            await door.read(lambda connection: connection.execute(endless).fetchone())
+        assert await door.read(count) == 1
+
+
+async def test_a_call_waits_for_its_turn_only_so_long(path, monkeypatch):
+    monkeypatch.setattr(module, "CALL_TIMEOUT_S", 0.2)
+    release = threading.Event()
+    door = SqliteDoor(path)
+    await door.run(insert("first"))
+    holding = asyncio.create_task(door.read(lambda _: release.wait(10)))
+    await asyncio.sleep(0)
+    with pytest.raises(StateUnavailable):
+        await door.run(insert("given up in the queue"))
+    with pytest.raises(StateUnavailable):
+        await holding
+    release.set()
+    monkeypatch.setattr(module, "CALL_TIMEOUT_S", 5.0)
+    assert await door.read(count) == 1  # what was given up before its turn did not happen
+    await door.close()
+
+
+async def test_the_queue_is_bounded(path, monkeypatch):
+    monkeypatch.setattr(module, "QUEUED_MAX", 3)
+    async with SqliteDoor(path) as door:
+        answers = await asyncio.gather(*(door.run(insert(f"r{n}")) for n in range(5)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [type(None)] * 3 + [StateUnavailable] * 2
+        await door.run(insert("later"))
+
+
+async def test_a_file_of_a_newer_release_is_refused_and_left_alone(path):
+    async with SqliteDoor(path) as door:
+        await door.run(insert("r"))
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
+    connection.close()
+    before = path.read_bytes()
+    async with SqliteDoor(path) as door:
+        for _ in range(2):
+            with pytest.raises(StateIncompatible, match="newer release"):
+                await door.run(insert("s"))
+    assert path.read_bytes() == before
+
+
+async def test_an_older_file_is_migrated_with_what_it_holds(path, monkeypatch):
+    async with SqliteDoor(path) as door:
+        await door.run(insert("r"))
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE later (x)", "INSERT INTO later VALUES (5)")))
+    async with SqliteDoor(path) as door:
+        assert await door.read(count) == 1
+        assert await door.read(lambda c: c.execute("SELECT x FROM later").fetchall()) == [(5,)]
+    async with SqliteDoor(path) as door:  # and once only
+        assert await door.read(lambda c: c.execute("SELECT x FROM later").fetchall()) == [(5,)]
+
+
+async def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
+    async with SqliteDoor(path) as door:
+        await door.run(insert("r"))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE later (x)", "NO SQL")))
+        async with SqliteDoor(path) as door:
+            with pytest.raises(sqlite3.OperationalError):
+                await door.ping()
+    async with SqliteDoor(path) as door:
+        assert await door.read(count) == 1
+        assert (
+            await door.read(lambda c: c.execute("SELECT name FROM sqlite_schema WHERE name = 'later'").fetchall()) == []
+        )
+
+
+async def test_what_is_no_database_is_unavailable_and_left_alone(path):
+    path.parent.mkdir()
+    path.write_bytes(b"this is a text, and a long enough one to be no header of a database" * 20)
+    before = path.read_bytes()
+    async with SqliteDoor(path) as door:
+        with pytest.raises(StateUnavailable):
+            await door.ping()
+    assert path.read_bytes() == before
+
+
+async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    async with SqliteDoor(tmp_path / "file" / "tollway.db") as door:
+        with pytest.raises(StateUnavailable):
+            await door.ping()
+
+
+async def test_a_mistake_in_sql_is_not_an_outage(path):
+    async with SqliteDoor(path) as door:
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            await door.read(lambda connection: connection.execute("SELECT * FROM absent").fetchall())
+
+
+async def test_closing_waits_for_what_is_queued_and_can_be_repeated(path):
+    door = SqliteDoor(path)
+    writing = [asyncio.create_task(door.run(insert(f"r{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    await door.close()
+    await door.close()
+    await asyncio.gather(*writing)
+    assert os.listdir(path.parent) == ["tollway.db"]  # the write-ahead log is folded in
+    with pytest.raises(StateUnavailable):
+        await door.run(insert("late"))
+    async with SqliteDoor(path) as again:
+        assert await again.read(count) == 20
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:tollway.db", "/state/tollway.db"),
+        ("sqlite:sub/x.db", "/state/sub/x.db"),
+        ("sqlite:/var/lib/tollway.db", "/var/lib/tollway.db"),
+    ],
+)
+def test_sqlite_path(url, expected):
+    assert sqlite_path(url, Path("/state")) == Path(expected)
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:", "redis://x", "tollway.db"])
+def test_a_url_without_a_path_is_refused(url):
+    with pytest.raises(ValueError, match="sqlite:PATH"):
+        sqlite_path(url, Path("/state"))
