@@ -191,14 +191,10 @@ def _timeouts(at: Reader) -> TimeoutSettings:
 
 
 def _model(alias: str, at: Reader, parse_existing: Callable[[str], str]) -> ModelSettings:
+    deployments = tuple(_deployment(entry, parse_existing) for entry in at.tables("deployments"))
     tenants = at.texts("tenants", parse_tenant_id, None)
-    model = ModelSettings(
-        alias=alias,
-        deployments=tuple(_deployment(entry, parse_existing) for entry in at.tables("deployments")),
-        tenants=None if tenants is None else frozenset(tenants),
-    )
     at.close()
-    return model
+    return ModelSettings(alias, deployments, None if tenants is None else frozenset(tenants))
 
 
 def _deployment(at: Reader, parse_existing: Callable[[str], str]) -> DeploymentSettings:

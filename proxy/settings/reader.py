@@ -58,9 +58,11 @@ class Source:
             text = self._read_file(located)
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
             reason = (error.strerror or "it cannot be read") if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise Mismatch(f"a file that can be read at {located}", found=f"none ({reason})") from None
+            raise Mismatch(f"a file that can be read at {str(located)!r}", found=f"none ({reason})") from None
         if len(text) > FILE_VALUE_CHARS_MAX:
-            raise Mismatch(f"a file of at most {FILE_VALUE_CHARS_MAX} characters", found=f"a larger one at {located}")
+            raise Mismatch(
+                f"a file of at most {FILE_VALUE_CHARS_MAX} characters", found=f"a larger one at {str(located)!r}"
+            )
         return text
 
     def resolve(self, text: str) -> str | None:
@@ -264,7 +266,7 @@ def shown(raw: object, secret: bool = False) -> str:
     if raw.startswith(_REFERENCES):
         reference, _, name = raw.partition(":")
         known = reference == "file" or _ENV_NAME.fullmatch(name) is not None
-        return f"something else in {raw[:_TEXT_SHOWN_CHARS_MAX]} (not shown)" if known else "a text (not shown)"
+        return f"something else in {raw[:_TEXT_SHOWN_CHARS_MAX]!r} (not shown)" if known else "a text (not shown)"
     if secret or len(raw) > _TEXT_SHOWN_CHARS_MAX or _LOOKS_SECRET.match(raw):
         return "a text (not shown)"
     return repr(raw)

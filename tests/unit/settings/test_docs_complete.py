@@ -1,0 +1,128 @@
+"""Every setting is documented with its default, and written in the example; nothing else is."""
+
+import dataclasses
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from proxy.settings.model import (
+    AuthSettings,
+    DeploymentSettings,
+    ModelSettings,
+    ProviderSettings,
+    ServerSettings,
+    StateSettings,
+    TenantSettings,
+    TimeoutSettings,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = (ROOT / "docs" / "configuration.md").read_text()
+EXAMPLE = (ROOT / "config" / "production.toml").read_text()
+
+# The heading under which a section's settings stand, what they become, and the fields that
+# are no settings: a table's own name, and what the reader notes.
+SECTIONS = [
+    ("## `[server]`", ServerSettings, set()),
+    ("## `[state]`", StateSettings, set()),
+    ("## `[auth]`", AuthSettings, set()),
+    ("## `[providers.NAME]`", ProviderSettings, {"name", "provider_key_wanted"}),
+    ("### `[providers.NAME.timeouts_s]`", TimeoutSettings, set()),
+    ("## `[models.ALIAS]`", ModelSettings, {"alias"}),
+    ("Each of `deployments`:", DeploymentSettings, set()),
+    ("## `[tenants.ID]`", TenantSettings, {"id"}),
+]
+# Defaults that a cell says in words: they are no value of TOML, or stand in another table.
+IN_WORDS = {
+    "default_provider": "none",
+    "provider_key": "none",
+    "ca_file": "none",
+    "timeouts_s": "see below",
+    "tenants": "every tenant",
+}
+
+
+def documented(heading):
+    """Each setting of a section and its default, from the table below a heading."""
+    after = DOCS.split(heading + "\n", 1)[1]
+    section = re.split(r"\n##|\nEach of", after, maxsplit=1)[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    return {row[0].strip("| `"): row[2] for row in rows}
+
+
+def fields_of(model, no_settings):
+    return {field.name: field for field in dataclasses.fields(model) if field.name not in no_settings}
+
+
+def is_required(field):
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def plain(default):
+    """A default as TOML would give it."""
+    if isinstance(default, StrEnum | Path):
+        return str(default)
+    if isinstance(default, tuple):
+        return list(default)
+    return default if isinstance(default, bool | int | float | str) else str(default)
+
+
+@pytest.mark.parametrize(("heading", "model", "no_settings"), SECTIONS)
+def test_every_setting_is_documented_and_no_other(heading, model, no_settings):
+    assert set(documented(heading)) == set(fields_of(model, no_settings))
+
+
+@pytest.mark.parametrize(("heading", "model", "no_settings"), SECTIONS)
+def test_every_documented_default_is_the_real_one(heading, model, no_settings):
+    for name, cell in documented(heading).items():
+        field = fields_of(model, no_settings)[name]
+        if is_required(field):
+            assert cell == "required", name
+        elif name in IN_WORDS:
+            assert cell == IN_WORDS[name], name
+        else:
+            assert tomllib.loads(f"x = {cell.strip('`')}")["x"] == plain(field.default), name
+
+
+def written(section):
+    """Names that the example writes in a section, commented out or not."""
+    tables = re.split(r"^\[", EXAMPLE, flags=re.MULTILINE)
+    texts = [table.split("]", 1)[1] for table in tables if re.match(section + r"\]", table)]
+    assert texts, section
+    return set(re.findall(r"^(?:# )?([a-z_]+) = ", "\n".join(texts), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("section", "model", "no_settings"),
+    [
+        ("server", ServerSettings, set()),
+        ("state", StateSettings, set()),
+        ("auth", AuthSettings, set()),
+        # the table of time-outs has a header of its own
+        (r"providers\.[a-z]+", ProviderSettings, {"name", "provider_key_wanted", "timeouts_s"}),
+        (r"providers\.openai\.timeouts_s", TimeoutSettings, set()),
+        (r"models\.[a-z0-9-]+", ModelSettings, {"alias"}),
+    ],
+)
+def test_the_example_writes_every_setting(section, model, no_settings):
+    assert written(section) == set(fields_of(model, no_settings))
+
+
+def test_what_the_example_writes_is_the_default_or_ones_own():
+    document = tomllib.loads(EXAMPLE)
+    own = {"default_provider", "peppers", "base_url", "provider_key"}
+    pairs = [
+        (document["server"], ServerSettings),
+        (document["state"], StateSettings),
+        (document["auth"], AuthSettings),
+        (document["providers"]["openai"], ProviderSettings),
+        (document["providers"]["openai"]["timeouts_s"], TimeoutSettings),
+    ]
+    for table, model in pairs:
+        fields = fields_of(model, set())
+        for name, value in table.items():
+            if name not in own and not isinstance(value, dict):
+                assert value == plain(fields[name].default), name
