@@ -18,7 +18,7 @@ class BodyKind(Enum):
 
     JSON = "json"  # read whole and parsed, whatever its content-type says
     NONE = "none"  # there is none
-    OTHER = "other"  # JSON where its content-type says so, else streamed as it arrives
+    OTHER = "other"  # JSON where `is_json` says so, else streamed as it arrives
 
 
 class StreamEnd(Enum):
@@ -170,6 +170,14 @@ def _by_family(method: str, parts: tuple[str, ...]) -> Operation:
     if parts[:2] == ("messages", "batches"):
         return _MESSAGE_BATCHES
     return _FAMILIES.get(family, _OTHER)
+
+
+def is_json(content_type: bytes | None) -> bool:
+    """True for `application/json` and every `+json` media type (RFC 6839, section 3.1)."""
+    if content_type is None:
+        return False
+    media_type = content_type.partition(b";")[0].strip().lower()
+    return media_type == b"application/json" or media_type.endswith(b"+json")
 
 
 # ── targets ──────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from proxy.dialects.openai import (
     StreamEnd,
     classify,
     is_credential_error,
+    is_json,
     parse_target,
 )
 
@@ -171,3 +172,19 @@ def test_a_path_that_two_readers_could_understand_differently_is_refused(path: s
 )
 def test_is_credential_error(status: int, body: bytes, expected: bool) -> None:
     assert is_credential_error(status, body) is expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        (b"application/json", True),
+        (b"Application/JSON; charset=utf-8", True),
+        (b"application/problem+json", True),
+        (b"text/event-stream", False),
+        (b"application/jsonl", False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_is_json(content_type: bytes | None, expected: bool) -> None:
+    assert is_json(content_type) is expected

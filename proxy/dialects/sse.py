@@ -1,0 +1,101 @@
+"""Server-sent events, cut out of bytes as they arrive.
+
+Pure. WHATWG HTML, section 9.2: lines end in LF, CRLF or CR, mixed as they please; an empty
+line ends an event; a byte order mark may stand before the first.
+"""
+
+import re
+from typing import Final
+
+_BOM: Final = b"\xef\xbb\xbf"
+# Atomic groups: CRLF is one line end, never two.
+_EMPTY_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+_LINE_END_BYTES_MAX: Final = 3  # of an empty line whose last byte has not arrived
+_LF: Final = 10
+
+
+class EventSplitter:
+    """Gives back each event once it is complete, however the stream is cut into chunks.
+
+    What is held is bounded: an event of more than `event_bytes_max` bytes sets `overflowed`,
+    and from then on nothing is held or given back.
+    """
+
+    __slots__ = ("_at_start", "_event_bytes_max", "_held", "overflowed")
+
+    def __init__(self, event_bytes_max: int) -> None:
+        self._event_bytes_max = event_bytes_max
+        self._held = bytearray()
+        self._at_start = True
+        self.overflowed = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The events that this chunk completes: each one's own bytes, without the line end of
+        its last line and without the empty line. A block of comments is an event too."""
+        if (
+            not self._held
+            and not self._at_start
+            and chunk.endswith(b"\n\n")
+            and len(chunk) <= self._event_bytes_max
+            and b"\r" not in chunk
+            and b"\n\n\n" not in chunk
+            and chunk[0] != _LF
+        ):
+            # What providers send: whole events, a line feed at each line's end.
+            return [] if self.overflowed else chunk[:-2].split(b"\n\n")
+        return self._feed_slowly(chunk)
+
+    def _feed_slowly(self, chunk: bytes) -> list[bytes]:
+        if self.overflowed:
+            return []
+        held = self._held
+        searched_bytes = max(0, len(held) - _LINE_END_BYTES_MAX)
+        held += chunk
+        if self._at_start:
+            if len(held) < len(_BOM) and _BOM.startswith(held):
+                return []
+            self._at_start = False
+            searched_bytes = 0
+            if held.startswith(_BOM):
+                del held[: len(_BOM)]
+        events: list[bytes] = []
+        start = 0
+        while (end := _EMPTY_LINE.search(held, searched_bytes)) is not None:
+            # Line ends before the first line: more empty lines, or the LF of a CRLF cut in two.
+            event = bytes(held[start : end.start()]).lstrip(b"\r\n")
+            if len(event) > self._event_bytes_max:
+                return self._overflow(events)
+            if event:
+                events.append(event)
+            start = searched_bytes = end.end()
+        del held[:start]
+        if len(held) > self._event_bytes_max and len(held.strip(b"\r\n")) > self._event_bytes_max:
+            return self._overflow(events)
+        return events
+
+    def _overflow(self, events: list[bytes]) -> list[bytes]:
+        self.overflowed = True
+        self._held.clear()
+        return events
+
+
+def event_name(event: bytes) -> bytes:
+    """The value of an event's last `event:` field; empty where there is none."""
+    values = _values(event, b"event")
+    return values[-1] if values else b""
+
+
+def event_data(event: bytes) -> bytes:
+    """The values of an event's `data:` fields, joined by line feeds."""
+    if event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event:
+        return event[6:]
+    return b"\n".join(_values(event, b"data"))
+
+
+def _values(event: bytes, wanted: bytes) -> list[bytes]:
+    values: list[bytes] = []
+    for line in event.splitlines():  # of bytes: at LF, CRLF and CR alone
+        name, _, value = line.partition(b":")
+        if name == wanted:
+            values.append(value.removeprefix(b" "))
+    return values

@@ -1,0 +1,222 @@
+"""Listens to an answer on its way to the caller: what it used, who served it, how it ended.
+
+Pure. The tap gets the bytes that the caller gets, encoded as they are, and reads a copy. It
+never changes, delays or refuses one; what it does not understand, or what grows beyond its
+bounds, it stops listening to, and then says that it does not know.
+
+Shapes: the API references of OpenAI (chat completions, responses, images, transcriptions)
+and Anthropic (messages); Gemini repeats a growing report on every chunk, Groq has its own.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy.core import jsonio
+from proxy.core.errors import InvalidJson
+from proxy.core.types import Usage
+from proxy.dialects.inflate import Inflater, InflateRefused
+from proxy.dialects.openai import Operation, Shape, StreamEnd, is_json
+from proxy.dialects.splice import object_end
+from proxy.dialects.sse import EventSplitter, event_data, event_name
+from proxy.dialects.tokens import read_usage
+
+_DOCUMENT_BYTES_MAX: Final = 4_194_304
+_EVENT_BYTES_MAX: Final = 4_194_304
+_TAIL_BYTES_MAX: Final = 65_536
+_TAIL_REPORTS_MAX: Final = 8
+_MODEL_CHARACTERS_MAX: Final = 256
+
+_NULL_USAGE: Final = re.compile(rb'"usage"\s*:\s*null')
+_TAIL_USAGE: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_TAIL_MODEL: Final = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
+_RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# What an event must hold to be worth parsing: the report, an error, or the last event's mark.
+_END_MARKS: Final = {
+    StreamEnd.DONE: b"[DONE]",
+    StreamEnd.RESPONSE: b'"response"',
+    StreamEnd.MESSAGE_STOP: b'"message_stop"',
+}
+_IDENTITY: Final = (None, b"", b"identity")
+_GZIP: Final = (b"gzip", b"x-gzip")
+_DEFLATE: Final = b"deflate"
+
+
+class UsageTap:
+    """Hears one answer. After `close`:
+
+    - `usage`: the last report, None where there was none.
+    - `served_model`: the name that the provider gave to what answered.
+    - `saw_end`: whether a stream's last event came; None where that cannot be known.
+    - `saw_error`: whether the answer is, or ends in, an error of the provider's.
+    """
+
+    __slots__ = (
+        "_document",
+        "_document_bytes",
+        "_end",
+        "_end_mark",
+        "_events",
+        "_excludes_cached",
+        "_inflater",
+        "_report",
+        "saw_end",
+        "saw_error",
+        "served_model",
+        "usage",
+    )
+
+    def __init__(self, operation: Operation, content_type: bytes | None, content_encoding: bytes | None) -> None:
+        self.usage: Usage | None = None
+        self.served_model: str | None = None
+        self.saw_end: bool | None = None
+        self.saw_error = False
+        self._end = operation.stream_end
+        self._end_mark = _END_MARKS[operation.stream_end] if operation.stream_end is not None else b'"usage"'
+        self._excludes_cached = operation.base_shape is Shape.ANTHROPIC
+        self._report: dict[str, Any] = {}  # of Anthropic's stream, which reports in parts
+        self._events: EventSplitter | None = None
+        self._document: bytearray | None = None  # the body, or its tail once it is too large
+        self._document_bytes = 0
+        self._inflater: Inflater | None = None
+        coding = content_encoding.strip().lower() if content_encoding is not None else None
+        if coding in _GZIP or coding == _DEFLATE:
+            self._inflater = Inflater(is_gzip=coding != _DEFLATE)
+        elif coding not in _IDENTITY:
+            return  # a coding that nobody here reads: nothing to listen to
+        if content_type is not None and content_type[:17].lower() == b"text/event-stream":
+            self._events = EventSplitter(_EVENT_BYTES_MAX)
+            self.saw_end = False if self._end is not None else None
+        elif is_json(content_type):
+            self._document = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Hear one chunk, as it came off the wire. Raises nothing."""
+        if self._inflater is None:
+            self._hear(chunk)
+            return
+        try:
+            for piece in self._inflater.feed(chunk):
+                self._hear(piece)
+        except InflateRefused:
+            self._give_up()
+
+    def close(self) -> None:
+        """Nothing more will come. Safe to repeat."""
+        document, self._document = self._document, None
+        self._events = None
+        if not document:
+            return
+        if self._document_bytes > _DOCUMENT_BYTES_MAX:
+            self._read_tail(bytes(document[-_TAIL_BYTES_MAX:]))
+        else:
+            self._read(bytes(document))
+
+    def _hear(self, chunk: bytes) -> None:
+        events = self._events
+        if events is not None:
+            for event in events.feed(chunk):
+                if (
+                    b'"usage"' in event
+                    or b'"error"' in event
+                    or self._end_mark in event
+                    or (self.served_model is None and b'"model"' in event)
+                ):
+                    self._read_event(event)
+            if events.overflowed:
+                self._give_up()
+        elif self._document is not None:
+            self._document += chunk
+            self._document_bytes += len(chunk)
+            if self._document_bytes > _DOCUMENT_BYTES_MAX and len(self._document) > 2 * _TAIL_BYTES_MAX:
+                del self._document[:-_TAIL_BYTES_MAX]
+
+    def _give_up(self) -> None:
+        self._events = self._document = None
+        self._inflater = None
+        if not self.saw_end:
+            # A first part of a report is no report, and an end may have come unheard.
+            self.saw_end = self.usage = None
+
+    def _read_event(self, event: bytes) -> None:
+        data = event_data(event)
+        if self._end is StreamEnd.DONE and data.strip() == b"[DONE]":
+            self.saw_end = True
+        elif self._is_idle(event):
+            return
+        else:
+            self._read(data, named_error=event.startswith(b"event") and event_name(event) == b"error")
+
+    def _is_idle(self, event: bytes) -> bool:
+        """True for OpenAI's chunks before the last, which say `"usage":null` each."""
+        return (
+            self.served_model is not None
+            and event.count(b'"usage"') == 1
+            and b'"error"' not in event
+            and self._end_mark not in event
+            and _NULL_USAGE.search(event) is not None
+        )
+
+    def _read(self, raw: bytes, *, named_error: bool = False) -> None:
+        try:
+            document = jsonio.parse(raw)
+        except InvalidJson:
+            document = None
+        if isinstance(document, list) and document:
+            document = document[0]  # Gemini wraps its errors in an array
+        if isinstance(document, dict):
+            self._take(document)
+        if named_error:
+            self._take_error()
+
+    def _take(self, document: Mapping[str, Any]) -> None:
+        kind = document.get("type")
+        # A response's events hold it whole; Anthropic's first event holds the message.
+        inner = document.get("response", document.get("message"))
+        holder = inner if isinstance(inner, dict) else document
+        model = holder.get("model", document.get("model"))
+        if self.served_model is None and isinstance(model, str) and 0 < len(model) <= _MODEL_CHARACTERS_MAX:
+            self.served_model = model
+        report = holder.get("usage")
+        if not isinstance(report, dict):
+            groq = document.get("x_groq")
+            report = groq.get("usage") if isinstance(groq, dict) else document.get("usage")
+        if isinstance(report, dict):
+            self._take_report(report)
+        if kind == "error" or kind == "response.failed" or _is_error(document.get("error")):
+            self._take_error()
+        if (self._end is StreamEnd.RESPONSE and self._events is not None and kind in _RESPONSE_ENDS) or (
+            self._end is StreamEnd.MESSAGE_STOP and self._events is not None and kind == "message_stop"
+        ):
+            self.saw_end = True
+
+    def _take_report(self, report: Mapping[str, Any]) -> None:
+        if self._excludes_cached and self._events is not None:
+            # message_start tells the input, message_delta the output so far, and what has changed.
+            self._report.update((name, value) for name, value in report.items() if value is not None)
+            report = self._report
+        usage = read_usage(report, excludes_cached=self._excludes_cached)
+        if usage is not None:
+            self.usage = usage
+
+    def _take_error(self) -> None:
+        self.saw_error = True
+        if self._events is not None and self._end is not None:
+            self.saw_end = True  # nothing follows an error
+
+    def _read_tail(self, tail: bytes) -> None:
+        """Find the report near the end of a document that is too large to keep."""
+        for found in list(_TAIL_USAGE.finditer(tail))[: -_TAIL_REPORTS_MAX - 1 : -1]:
+            end = object_end(tail, found.end())
+            if end is None:
+                continue
+            self._read(b'{"usage":' + tail[found.end() : end] + b"}")
+            if self.usage is not None:
+                break
+        models = _TAIL_MODEL.findall(tail)
+        if models:
+            self._read(b'{"model":' + models[-1] + b"}")
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, str | dict) and bool(value)
