@@ -43,10 +43,13 @@ LAYERS = {
 # Who may import what does I/O, or comes from outside, and for which purpose. One importer for one purpose.
 DOORS: dict[str, dict[str, str]] = {
     "orjson": {"proxy.core.jsonio": "JSON"},
-    "httptools": {"proxy.adapters.http.*": "parse an upstream's answer", "proxy.edge.*": "parse a caller's request"},
+    "httptools": {
+        "proxy.adapters.http.framing": "parse an upstream's answer",
+        "proxy.edge.protocol": "parse a caller's request",
+    },
     "httpx": {
         "proxy.adapters.http.*": "transports",
-        "proxy.simulated.*": "a transport",
+        "proxy.simulated.transport": "a transport",
         "proxy.upstream.client": "send",
         "proxy.app": "say what a transport is",
     },
@@ -62,6 +65,7 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.edge.*": "TLS from a caller",
         "proxy.app": "share one context",
     },
+    "socket": {"proxy.adapters.http.*": "to an upstream", "proxy.edge.*": "from a caller"},
     "select": {"proxy.adapters.http.connection": "whether an idle connection has been closed"},
     "selectors": {},
     "subprocess": {},
@@ -78,7 +82,7 @@ PURE = (
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     "proxy.ledger.entry",
     "proxy.simulated.*",
-    "proxy.edge.problems",
+    *("proxy.edge.problems", "proxy.edge.framing", "proxy.edge.pace"),
     "proxy.adapters.http.framing",
 )
 NOT_PURE = several("proxy.core.clock proxy.simulated proxy.simulated.transport")  # what keeps the time, and what waits
