@@ -1,0 +1,39 @@
+"""The admin port: is it alive, is it ready, what is it doing. Never on the data port.
+
+Nothing here reads the Host header or `request.url`, which is made from it: a route is
+matched on the path alone, and nobody is redirected.
+"""
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.core import jsonio
+from proxy.edge.health import Readiness
+
+
+def create_admin_app(readiness: Readiness, render_metrics: Callable[[], tuple[bytes, str]]) -> Starlette:
+    """Make the admin port's application.
+
+    `render_metrics` gives the exposition's bytes and its content type.
+    """
+
+    async def livez(_request: Request) -> Response:
+        # That this runs is the answer: the loop turns.
+        return Response(b"ok\n", media_type="text/plain")
+
+    async def readyz(_request: Request) -> Response:
+        report = readiness.look()
+        body = jsonio.encode({"ready": report.ready, "config": report.config_version, "checks": report.checks})
+        return Response(body, status_code=200 if report.ready else 503, media_type="application/json")
+
+    async def metrics(_request: Request) -> Response:
+        body, content_type = render_metrics()
+        return Response(body, headers={"content-type": content_type})
+
+    app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+    app.router.redirect_slashes = False  # a redirect's location would repeat the Host header
+    return app

@@ -1,0 +1,108 @@
+"""Listening sockets, bound before anything else starts: a port in use is one clear line."""
+
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+from proxy.settings.model import Address
+
+_STALE_PROBE_S: Final = 1.0
+_PRIVATE_UMASK: Final = 0o177  # a socket file that only its owner may open
+
+_logger = logging.getLogger("proxy.edge")
+
+
+class BindFailed(OSError):
+    """An address cannot be listened on. The message is for the operator."""
+
+
+def bind(address: Address, setting: str, *, shared: bool = False) -> socket.socket:
+    """Bind, but not yet listen.
+
+    Args:
+        address: where; port 0 takes any free one.
+        setting: the setting that names it, for the message.
+        shared: several processes bind this same port, and the kernel deals connections out.
+
+    Raises:
+        BindFailed: with the address, the cause and what to do.
+    """
+    try:
+        if address.unix_path is not None:
+            return _bind_unix(Path(address.unix_path))
+        return _bind_tcp(address.host, address.port, shared)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BindFailed(
+            f"cannot listen on {address}: {reason}. Free it, or set {setting} to another address."
+        ) from None
+
+
+def address_of(bound: socket.socket) -> Address:
+    """Where a socket really listens: the port that 0 became."""
+    name = bound.getsockname()
+    if isinstance(name, str):
+        return Address(unix_path=name)
+    return Address(str(name[0]), int(name[1]))
+
+
+def remove_unix_file(address: Address) -> None:
+    """Take a closed socket's file away, unless another process listens there by now."""
+    if address.unix_path is not None:
+        try:
+            _remove_stale(Path(address.unix_path))
+        except OSError as error:
+            _logger.info("%s stays: %s", address, error.strerror)
+
+
+def _bind_tcp(host: str, port: int, shared: bool) -> socket.socket:
+    family, kind, protocol, _, name = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(name)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(_PRIVATE_UMASK)  # before the file exists: there is no moment in which others could connect
+    try:
+        bound.bind(str(path))
+    except OSError:
+        bound.close()
+        raise
+    finally:
+        os.umask(umask)
+    bound.setblocking(False)
+    return bound
+
+
+def _remove_stale(path: Path) -> None:
+    """A process that was killed leaves its socket's file behind. Nobody answers there."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(0, "there is a file that is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_STALE_PROBE_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(0, "another process listens there")
