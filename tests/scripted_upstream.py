@@ -86,8 +86,8 @@ class ScriptedUpstream:
                 self.received.append(request)
                 if not await _play(self.script(request), reader, writer):
                     return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other side has gone, or the test is over
         finally:
             self.open_connections -= 1
             writer.close()

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 from proxy.core.errors import CallerGone, GatewayError, RequestTooLarge, UpstreamTruncated
 from proxy.core.types import Answer
 from proxy.dialects.usage import UsageTap
+from proxy.edge.connection import CONNECTION_EXTENSION, Connection
 from proxy.edge.problems import render
-from proxy.edge.protocol import CONNECTION_EXTENSION, Connection
 from proxy.upstream.client import UpstreamAnswer
 
 Scope: TypeAlias = MutableMapping[str, Any]

@@ -77,10 +77,11 @@ class Settlement:
 
     async def drain(self, timeout_s: float) -> int:
         """Write what is left; gives the number of rows that could not be written in time."""
-        if self._writing is not None:
-            await asyncio.wait({self._writing}, timeout=timeout_s)
-            if not self._writing.done():
-                self._writing.cancel()
+        writing = self._writing
+        if writing is not None:
+            _, unfinished = await asyncio.wait({writing}, timeout=timeout_s)
+            if unfinished:
+                writing.cancel()
         return len(self._rows)
 
     async def _write_rows(self) -> None:

@@ -1,0 +1,248 @@
+"""The composition root: the only place where objects are wired.
+
+`create_app(settings)` gives an ASGI application for any server, or to be mounted in a host's
+own Starlette or FastAPI application; `serve` runs it behind our own HTTP front.
+"""
+
+import asyncio
+import logging
+import ssl
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+import httpx
+
+from proxy.adapters.http.stock import StockTransport
+from proxy.adapters.http.transport import Transport, verified_context
+from proxy.adapters.redis import RedisDoor
+from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError, StateUnavailable
+from proxy.edge.admin import create_admin_app
+from proxy.edge.endpoints import DataPlane
+from proxy.edge.health import Readiness
+from proxy.edge.relay import Receive, Scope, Send
+from proxy.identity.authenticator import Authenticator, VirtualKeyCache
+from proxy.identity.embedded import EmbeddedVirtualKeyStore
+from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
+from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
+from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.store import LedgerStore, RedisLedgerStore
+from proxy.pipeline.dispatch import Dispatch
+from proxy.pipeline.line import Line
+from proxy.pipeline.settlement import Settlement
+from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
+from proxy.routing.resolve import Routes
+from proxy.settings.model import AuthMode, ProviderSettings, Settings, TransportKind
+from proxy.simulated.transport import SimulatedTransport
+from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.metrics import Metrics
+from proxy.upstream.client import UpstreamClient
+
+_log = logging.getLogger("tollway")
+
+_SETTLE_S: Final = 10.0
+_WATCH_S: Final = 1.0
+
+Transports: TypeAlias = Mapping[str, httpx.AsyncBaseTransport]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What outlives the process."""
+
+    virtual_keys: VirtualKeyStore
+    ledger: LedgerStore
+    door: SqliteDoor | RedisDoor
+
+
+def connect_stores(settings: Settings) -> Stores:
+    """The stores that the configuration names. Nothing is opened until the first call."""
+    url = settings.state.url
+    if url.startswith(URL_PREFIX):
+        embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
+        return Stores(EmbeddedVirtualKeyStore(embedded), EmbeddedLedgerStore(embedded), embedded)
+    shared = RedisDoor(url)
+    return Stores(RedisVirtualKeyStore(shared), RedisLedgerStore(shared), shared)
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """The stores, for a command that works beside a running gateway."""
+    settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stores = connect_stores(settings)
+    try:
+        yield stores
+    finally:
+        await stores.door.close()
+
+
+def peppers_of(settings: Settings) -> tuple[bytes, ...]:
+    """The peppers of virtual keys, newest first; one is made in the state folder if none is written."""
+    peppers = settings.auth.peppers or (load_or_make_pepper(settings.state.folder),)
+    return tuple(pepper_bytes(pepper) for pepper in peppers)
+
+
+class App:
+    """The gateway as an ASGI application. A host that mounts it calls `startup` and `shutdown`."""
+
+    def __init__(self, settings: Settings, transports: Transports, access_log_sink: BinaryIO, clock: Clock) -> None:
+        self._given_transports = transports
+        self._clock = clock
+        self._retired: list[httpx.AsyncBaseTransport] = []
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._tls: dict[Path | None, ssl.SSLContext] = {}
+        self._virtual_key_cache = VirtualKeyCache()
+        self.stores = connect_stores(settings)
+        self._state_failure: str | None = "the state store was not asked yet"
+        self._watch: asyncio.Task[None] | None = None
+        self.metrics = Metrics()
+        self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
+        self.settlement = Settlement(self.stores.ledger, self.metrics, self._access_log, clock)
+        self.snapshots = SnapshotSlot(self._prepare(settings, {}))
+        self.readiness = Readiness(
+            config_version=lambda: self.snapshots.current.version,
+            checks={"state": lambda: self._state_failure, "ledger": lambda: self.settlement.failure},
+        )
+        self.admin_app = create_admin_app(self.readiness, self.metrics.render)
+        self.data_plane = DataPlane(Line(self.snapshots, Dispatch(clock), self.settlement, clock))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection; the lifespan too, where a server sends it to us."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self.data_plane(scope, receive, send)
+
+    async def startup(self) -> None:
+        """Open what must be open before the first request.
+
+        Raises:
+            StateIncompatible: the store belongs to a newer release.
+        """
+        self._access_log.start()
+        await self._ask_store()
+        self._watch = asyncio.get_running_loop().create_task(self._watch_on())
+
+    async def shutdown(self) -> None:
+        """Write the last rows and let go of everything. Call it once no request is under way."""
+        if self._watch is not None:
+            self._watch.cancel()
+        lost_rows = await self.settlement.drain(_SETTLE_S)
+        if lost_rows:
+            _log.error("%d ledger rows could not be written before the end", lost_rows)
+        for transport in (*self._transports.values(), *self._retired):
+            await transport.aclose()
+        await self.stores.door.close()
+        await asyncio.to_thread(self._access_log.close)
+
+    def reload(self, settings: Settings) -> None:
+        """Put a new configuration in force, whole. Requests under way end on the old one."""
+        before = self.snapshots.current
+        if settings.state != before.settings.state or settings.server != before.settings.server:
+            _log.warning("[server] and [state] changed: ports, stores and drain time take effect at the next start")
+        self.snapshots.current = self._prepare(settings, before.providers)
+        _log.info("configuration %s is in force (it was %s)", settings.version, before.version)
+
+    def _prepare(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> Snapshot:
+        authenticator = Authenticator(
+            auth=settings.auth,
+            known_tenants=settings.tenants,
+            store=self.stores.virtual_keys,
+            cache=self._virtual_key_cache,
+            peppers=peppers_of(settings) if settings.auth.mode is AuthMode.VIRTUAL_KEYS else (),
+            clock=self._clock,
+        )
+        return Snapshot(
+            settings=settings,
+            authenticator=authenticator,
+            routes=Routes(settings.models, settings.auth.default_provider),
+            providers=self._providers(settings, before),
+            created_s=self._clock.now_ms() // 1_000,
+        )
+
+    def _providers(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> dict[str, ProviderAccess]:
+        """Clients for every provider; one that did not change keeps its open connections."""
+        accesses: dict[str, ProviderAccess] = {}
+        for name, provider in settings.providers.items():
+            known = before.get(name)
+            if known is not None and known.settings == provider:
+                accesses[name] = known
+                continue
+            if name in self._transports:
+                self._retired.append(self._transports.pop(name))
+            transport = self._given_transports.get(name) or self._make_transport(provider)
+            self._transports[name] = transport
+            accesses[name] = ProviderAccess(provider, UpstreamClient(provider, transport))
+        return accesses
+
+    def _make_transport(self, provider: ProviderSettings) -> httpx.AsyncBaseTransport:
+        if provider.transport is TransportKind.SIMULATED:
+            return SimulatedTransport()
+        # Loading the machine's certificate authorities takes longer than all the rest: once.
+        if provider.ca_file not in self._tls:
+            self._tls[provider.ca_file] = verified_context(provider.ca_file)
+        context = self._tls[provider.ca_file]
+        if provider.transport is TransportKind.HTTPX:
+            return StockTransport(connections_max=provider.connections_max, ssl_context=context)
+        return Transport(connections_max=provider.connections_max, ssl_context=context)
+
+    async def _watch_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            wake_at_s = loop.time() + _WATCH_S
+            await asyncio.sleep(_WATCH_S)
+            self.metrics.loop_lag(max(0.0, loop.time() - wake_at_s))
+            await self._ask_store()
+
+    async def _ask_store(self) -> None:
+        try:
+            await self.stores.door.ping()
+        except StateUnavailable as error:
+            if self._state_failure != error.message:
+                _log.error("the state store is away: %s", error.message)
+            self._state_failure = error.message
+        else:
+            self._state_failure = None
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.startup()
+                except (GatewayError, OSError) as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.shutdown()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def create_app(
+    settings: Settings,
+    *,
+    transports: Transports | None = None,
+    access_log_sink: BinaryIO | None = None,
+    clock: Clock | None = None,
+) -> App:
+    """The gateway as an ASGI application.
+
+    Args:
+        settings: from `proxy.settings.load.load`.
+        transports: by provider's name, instead of the configured ones: any httpx transport fits.
+        access_log_sink: where the access log's lines go; standard output by default.
+        clock: the time; a test hands in its own.
+
+    Raises:
+        OSError: the state folder cannot be made, or the pepper in it not read.
+        ValueError: the pepper's file holds something else.
+    """
+    settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return App(settings, transports or {}, access_log_sink or sys.stdout.buffer, clock or Clock())

@@ -1,0 +1,114 @@
+"""Promise: bad input is a clear error in OpenAI's envelope with the right status, and the
+process goes on."""
+
+import gzip
+
+import pytest
+
+from tests.gateway import JSON, error_of, gateway_before, plain_request, running_gateway
+from tests.scripted_upstream import answer, scripted_upstream
+
+CHAT = "/v1/chat/completions"
+GOOD = b'{"model":"m","messages":[]}'
+TEXT = [(b"content-type", b"text/plain")]
+GZIP = [*JSON, (b"content-encoding", b"gzip")]
+
+CASES = {
+    "truncated JSON": (CHAT, b'{"model":"m","mess', JSON, 400, "invalid_json", None),
+    "not JSON": (CHAT, b"hello", JSON, 400, "invalid_json", None),
+    "not JSON, said to be text": (CHAT, b"hello", TEXT, 400, "invalid_json", None),
+    "empty body": (CHAT, b"", JSON, 400, "invalid_json", None),
+    "a list": (CHAT, b"[1]", JSON, 400, "invalid_json", None),
+    "null": (CHAT, b"null", JSON, 400, "invalid_json", None),
+    "NaN": (CHAT, b'{"model":"m","temperature":NaN}', JSON, 400, "invalid_json", None),
+    "not UTF-8": (CHAT, b'{"model":"\xff"}', JSON, 400, "invalid_json", None),
+    "nested too deep": (CHAT, b'{"model":"m","a":' + b"[" * 50_000 + b"]" * 50_000 + b"}", JSON, 400, "invalid_json", None),
+    "model is a number": (CHAT, b'{"model":7}', JSON, 400, "invalid_parameter", "model"),
+    "model is empty": (CHAT, b'{"model":""}', JSON, 400, "invalid_parameter", "model"),
+    "stream is text": (CHAT, b'{"model":"m","stream":"yes"}', JSON, 400, "invalid_parameter", "stream"),
+    "no model": (CHAT, b'{"messages":[]}', JSON, 400, "missing_required_parameter", "model"),
+    "model twice": (CHAT, b'{"model":"m","model":"other"}', JSON, 400, "duplicate_parameter", "model"),
+    "model twice, once disguised": (CHAT, b'{"model":"m","mod\\u0065l":"x"}', JSON, 400, "duplicate_parameter", "model"),
+    "stream twice": (CHAT, b'{"model":"m","stream":true,"stream":false}', JSON, 400, "duplicate_parameter", "stream"),
+    "a coding nobody reads": (CHAT, GOOD, [*JSON, (b"content-encoding", b"br")], 415, "unsupported_content_encoding", None),
+    "said gzip, is not": (CHAT, GOOD, GZIP, 415, "unsupported_content_encoding", None),
+    "gzip of no JSON": (CHAT, gzip.compress(b"hello"), GZIP, 400, "invalid_json", None),
+    "dot segments": ("/v1/../v1/chat/completions", GOOD, JSON, 400, "invalid_path", None),
+    "hidden dot segments": ("/v1/%2e%2e/organization/users", GOOD, JSON, 400, "invalid_path", None),
+    "outside v1": ("/nothing/here", GOOD, JSON, 404, "unknown_url", None),
+    "administration": ("/v1/organization/users", GOOD, JSON, 404, "unknown_url", None),
+    "administration in capitals": ("/v1/Organization/users", GOOD, JSON, 404, "unknown_url", None),
+    "a prompt without version": (CHAT, GOOD, [*JSON, (b"x-tollway-prompt", b"name")], 400, "invalid_header", None),
+    "a user too long": (CHAT, GOOD, [*JSON, (b"x-tollway-user", b"u" * 129)], 400, "invalid_header", None),
+    "another tenant": (CHAT, GOOD, [*JSON, (b"x-tollway-tenant", b"other")], 403, "tenant_not_allowed", None),
+}
+
+
+@pytest.mark.parametrize(("target", "body", "headers", "status", "code", "param"), CASES.values(), ids=CASES)
+async def test_is_refused_and_the_next_call_is_served(target, body, headers, status, code, param):
+    async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
+        got_status, head, got = await plain_request(gateway, "POST", target, body, headers)
+        error = error_of(got)
+        assert (got_status, error["code"], error["param"]) == (status, code, param)
+        assert error["message"]
+        assert head[b"x-tollway-run-id"].startswith(b"run_")
+        assert head[b"x-tollway-error-source"] in (b"caller", b"policy")
+        assert upstream.received == []
+        assert (await plain_request(gateway, "POST", CHAT, GOOD))[0] == 200
+
+
+async def test_a_50_mb_body_is_413_and_the_caller_can_read_so():
+    body = b'{"model":"m","x":"' + b"x" * 50_000_000 + b'"}'
+    async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
+        status, _, got = await plain_request(gateway, "POST", CHAT, body)
+        assert (status, error_of(got)["code"]) == (413, "request_too_large")
+        assert (await plain_request(gateway, "POST", CHAT, GOOD))[0] == 200
+
+
+async def test_a_bomb_is_413():
+    bomb = gzip.compress(b'{"model":"m","x":"' + b"x" * 50_000_000 + b'"}')
+    async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
+        status, _, got = await plain_request(gateway, "POST", CHAT, bomb, GZIP)
+        assert (status, error_of(got)["code"]) == (413, "request_too_large")
+
+
+async def test_a_100_kb_header_is_431():
+    headers = [*JSON, (b"x-long", b"x" * 100_000)]
+    async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
+        status, _, got = await plain_request(gateway, "POST", CHAT, GOOD, headers)
+        assert (status, error_of(got)["code"]) == (431, "headers_too_large")
+        assert (await plain_request(gateway, "POST", CHAT, GOOD))[0] == 200
+
+
+CLOSED = """
+[auth]
+mode = "passthrough"
+allow_keyless = true
+[providers.simulated]
+transport = "simulated"
+[models.simulated]
+deployments = [{ provider = "simulated", model = "simulated" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status", "code"),
+    [
+        ("POST", CHAT, b'{"model":"nobody","messages":[]}', 404, "model_not_found"),
+        ("GET", "/v1/models/nobody", b"", 404, "model_not_found"),
+        ("POST", "/v1/unheard/of", b"{}", 404, "unknown_url"),
+        ("GET", "/v1/files", b"", 404, "unknown_url"),
+    ],
+)
+async def test_without_a_default_provider_what_nobody_routes_is_404(method, target, body, status, code):
+    async with running_gateway(CLOSED) as gateway:
+        got_status, _, got = await plain_request(gateway, method, target, body)
+        assert (got_status, error_of(got)["code"]) == (status, code)
+
+
+async def test_on_anthropics_paths_an_error_has_anthropics_envelope():
+    headers = [*JSON, (b"anthropic-version", b"2023-06-01")]
+    async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
+        status, _, got = await plain_request(gateway, "POST", "/v1/messages", b"{", headers)
+        assert status == 400
+        assert got.startswith(b'{"type":"error","error":{"type":"invalid_request_error"')

@@ -1,0 +1,189 @@
+"""The whole gateway in this process, behind its own HTTP front on a real socket."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import uvicorn
+from uvicorn.server import ServerState
+
+from proxy.app import App, create_app
+from proxy.edge.protocol import TollwayProtocol
+from proxy.settings.load import load
+from tests.scripted_upstream import ScriptedUpstream
+
+JSON = [(b"content-type", b"application/json")]
+CALLERS_TOKEN = "sk-callers-own-token"
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    app: App
+    port: int
+    log_sink: io.BytesIO
+    state: ServerState
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def rows(self, tenant_id: str = "default") -> list[dict[str, Any]]:
+        """The ledger rows of a tenant, written by now."""
+        await self.app.settlement.drain(5.0)
+        ledger = self.app.stores.ledger
+        return [json.loads(data) for _, data in await ledger.read(tenant_id)]
+
+    def metric(self, line: str) -> float:
+        """A metric's value, by its line less the value."""
+        text = self.app.metrics.render()[0].decode()
+        return next((float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith(line + " ")), 0.0)
+
+
+@asynccontextmanager
+async def running_gateway(
+    text: str,
+    *,
+    transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> AsyncIterator[Gateway]:
+    """A gateway under a configuration, with its state in a folder of its own."""
+    with TemporaryDirectory() as temporary:
+        state = f'[state]\nfolder = "{folder or temporary}"\n'
+        settings = load(text + "\n" + state, path="test.toml", environ=environ or {}, read_file=Path.read_text)
+        sink = io.BytesIO()
+        app = create_app(settings, transports=transports, access_log_sink=sink)
+        await app.startup()
+        server_state = ServerState()
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
+        config.load()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: TollwayProtocol(config, server_state, {}), "127.0.0.1", 0)
+        try:
+            yield Gateway(app, server.sockets[0].getsockname()[1], sink, server_state)
+        finally:
+            server.close()
+            for connection in list(server_state.connections):
+                connection.shutdown()
+            tasks = [task for task in server_state.tasks if not task.done()]
+            if tasks:
+                await asyncio.wait(tasks, timeout=5.0)
+            await app.shutdown()
+
+
+def passthrough_to(base_url: str, extra: str = "") -> str:
+    """A configuration whose callers bring their own key for the provider at `base_url`."""
+    return f"""
+[auth]
+mode = "passthrough"
+default_provider = "scripted"
+[providers.scripted]
+base_url = "{base_url}"
+[models.alias]
+deployments = [{{ provider = "scripted", model = "m-2026" }}]
+{extra}
+"""
+
+
+@asynccontextmanager
+async def gateway_before(upstream: ScriptedUpstream, extra: str = "") -> AsyncIterator[Gateway]:
+    """A passthrough gateway before one scripted provider."""
+    async with running_gateway(passthrough_to(upstream.base_url, extra)) as gateway:
+        yield gateway
+
+
+async def raw_request(
+    gateway: Gateway,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: Iterable[tuple[bytes, bytes]] = JSON,
+) -> AsyncIterator[bytes]:
+    """Send one request, its body framed by its length, and give out what comes back as the
+    socket gives it, until the connection's end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        writer.write(_head(method, target, body, list(headers)) + body)
+        await writer.drain()
+        while chunk := await reader.read(1 << 16):
+            yield chunk
+    finally:
+        writer.close()
+
+
+def _head(method: str, target: str, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1".encode(), b"host: gateway.test", b"connection: close"]
+    if not any(name == b"authorization" for name, _ in headers):
+        lines.append(b"authorization: Bearer " + CALLERS_TOKEN.encode())
+    lines += [name + b": " + value for name, value in headers]
+    if body or method in ("POST", "PUT"):
+        lines.append(b"content-length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class BrokenOff(Exception):
+    """The answer had no clean end. Holds what came before."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(f"the answer broke off after {len(body)} bytes")
+        self.body = body
+
+
+async def plain_request(
+    gateway: Gateway,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Iterable[tuple[bytes, bytes]] = JSON,
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Send one request; its answer's status, headers and de-framed body, with no decoding.
+
+    Raises BrokenOff where the body has no clean end.
+    """
+    raw = b"".join([chunk async for chunk in raw_request(gateway, method, target, body, headers)])
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    status_line, *lines = head.split(b"\r\n")
+    fields = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}
+    status = int(status_line.split(b" ")[1])
+    if fields.get(b"transfer-encoding") == b"chunked":
+        return status, fields, _dechunked(rest)
+    length = fields.get(b"content-length")
+    if length is not None and method != "HEAD" and int(length) != len(rest):
+        raise BrokenOff(rest)
+    return status, fields, rest
+
+
+def _dechunked(rest: bytes) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        size_line, separator, rest = rest.partition(b"\r\n")
+        if not separator:
+            raise BrokenOff(b"".join(pieces))
+        size = int(size_line, 16)
+        if size == 0:
+            if rest != b"\r\n":
+                raise BrokenOff(b"".join(pieces))
+            return b"".join(pieces)
+        if len(rest) < size + 2:
+            raise BrokenOff(b"".join(pieces) + rest[:size])
+        pieces.append(rest[:size])
+        rest = rest[size + 2 :]
+
+
+def error_of(body: bytes) -> dict[str, Any]:
+    """The error object of an answer in OpenAI's envelope."""
+    document = json.loads(body)
+    assert set(document) == {"error"}
+    assert set(document["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = document["error"]
+    return error
