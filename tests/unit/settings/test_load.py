@@ -486,15 +486,19 @@ def test_the_production_example_loads_without_a_warning():
 # ── nothing else is ever raised ──────────────────────────────────────────────────────────
 
 NAMES = st.sampled_from(
-    ["server", "state", "auth", "providers", "models", "tenants", "bind", "admin_bind", "workers", "drain_s"]
-    + ["folder", "url", "mode", "peppers", "allow_keyless", "default_provider", "trusted_peers", "base_url"]
-    + ["provider_key", "timeouts_s", "transport", "ca_file", "connections_max", "deployments", "provider", "model"]
-    + ["dialect", "a", "gpt-5", "plans"]
+    [
+        *("server", "state", "auth", "providers", "models", "tenants", "bind", "admin_bind", "workers", "drain_s"),
+        *("folder", "url", "mode", "peppers", "allow_keyless", "default_provider", "trusted_peers", "base_url"),
+        *("provider_key", "timeouts_s", "transport", "ca_file", "connections_max", "deployments", "provider", "model"),
+        *("dialect", "a", "gpt-5", "plans"),
+    ]
 )
 TEXTS = st.text(max_size=20) | st.sampled_from(
-    ["openai", "a", "http://x", "https://x/v1", "https://[::1", "http://x:99999", "://", "sqlite:x", "redis://h"]
-    + ["env:A", "env?:B", "env:", "file:f", "file:", "file:a\nb", "file:\0", "127.0.0.1:1", "[::1]:0", "unix:x"]
-    + ["passthrough", "trusted-headers", "simulated", "10.0.0.0/8"]
+    [
+        *("openai", "a", "http://x", "https://x/v1", "https://[::1", "http://x:99999", "://", "sqlite:x", "redis://h"),
+        *("env:A", "env?:B", "env:", "file:f", "file:", "file:a\nb", "file:\0", "127.0.0.1:1", "[::1]:0", "unix:x"),
+        *("passthrough", "trusted-headers", "simulated", "10.0.0.0/8"),
+    ]
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.dates() | st.times(),

@@ -1,0 +1,327 @@
+"""The `tollway` command as it is typed, beside a real SQLite store."""
+
+import asyncio
+import io
+import json
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.__main__ import main
+from proxy.adapters.sqlite import SqliteDoor, sqlite_path
+from proxy.core.errors import StateUnavailable
+from proxy.identity.embedded import EmbeddedVirtualKeyStore
+from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
+from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
+from proxy.settings.model import Settings, StateSettings
+
+
+@dataclass
+class Stores:
+    virtual_keys: EmbeddedVirtualKeyStore
+
+
+class EmbeddedComposition:
+    """The composition root's part, without a server."""
+
+    def __init__(self):
+        self.served = []
+
+    def serve(self, settings, path):
+        self.served.append((settings, path))
+        return 7
+
+    @asynccontextmanager
+    async def open_stores(self, settings):
+        settings.state.folder.mkdir(parents=True, exist_ok=True)
+        async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
+            yield Stores(EmbeddedVirtualKeyStore(door))
+
+    def peppers_of(self, settings):
+        return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)
+
+
+class Broken(EmbeddedComposition):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def serve(self, settings, path):
+        raise self.error
+
+    def open_stores(self, settings):
+        raise self.error
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Bench:
+    """One configuration in one folder, and commands run against it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = folder / "t.toml"
+        self.composition = EmbeddedComposition()
+        self.write("")
+
+    def write(self, text):
+        self.path.write_text(f'[state]\nfolder = "{self.folder / "state"}"\n' + text)
+
+    def run(self, *words, environ=None):
+        output, errors = io.StringIO(), io.StringIO()
+        code = main(
+            [*words, "--config", str(self.path)],
+            environ=environ or {},
+            output=output,
+            errors=errors,
+            composition=self.composition,
+        )
+        return Result(code, output.getvalue(), errors.getvalue())
+
+    def listed(self, *words):
+        return json.loads(self.run("keys", "list", "--json", *words).out)["virtual_keys"]
+
+    async def found(self, token):
+        """What a gateway beside the command would find for this token."""
+        settings = Settings(state=StateSettings(folder=self.folder / "state"))
+        (pepper,) = self.composition.peppers_of(settings)
+        async with self.composition.open_stores(settings) as stores:
+            return await stores.virtual_keys.find([digest(token, pepper)])
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_issued_key_stands_alone_on_standard_output(bench):
+    result = bench.run("keys", "issue", "--tenant", "acme")
+    assert result.code == 0
+    assert result.out.endswith("\n")
+    token = result.out.removesuffix("\n")
+    assert is_well_formed(token)
+    assert token not in result.err
+    assert "acme" in result.err
+
+
+async def test_the_gateway_knows_what_was_issued(bench):
+    issued = await asyncio.to_thread(
+        bench.run,
+        *("keys", "issue", "--tenant", "acme", "--user", "u", "--feature", "f"),
+        *("--models", "b,a", "--expires", "30d", "--json"),
+    )
+    document = json.loads(issued.out)
+    virtual_key = await bench.found(document["virtual_key"])
+    assert virtual_key is not None
+    assert (virtual_key.id, virtual_key.tenant_id) == (document["id"], "acme")
+    assert (virtual_key.user, virtual_key.feature) == ("u", "f")
+    assert virtual_key.allowed_models == frozenset({"a", "b"})
+    assert virtual_key.expires_at_ms == virtual_key.created_at_ms + 30 * 86_400_000
+    assert document["models"] == ["a", "b"]
+    assert issued.err == ""
+
+
+def test_two_keys_are_never_the_same(bench):
+    first, second = (json.loads(bench.run("keys", "issue", "--tenant", "a", "--json").out) for _ in range(2))
+    assert first["virtual_key"] != second["virtual_key"]
+    assert first["id"] != second["id"]
+
+
+def test_the_list_shows_what_was_issued_and_no_token(bench):
+    tokens = [bench.run("keys", "issue", "--tenant", tenant).out.strip() for tenant in ("acme", "other")]
+    assert [one["tenant"] for one in bench.listed()] == ["acme", "other"]
+    assert [one["tenant"] for one in bench.listed("--tenant", "other")] == ["other"]
+    table = bench.run("keys", "list").out
+    heading, *rows = table.splitlines()
+    assert heading.split()[:3] == ["ID", "TENANT", "STATE"]
+    assert [row.split()[1:3] for row in rows] == [["acme", "active"], ["other", "active"]]
+    column = heading.index("STATE")
+    assert all(row[column:].startswith("active") for row in rows)
+    assert not any(token in table for token in tokens)
+
+
+def test_an_empty_list_says_what_to_do(bench):
+    result = bench.run("keys", "list")
+    assert (result.code, result.out) == (0, "")
+    assert "tollway keys issue" in result.err
+    assert bench.listed() == []
+
+
+def test_a_revoked_key_is_revoked_for_ever(bench):
+    issued = json.loads(bench.run("keys", "issue", "--tenant", "acme", "--json").out)
+    revoked = bench.run("keys", "revoke", issued["id"])
+    assert revoked.code == 0
+    assert issued["id"] in revoked.out
+    (listed,) = bench.listed()
+    assert listed["state"] == VirtualKeyState.REVOKED
+    again = json.loads(bench.run("keys", "revoke", issued["id"], "--json").out)
+    assert again["revoked_at"] == listed["revoked_at"]
+
+
+def test_revoking_what_does_not_exist_fails(bench):
+    result = bench.run("keys", "revoke", "vk_nobody")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("tollway: no virtual key has the id 'vk_nobody'")
+
+
+@pytest.mark.parametrize("words", [("--user", ""), ("--feature", "x" * 129), ("--user", "a\nb")])
+def test_a_name_that_no_request_could_have_is_usage(bench, words):
+    result = bench.run("keys", "issue", "--tenant", "acme", *words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert bench.listed() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        (
+            '[auth]\nmode = "passthrough"\ndefault_provider = "p"\n[providers.p]\ntransport = "simulated"\n',
+            (),
+            "does not ask",
+        ),
+        ("[auth]\nknown_tenants_only = true\n", (), "acme is not under [tenants]"),
+        ("", ("--models", "gpt"), "no model is called 'gpt'"),
+        (
+            '[providers.p]\ntransport = "simulated"\n[models.m]\ntenants = ["other"]\n'
+            'deployments = [{ provider = "p", model = "simulated" }]\n',
+            ("--models", "m"),
+            "the model 'm' is not for acme",
+        ),
+    ],
+)
+def test_a_key_that_will_not_do_what_was_hoped_for_comes_with_a_note(bench, text, words, said):
+    bench.write(text)
+    result = bench.run("keys", "issue", "--tenant", "acme", *words)
+    assert result.code == 0
+    assert "\nNote: " in result.err
+    assert said in result.err
+    assert is_well_formed(result.out.strip())
+
+
+# ── check ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_sums_up_a_good_file_and_connects_to_nothing(bench):
+    bench.write('[providers.p]\nbase_url = "https://unreachable.invalid"\nprovider_key = "env?:NONE"\n')
+    bench.composition = Broken(AssertionError("nothing is opened"))
+    result = bench.run("check")
+    assert result.code == 0
+    assert result.out.startswith(f"OK: {bench.path} (version ")
+    assert "p (no key)" in result.out
+    assert "Warning: providers.p.provider_key is absent" in result.out
+
+
+def test_check_says_everything_that_is_wrong(bench):
+    bench.write('[server]\nbnd = "x"\nworkers = 2\n')
+    result = bench.run("check")
+    assert (result.code, result.out) == (1, "")
+    lines = result.err.splitlines()
+    assert [line.split(": ")[1] for line in lines[:2]] == ["server.workers", "server.bnd"]
+    assert 'Did you mean "bind"?' in lines[1]
+    assert lines[2] == f"tollway: {bench.path}: 2 problems to put right"
+
+
+def test_check_answers_programs(bench):
+    good = json.loads(bench.run("check", "--json").out)
+    assert (good["ok"], good["config"], good["reached"]) == (True, str(bench.path), [])
+    bench.write("x = 1\n[server]\nworkers = 2\n")
+    bad = bench.run("check", "--json")
+    assert bad.code == 1
+    document = json.loads(bad.out)
+    assert not document["ok"]
+    assert [problem["path"] for problem in document["problems"]] == ["server.workers", "state.x"]
+    assert "2 problems" in json.loads(bad.err)["error"]
+
+
+def test_check_shows_no_password(bench):
+    bench.path.write_text('[state]\nurl = "redis://user:hunter2@redis:6379/1"\n')
+    result = bench.run("check")
+    assert "redis://redis:6379/1" in result.out
+    assert "hunter2" not in result.out + result.err
+
+
+def test_check_connect_tries_the_state_and_every_provider(bench):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        closed_port = closed.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        bench.write(
+            f'[providers.up]\nbase_url = "http://127.0.0.1:{port}"\n'
+            f'[providers.down]\nbase_url = "http://127.0.0.1:{closed_port}"\n'
+            '[providers.inside]\ntransport = "simulated"\n'
+        )
+        people = bench.run("check", "--connect")
+        programs = bench.run("check", "--connect", "--json")
+    assert people.code == programs.code == 1
+    assert "  state: reached\n" in people.out
+    assert f"  up at 127.0.0.1:{port}: reached\n" in people.out
+    assert f"  down at 127.0.0.1:{closed_port}: FAILED: " in people.out
+    reached = {one["target"]: one["failure"] for one in json.loads(programs.out)["reached"]}
+    assert reached["state"] is None
+    assert reached[f"up at 127.0.0.1:{port}"] is None
+    assert reached[f"down at 127.0.0.1:{closed_port}"]
+    assert len(reached) == 3
+
+
+def test_check_connect_says_that_the_state_is_away(bench):
+    bench.composition = Broken(StateUnavailable("The state store did not answer."))
+    result = bench.run("check", "--connect")
+    assert result.code == 1
+    assert "  state: FAILED: The state store did not answer.\n" in result.out
+
+
+# ── serve, and what every command does ───────────────────────────────────────────────────
+
+
+def test_serve_hands_over_and_gives_back_the_exit_code(bench):
+    bench.write('[server]\nbind = "127.0.0.1:0"\n[auth]\nallow_keyless = true\n')
+    result = bench.run("serve")
+    assert result.code == 7
+    ((settings, path),) = bench.composition.served
+    assert path == bench.path
+    assert settings.server.bind.port == 0
+    assert result.err.startswith("Warning: auth.allow_keyless does nothing")
+
+
+def test_nothing_is_served_from_a_bad_file(bench):
+    bench.write("[server]\nworkers = 0\n")
+    assert bench.run("serve").code == 1
+    assert bench.composition.served == []
+
+
+@pytest.mark.parametrize("words", [("serve",), ("check",), ("keys", "list"), ("keys", "issue", "--tenant", "a")])
+def test_a_missing_file_is_one_line(bench, words):
+    bench.path.unlink()
+    result = bench.run(*words)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == f"tollway: cannot read {bench.path}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StateUnavailable("away"), PermissionError(13, "Permission denied", "state"), ValueError("state/pepper: spoilt")],
+)
+@pytest.mark.parametrize("words", [("serve",), ("keys", "list"), ("keys", "revoke", "x")])
+def test_a_failure_is_one_line_and_no_traceback(bench, error, words):
+    bench.composition = Broken(error)
+    people, programs = bench.run(*words), bench.run(*words, "--json")
+    assert people.code == programs.code == 1
+    assert people.err == f"tollway: {error}\n"
+    assert json.loads(programs.err) == {"error": str(error)}
+
+
+def test_an_interruption_is_no_failure_of_ours(bench):
+    bench.composition = Broken(KeyboardInterrupt())
+    result = bench.run("serve")
+    assert (result.code, result.err) == (130, "")
