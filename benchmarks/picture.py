@@ -15,7 +15,8 @@ _WIDTH_PX: Final = 960
 _LEFT_PX: Final = 250
 _RIGHT_PX: Final = 190
 _TOP_PX: Final = 104
-_ROW_PX: Final = 46
+_ROW_PX: Final = 58
+_LANE_PX: Final = 15
 _FOOT_PX: Final = 86
 _LINE_CHARS_MAX: Final = 150
 _COLOURS: Final = {50: "#0b5fa5", 90: "#e08a00", 99: "#b3261e"}
@@ -95,7 +96,8 @@ def _row(axis: _Axis, comparison: Comparison, y_px: float) -> list[str]:
         _text(24, y_px - 2, comparison.workload, weight=600),
         _text(24, y_px + 14, comparison.measure, colour=_FAINT, size=11),
     ]
-    parts += [_dot(axis, comparison.added_ms[pct], _COLOURS[pct], y_px, f"p{pct}") for pct in PCTS]
+    lanes = zip(PCTS, (-_LANE_PX, 0, _LANE_PX), strict=True)
+    parts += [_dot(axis, comparison.added_ms[pct], _COLOURS[pct], y_px + lane_px, f"p{pct}") for pct, lane_px in lanes]
     rates = f"{comparison.direct_per_s.value:,.0f} → {comparison.gateway_per_s.value:,.0f}"
     return [*parts, _text(_WIDTH_PX - 24, y_px + 5, rates, anchor="end")]
 
@@ -107,14 +109,14 @@ def _dot(axis: _Axis, interval: Interval, colour: str, y_px: float, name: str) -
     return (
         f"<g><title>{tip}</title>"
         f'<line {bar} stroke="{colour}" stroke-width="3" stroke-opacity="0.35" stroke-linecap="round"/>'
-        f'<circle cx="{x_px:.1f}" cy="{y_px:.1f}" r="5.5" fill="{colour}"/>'
-        f"{_text(x_px, y_px - 10, f'{interval.value:.2f}', size=10, colour=colour, anchor='middle')}</g>"
+        f'<circle cx="{x_px:.1f}" cy="{y_px:.1f}" r="4.5" fill="{colour}"/>'
+        f"{_text(max(high_px, x_px) + 9, y_px + 4, f'{interval.value:.3f}', size=10, colour=colour)}</g>"
     )
 
 
 def _foot(facts: Mapping[str, str], bottom_px: float) -> list[str]:
-    shown = ", ".join(facts[name] for name in ("cpu", "cores", "system", "python", "date") if name in facts)
-    shown = shown.replace(facts.get("cores", ""), f"{facts.get('cores', '?')} cores", 1) if "cores" in facts else shown
+    known = {**facts, "cores": f"{facts['cores']} cores"} if "cores" in facts else facts
+    shown = ", ".join(known[name] for name in ("cpu", "cores", "system", "python", "date") if name in known)
     lines = [shown, facts.get("layout", "")]
     return [
         _text(24, bottom_px + 48 + 18 * number, line[:_LINE_CHARS_MAX], colour=_FAINT, size=11)

@@ -58,6 +58,8 @@ class SimulatedServer:
     ) -> None:
         self.requests_count = 0
         self.connections: set[_Connection] = set()
+        self.all_gone = asyncio.Event()  # no connection is open
+        self.all_gone.set()
         self.stamps_events = stamps_events
         self._host, self._port = host, port
         self._remembers = remembers
@@ -188,9 +190,12 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's have no such base class
         self._server.connections.add(self)
+        self._server.all_gone.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
+        if not self._server.connections:
+            self._server.all_gone.set()
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()

@@ -107,11 +107,16 @@ def own_targets(*, stamps_events: bool = False) -> Iterator[Targets]:
         stack.enter_context(running("upstream", command, folder, load_cpu, upstream_port))
         upstream = f"http://127.0.0.1:{upstream_port}/v1"
         config = folder / "bench.toml"
-        text = _CONFIG.format(port=port, admin_port=admin_port, folder=folder / "state", upstream=upstream)
+        text = config_text(folder / "state", port=port, admin_port=admin_port, upstream=upstream)
         config.write_text(text, encoding="utf-8")
         command = ["-m", "proxy", "serve", "--config", str(config)]
         pid = stack.enter_context(running("gateway", command, folder, gateway_cpu, port))
         yield Targets(upstream, f"http://127.0.0.1:{port}/v1", load_cpu, layout, pid)
+
+
+def config_text(state_folder: Path, *, port: int, admin_port: int, upstream: str) -> str:
+    """The gateway's configuration: passthrough to one provider, the embedded store, nothing else on."""
+    return _CONFIG.format(port=port, admin_port=admin_port, folder=state_folder, upstream=upstream)
 
 
 @contextmanager
