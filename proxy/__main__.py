@@ -57,7 +57,8 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
         case "serve":
             for warning in settings.warnings:
                 terminal.note(f"Warning: {warning}")
-            return app.serve(settings, configuration.path)
+            path = str(configuration.path)
+            return app.serve(settings, lambda: read_configuration(path, environ).settings)
         case "check":
             return asyncio.run(check(configuration, arguments.connect, app, terminal))
         case "keys issue":

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 import httpx
+import uvloop
 
 from proxy.adapters.http.stock import StockTransport
 from proxy.adapters.http.transport import Transport, verified_context
@@ -22,6 +23,7 @@ from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
+from proxy.edge import server as edge
 from proxy.edge.admin import create_admin_app
 from proxy.edge.endpoints import DataPlane
 from proxy.edge.health import Readiness
@@ -38,6 +40,7 @@ from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
 from proxy.routing.resolve import Routes
 from proxy.settings.model import AuthMode, ProviderSettings, Settings, TransportKind
+from proxy.settings.problem import SettingsError
 from proxy.simulated.transport import SimulatedTransport
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
@@ -246,3 +249,40 @@ def create_app(
     """
     settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return App(settings, transports or {}, access_log_sink or sys.stdout.buffer, clock or Clock())
+
+
+def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+    """Run the gateway until it is told to stop; the process's exit code.
+
+    `read_settings` reads the configuration anew when SIGHUP asks for it; what it raises
+    (SettingsError, OSError, ValueError) leaves the old one in force.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)  # at INFO they write whole URLs
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, read_settings))
+    return 0
+
+
+async def _serve(settings: Settings, read_settings: Callable[[], Settings]) -> None:
+    app = create_app(settings)
+
+    def reload() -> None:
+        try:
+            app.reload(read_settings())
+        except (SettingsError, OSError, ValueError) as error:
+            _log.error("the new configuration is refused; %s stays in force: %s", app.snapshots.current.version, error)
+
+    await app.startup()
+    try:
+        await edge.serve(
+            data_app=app.data_plane,
+            admin_app=app.admin_app,
+            server_settings=settings.server,
+            readiness=app.readiness,
+            on_reload=reload,
+            announce=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    finally:
+        await app.shutdown()

@@ -1,7 +1,7 @@
 """What the commands need of the composition root, so that a test can hand in its own."""
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Protocol
 
 from proxy.identity.store import VirtualKeyStore
@@ -20,8 +20,8 @@ class OpenStores(Protocol):
 class Composition(Protocol):
     """`proxy.app`, as the commands see it."""
 
-    def serve(self, settings: Settings, path: Path, /) -> int:
-        """Run the gateway until it is told to stop; the process's exit code."""
+    def serve(self, settings: Settings, read_settings: Callable[[], Settings], /) -> int:
+        """Run the gateway until it is told to stop; the process's exit code. A reload reads anew."""
         ...
 
     def open_stores(self, settings: Settings, /) -> AbstractAsyncContextManager[OpenStores]:

@@ -42,6 +42,7 @@ class AsgiDownstream:
         "_receive",
         "_send",
         "_watcher",
+        "body_bytes",
         "head_sent",
     )
 
@@ -57,6 +58,7 @@ class AsgiDownstream:
         self._announced_bytes: int | None = None
         self._anthropic = False
         self.head_sent = False
+        self.body_bytes = 0
         for name, value in scope["headers"]:
             if name == b"content-length":
                 self._announced_bytes = int(value) if value.isdigit() else None
@@ -119,26 +121,24 @@ class AsgiDownstream:
         first_chunk: bytes | None,
         headers: list[tuple[bytes, bytes]],
         tap: UsageTap,
-    ) -> int:
+    ) -> None:
         await self._send_head(answer.status, headers)
         length = answer.header(b"content-length")
         expected_bytes = int(length) if length is not None and length.isdigit() else None
-        sent_bytes = 0
         chunk = first_chunk
         while chunk is not None:
             tap.feed(chunk)
-            sent_bytes += len(chunk)
-            if sent_bytes == expected_bytes:
+            self.body_bytes += len(chunk)
+            if self.body_bytes == expected_bytes:
                 # The last byte is known for what it is: no empty message has to follow it.
                 await self._send_chunk(chunk, more=False)
-                return sent_bytes
+                return
             await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
         tap.close()
         if tap.saw_end is False:
             raise UpstreamTruncated("The stream ended without its last event: what came is not the whole answer.")
         await self._send_chunk(b"", more=False)
-        return sent_bytes
 
     async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         head = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *headers]

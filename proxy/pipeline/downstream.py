@@ -21,6 +21,11 @@ class Downstream(Protocol):
         """True once the answer's head is on its way: nothing else can be said then."""
         ...
 
+    @property
+    def body_bytes(self) -> int:
+        """How much of an upstream's answer was passed on."""
+        ...
+
     def on_gone(self, callback: Callable[[], object]) -> None:
         """Call back, at once and only once, when the caller hangs up before its answer ends."""
         ...
@@ -39,8 +44,8 @@ class Downstream(Protocol):
         first_chunk: bytes | None,
         headers: list[tuple[bytes, bytes]],
         tap: UsageTap,
-    ) -> int:
-        """Pass an upstream's answer on, chunk by chunk as it arrives; gives the body's bytes.
+    ) -> None:
+        """Pass an upstream's answer on, chunk by chunk as it arrives.
 
         The tap listens to every chunk, and says at the end whether the answer is whole.
 

@@ -49,6 +49,7 @@ class Line:
             exchange.error = CallerGone("The caller hung up before its answer ended.")
         finally:
             downstream.close()
+            exchange.body_bytes = downstream.body_bytes
             self._settlement.close(exchange)
 
     async def _answer(self, exchange: Exchange, downstream: Downstream) -> None:
@@ -95,7 +96,8 @@ class Line:
             headers = response_headers(answer.headers, payer.source, answer.status)
             headers += relay_headers(exchange)
             tap = exchange.usage_tap
-            exchange.body_bytes = await downstream.relay(answer, first_chunk, headers, tap)
+            assert tap is not None, "dispatch puts a listener beside every answer"
+            await downstream.relay(answer, first_chunk, headers, tap)
         finally:
             await answer.aclose()
 
