@@ -54,15 +54,14 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.app": "say what a transport is",
     },
     "starlette": {"proxy.edge.*": "ASGI"},
-    "uvicorn": {"proxy.edge.*": "the server's lifecycle"},
-    "uvloop": {"proxy.edge.*": "the event loop", "proxy.__main__": "the event loop"},
+    "uvicorn": {"proxy.edge.server": "the server's lifecycle", "proxy.edge.protocol": "what it asks of a protocol"},
+    "uvloop": {"proxy.app": "the event loop"},
     "redis": {"proxy.adapters.redis": "the state store"},
     "hiredis": {},  # redis finds it by itself
     "prometheus_client": {"proxy.telemetry.metrics": "the metrics' registry"},
     "sqlite3": {"proxy.adapters.sqlite": "the embedded store", "proxy.*.embedded": "one feature's statements"},
     "ssl": {
         "proxy.adapters.http.*": "TLS to an upstream",
-        "proxy.edge.*": "TLS from a caller",
         "proxy.app": "share one context",
     },
     "socket": {"proxy.adapters.http.*": "to an upstream", "proxy.edge.*": "from a caller"},
