@@ -14,6 +14,10 @@ QUICKSTART = Path("config", "quickstart.toml")
 FILE_BYTES_MAX = 4_194_304
 
 
+class ConfigurationUnreadable(OSError):
+    """The configuration's file is not there, or its bytes are no text. The message names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """Settings, and the file that they came from."""
@@ -26,16 +30,17 @@ def read_configuration(named: str | None, environ: Mapping[str, str]) -> Configu
     """The configuration that `--config` names, else TOLLWAY_CONFIG, else the quickstart.
 
     Raises:
-        CommandFailed: there is no such file, or it cannot be read.
+        CommandFailed: none is named, and there is no quickstart.
+        ConfigurationUnreadable: there is no such file, or it cannot be read.
         SettingsError: what it says cannot be.
     """
     path = _locate(named, environ)
     try:
         text = read_text(path)
     except OSError as error:
-        raise CommandFailed(f"cannot read {path}: {error.strerror or error}") from None
+        raise ConfigurationUnreadable(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
-        raise CommandFailed(f"cannot read {path}: {error}") from None
+        raise ConfigurationUnreadable(f"cannot read {path}: {error}") from None
     return Configuration(path, load(text, path=str(path), environ=environ, read_file=read_text))
 
 

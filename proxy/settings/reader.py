@@ -163,7 +163,7 @@ class Reader:
         if isinstance(raw, int) and not isinstance(raw, bool) and minimum <= raw <= maximum:
             return raw
         expected = f"the number {minimum}" if minimum == maximum else f"a whole number from {minimum} to {maximum}"
-        self._source.report(member(self.path, name), expected, shown(raw))
+        self._source.report(member(self.path, name), expected, shown(raw, secret=isinstance(raw, str)))
         return default
 
     def seconds(self, name: str, default: float, maximum_s: float) -> float:
@@ -174,7 +174,7 @@ class Reader:
         if isinstance(raw, int | float) and not isinstance(raw, bool) and 0 < raw <= maximum_s:
             return float(raw)
         expected = f"a number of seconds above 0, at most {maximum_s:g}"
-        self._source.report(member(self.path, name), expected, shown(raw))
+        self._source.report(member(self.path, name), expected, shown(raw, secret=isinstance(raw, str)))
         return default
 
     def table(self, name: str) -> "Reader":

@@ -16,6 +16,7 @@ from proxy.identity.embedded import EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
 from proxy.settings.model import Settings, StateSettings
+from proxy.settings.problem import SettingsError
 
 
 @dataclass
@@ -29,8 +30,8 @@ class EmbeddedComposition:
     def __init__(self):
         self.served = []
 
-    def serve(self, settings, path):
-        self.served.append((settings, path))
+    def serve(self, settings, read_settings):
+        self.served.append((settings, read_settings))
         return 7
 
     @asynccontextmanager
@@ -48,7 +49,7 @@ class Broken(EmbeddedComposition):
         super().__init__()
         self.error = error
 
-    def serve(self, settings, path):
+    def serve(self, settings, read_settings):
         raise self.error
 
     def open_stores(self, settings):
@@ -288,10 +289,23 @@ def test_serve_hands_over_and_gives_back_the_exit_code(bench):
     bench.write('[server]\nbind = "127.0.0.1:0"\n[auth]\nallow_keyless = true\n')
     result = bench.run("serve")
     assert result.code == 7
-    ((settings, path),) = bench.composition.served
-    assert path == bench.path
+    ((settings, _),) = bench.composition.served
     assert settings.server.bind.port == 0
     assert result.err.startswith("Warning: auth.allow_keyless does nothing")
+
+
+def test_a_reload_reads_the_same_file_anew_and_raises_what_the_gateway_expects(bench):
+    bench.run("serve")
+    ((before, read_settings),) = bench.composition.served
+    bench.write("[tenants.acme]\n")
+    assert set(read_settings().tenants) == {"acme"}
+    assert read_settings().version != before.version
+    bench.write("[tenants.acme]\nplan = 1\n")
+    with pytest.raises(SettingsError):
+        read_settings()
+    bench.path.unlink()
+    with pytest.raises(OSError, match="cannot read"):
+        read_settings()
 
 
 def test_nothing_is_served_from_a_bad_file(bench):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from proxy.cli.configuration import FILE_BYTES_MAX, read_configuration, read_text
-from proxy.cli.terminal import CommandFailed
+from proxy.cli.configuration import FILE_BYTES_MAX, ConfigurationUnreadable, read_configuration, read_text
 
 
 def write(path, port):
@@ -41,11 +40,11 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path, content, said):
     path = tmp_path / "t.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CommandFailed) as caught:
+    with pytest.raises(ConfigurationUnreadable) as caught:
         read_configuration(str(path), {})
-    assert str(path) in caught.value.message
-    assert said in caught.value.message
-    assert "\n" not in caught.value.message
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_no_syntax_error(tmp_path):

@@ -30,7 +30,7 @@ def test_endpoint(base_url, expected):
 @asynccontextmanager
 async def listening(greeting):
     """A port that greets whoever connects, and the connections' ends, one for each."""
-    ended = asyncio.Queue()
+    ended: asyncio.Queue[None] = asyncio.Queue()
 
     async def accept(reader, writer):
         writer.write(greeting)

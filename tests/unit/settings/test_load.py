@@ -25,6 +25,7 @@ from proxy.settings.problem import SettingsError
 ROOT = Path(__file__).resolve().parents[3]
 PEPPER = base64.b64encode(bytes(range(32))).decode()
 CANARY = "sk-canary-5f1e0c"
+PLAIN_CANARY = "5f1e0cd0ba5e77e1"  # as some providers' keys, it looks like nothing in particular
 OPENAI = '[providers.openai]\nbase_url = "https://api.openai.com/v1"\n'
 
 
@@ -385,6 +386,29 @@ def test_listed_peers_may_be_trusted_from_afar():
     assert load_text(text).auth.trusted_peers == (ip_network("10.0.0.0/8"),)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[server]\nbind = "127.0.0.1:0"\nadmin_bind = "127.0.0.1:0"\n',
+        "[server]\nbody_bytes_max = 1_073_741_824\nupload_bytes_max = 1_099_511_627_776\ndrain_s = 86_400\n",
+        '[server]\nbind = "0.0.0.0:80"\n[auth]\nallow_keyless = true\n',  # it does nothing in this mode
+        '[providers.s]\ntransport = "simulated"\nbase_url = "http://simulated.invalid/v1"\n',  # no network
+        '[providers.p]\nbase_url = "http://x.example"\nallow_http = true\n',
+        OPENAI + "connections_max = 100_000\n",
+    ],
+)
+def test_what_is_at_the_edge_of_the_allowed_is_allowed(text):
+    assert isinstance(load_text(text), Settings)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["body_bytes_max = 1_073_741_825", "upload_bytes_max = 1_099_511_627_777", "drain_s = 86_400.001", "workers = 0"],
+)
+def test_what_is_beyond_it_is_not(line):
+    assert only_problem(f"[server]\n{line}\n").path == f"server.{line.split()[0]}"
+
+
 # ── no secret is shown ───────────────────────────────────────────────────────────────────
 
 LEAKS = [
@@ -401,6 +425,9 @@ LEAKS = [
     'provider_key = "file:secret-lines.txt"',
     f'provider_key = "env:{CANARY}"',
     f'provider_key = "{CANARY}',
+    f'provider_key = "{PLAIN_CANARY} with a space"',
+    f'provider_key = "{PLAIN_CANARY}\\n"',
+    f'connections_max = "{PLAIN_CANARY * 4}"',
 ]
 
 
@@ -411,7 +438,9 @@ def test_no_problem_shows_a_secret(line):
         environ={"CANARY": CANARY},
         files={"/etc/tollway/secret.txt": "ca.pem", "/etc/tollway/secret-lines.txt": f"{CANARY}\nx"},
     )
-    assert CANARY not in "".join(map(str, problems))
+    said = "".join(map(str, problems))
+    assert CANARY not in said
+    assert PLAIN_CANARY not in said
 
 
 @pytest.mark.parametrize(
@@ -435,11 +464,14 @@ def test_no_problem_shows_what_a_url_hides(url):
         f'[state]\nurl = "redis://:{CANARY}@h:99999"\n',
         f'[state]\nurl = "redis://h/0?password={CANARY}"\n',
         f'[auth]\npeppers = ["{CANARY}"]\n',
+        f'[auth]\npeppers = ["{PLAIN_CANARY}"]\n',
         '[auth]\ndefault_provider = "env:C"\n',
     ],
 )
 def test_no_problem_of_another_section_shows_a_secret(text):
-    assert CANARY not in str(only_problem(text, environ={"C": CANARY}))
+    said = str(only_problem(text, environ={"C": CANARY}))
+    assert CANARY not in said
+    assert PLAIN_CANARY not in said
 
 
 def test_a_secret_in_the_file_is_a_warning_that_does_not_show_it():
