@@ -12,7 +12,6 @@ _GZIP_WINDOW_BITS: Final = 31
 _ZLIB_WINDOW_BITS: Final = 15
 _RAW_WINDOW_BITS: Final = -15
 _ZLIB_HEADER_BYTES: Final = 2
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _PIECE_BYTES_MAX: Final = 65_536
 _PLAIN_BYTES_MAX: Final = 67_108_864
@@ -27,13 +26,14 @@ class InflateRefused(Exception):
 class Inflater:
     """Decompresses `gzip` or `deflate`, piece by piece."""
 
-    __slots__ = ("_coded_bytes", "_decoder", "_ended", "_header", "_is_gzip", "_plain_bytes")
+    __slots__ = ("_between_members", "_coded_bytes", "_decoder", "_ended", "_header", "_is_gzip", "_plain_bytes")
 
     def __init__(self, *, is_gzip: bool) -> None:
         self._is_gzip = is_gzip
         self._decoder = zlib.decompressobj(_GZIP_WINDOW_BITS) if is_gzip else None
         self._header = b""  # of a deflate stream, until it tells which of the two it is
         self._ended = False
+        self._between_members = False
         self._coded_bytes = 0
         self._plain_bytes = 0
 
@@ -51,27 +51,33 @@ class Inflater:
                 self._header = chunk
                 return
             self._decoder = zlib.decompressobj(_ZLIB_WINDOW_BITS if _is_zlib(chunk) else _RAW_WINDOW_BITS)
-        while chunk and not self._ended:
+        full = False
+        # A full piece may leave some of its text inside the decoder, when all input is taken.
+        while (chunk or full) and not self._ended:
             try:
                 piece = self._decoder.decompress(chunk, _PIECE_BYTES_MAX)
             except zlib.error as error:
+                if self._between_members:
+                    self._ended = True  # what follows the last member is padding
+                    return
                 raise InflateRefused(str(error)) from None
             self._count(len(piece))
+            full = len(piece) == _PIECE_BYTES_MAX
             if piece:
+                self._between_members = False
                 yield piece
             chunk = self._rest(self._decoder)
 
     def _rest(self, decoder: "zlib._Decompress") -> bytes:
         if not decoder.eof:
             return decoder.unconsumed_tail
-        # Several gzip members in a row are one text (RFC 1952, section 2.2); other bytes
-        # behind the end are padding.
-        rest = decoder.unused_data
-        if self._is_gzip and (not rest or rest.startswith(_GZIP_MAGIC)):
+        # Several gzip members in a row are one text (RFC 1952, section 2.2).
+        if self._is_gzip:
             self._decoder = zlib.decompressobj(_GZIP_WINDOW_BITS)
+            self._between_members = True
         else:
             self._ended = True
-        return rest
+        return decoder.unused_data
 
     def _count(self, plain_bytes: int) -> None:
         self._plain_bytes += plain_bytes

@@ -18,23 +18,24 @@ class EventSplitter:
     """Gives back each event once it is complete, however the stream is cut into chunks.
 
     What is held is bounded: an event of more than `event_bytes_max` bytes sets `overflowed`,
-    and from then on nothing is held or given back.
+    and from then on nothing is held or given back. `between_events` is True while nothing is
+    held and the next byte begins an event.
     """
 
-    __slots__ = ("_at_start", "_event_bytes_max", "_held", "overflowed")
+    __slots__ = ("_at_start", "_event_bytes_max", "_held", "between_events", "overflowed")
 
     def __init__(self, event_bytes_max: int) -> None:
         self._event_bytes_max = event_bytes_max
         self._held = bytearray()
         self._at_start = True
+        self.between_events = False  # a byte order mark may come first
         self.overflowed = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that this chunk completes: each one's own bytes, without the line end of
         its last line and without the empty line. A block of comments is an event too."""
         if (
-            not self._held
-            and not self._at_start
+            self.between_events
             and chunk.endswith(b"\n\n")
             and len(chunk) <= self._event_bytes_max
             and b"\r" not in chunk
@@ -42,7 +43,7 @@ class EventSplitter:
             and chunk[0] != _LF
         ):
             # What providers send: whole events, a line feed at each line's end.
-            return [] if self.overflowed else chunk[:-2].split(b"\n\n")
+            return chunk[:-2].split(b"\n\n")
         return self._feed_slowly(chunk)
 
     def _feed_slowly(self, chunk: bytes) -> list[bytes]:
@@ -69,12 +70,14 @@ class EventSplitter:
                 events.append(event)
             start = searched_bytes = end.end()
         del held[:start]
+        self.between_events = not held
         if len(held) > self._event_bytes_max and len(held.strip(b"\r\n")) > self._event_bytes_max:
             return self._overflow(events)
         return events
 
     def _overflow(self, events: list[bytes]) -> list[bytes]:
         self.overflowed = True
+        self.between_events = False
         self._held.clear()
         return events
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 from proxy.core.types import Usage
 
 _TOKENS_MAX: Final = 2**53 - 1  # what a counter can hold, and a double is exact to
-_NO_DETAILS: Final[Mapping[str, Any]] = {}
 
 
 def read_usage(report: Mapping[str, Any], *, excludes_cached: bool) -> Usage | None:
@@ -90,4 +89,4 @@ def _detail(details: Mapping[str, Any], name: str) -> int:
 
 def _details(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     details = report.get(name)
-    return details if isinstance(details, dict) else _NO_DETAILS
+    return details if isinstance(details, dict) else {}

@@ -27,7 +27,6 @@ _TAIL_BYTES_MAX: Final = 65_536
 _TAIL_REPORTS_MAX: Final = 8
 _MODEL_CHARACTERS_MAX: Final = 256
 
-_NULL_USAGE: Final = re.compile(rb'"usage"\s*:\s*null')
 _TAIL_USAGE: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _TAIL_MODEL: Final = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 _RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -103,8 +102,11 @@ class UsageTap:
 
     def close(self) -> None:
         """Nothing more will come. Safe to repeat."""
+        if self._events is not None:
+            self._hear(b"\n\n")  # a last event that lacks its empty line is heard all the same
+            self._events = None
         document, self._document = self._document, None
-        self._events = None
+        self._inflater = None
         if not document:
             return
         if self._document_bytes > _DOCUMENT_BYTES_MAX:
@@ -115,13 +117,10 @@ class UsageTap:
     def _hear(self, chunk: bytes) -> None:
         events = self._events
         if events is not None:
+            if events.between_events and chunk.endswith(b"\n\n") and not self._is_telling(chunk):
+                return  # whole events, and nothing to hear in any of them
             for event in events.feed(chunk):
-                if (
-                    b'"usage"' in event
-                    or b'"error"' in event
-                    or self._end_mark in event
-                    or (self.served_model is None and b'"model"' in event)
-                ):
+                if self._is_telling(event):
                     self._read_event(event)
             if events.overflowed:
                 self._give_up()
@@ -130,6 +129,16 @@ class UsageTap:
             self._document_bytes += len(chunk)
             if self._document_bytes > _DOCUMENT_BYTES_MAX and len(self._document) > 2 * _TAIL_BYTES_MAX:
                 del self._document[:-_TAIL_BYTES_MAX]
+
+    def _is_telling(self, events: bytes) -> bool:
+        """True where a report, an error or an end may stand in these bytes."""
+        return (
+            self._end_mark in events
+            or b"error" in events  # an event's name, or a member's
+            or (self.served_model is None and b'"model"' in events)
+            # OpenAI's chunks before the last say `"usage":null` each.
+            or (b'"usage"' in events and events.count(b'"usage"') > events.count(b'"usage":null'))
+        )
 
     def _give_up(self) -> None:
         self._events = self._document = None
@@ -142,20 +151,8 @@ class UsageTap:
         data = event_data(event)
         if self._end is StreamEnd.DONE and data.strip() == b"[DONE]":
             self.saw_end = True
-        elif self._is_idle(event):
-            return
         else:
             self._read(data, named_error=event.startswith(b"event") and event_name(event) == b"error")
-
-    def _is_idle(self, event: bytes) -> bool:
-        """True for OpenAI's chunks before the last, which say `"usage":null` each."""
-        return (
-            self.served_model is not None
-            and event.count(b'"usage"') == 1
-            and b'"error"' not in event
-            and self._end_mark not in event
-            and _NULL_USAGE.search(event) is not None
-        )
 
     def _read(self, raw: bytes, *, named_error: bool = False) -> None:
         try:
