@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
 
@@ -241,3 +242,23 @@ class Connection:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
+
+
+def http_scope(
+    connection: Connection, http_version: str, method: str, target: bytes, headers: list[tuple[bytes, bytes]]
+) -> Scope:
+    """ASGI's scope of one request, less the addresses. The target is a path, in ASCII."""
+    raw_path, _, query = target.partition(b"?")
+    path = raw_path.decode("ascii")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": http_version,
+        "method": method,
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+        "headers": headers,
+        "extensions": {CONNECTION_EXTENSION: connection},
+    }

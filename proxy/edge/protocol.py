@@ -14,23 +14,20 @@ and read on for a moment, so that the client reads the answer instead of a reset
 
 import asyncio
 import logging
-import socket
-import struct
 from enum import Enum
 from typing import ClassVar, Final, cast
-from urllib.parse import unquote
 
 import httptools
-from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from proxy.core.errors import GatewayError, MalformedRequest, RequestTimedOut
-from proxy.edge.connection import CONNECTION_EXTENSION, Connection
+from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope
 from proxy.edge.deadline import Deadline
 from proxy.edge.framing import ProtocolLimits, check_head, check_sizes, header_bytes
 from proxy.edge.pace import BodyPace
 from proxy.edge.problems import render_raw
+from proxy.edge.sockets import reset_on_close, unsent_bytes
 
 __all__ = ["CONNECTION_EXTENSION", "Connection", "ProtocolLimits", "TollwayProtocol"]
 
@@ -38,7 +35,6 @@ _logger = logging.getLogger("proxy.edge")
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_LINE_BYTES_MAX: Final = 64  # a request line without its target: method, version, spaces
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
 class _Phase(Enum):
@@ -83,6 +79,7 @@ class TollwayProtocol(asyncio.Protocol):
         self._refusal: GatewayError | None = None
         self._closes_pipelined = False
         self._discarded_bytes = 0
+        self._closing_bytes = 0
         self._pace = BodyPace(self.limits)
         self._read_paused = False
         self._deadline = Deadline(self._loop, self._expired)
@@ -182,23 +179,8 @@ class TollwayProtocol(asyncio.Protocol):
         self._headers = []
         self._phase = _Phase.BODY
         self._pace.begin()
-        raw_path, _, query = target.partition(b"?")
-        path = raw_path.decode("ascii")
-        scope: Scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "method": method,
-            "scheme": self._scheme,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "client": self._client,
-            "server": self._server,
-            "extensions": {CONNECTION_EXTENSION: connection},
-        }
+        scope = http_scope(connection, version, method, target, headers)
+        scope["scheme"], scope["client"], scope["server"] = self._scheme, self._client, self._server
         task = self._loop.create_task(connection.run(self._app, scope))
         task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
@@ -230,8 +212,11 @@ class TollwayProtocol(asyncio.Protocol):
         self._transport.write(data)
 
     def pending_bytes(self) -> int:
-        """What was written and has not left this process."""
-        return self._transport.get_write_buffer_size()
+        """What was written and has not reached the client's machine: in this process, and in its kernel.
+
+        Without the kernel's megabytes a slow reader would look like one that has stopped.
+        """
+        return self._transport.get_write_buffer_size() + unsent_bytes(self._transport.get_extra_info("socket"))
 
     def send_continue(self) -> None:
         """Tell a client that holds its body back that it may send it; its time begins now."""
@@ -281,9 +266,8 @@ class TollwayProtocol(asyncio.Protocol):
         if flush:
             self._close()
             return
-        plain_socket = self._transport.get_extra_info("socket")
-        if plain_socket is not None and not self._transport.is_closing():
-            plain_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        if not self._transport.is_closing():
+            reset_on_close(self._transport.get_extra_info("socket"))
         self._phase = _Phase.CLOSING
         self._transport.abort()
 
@@ -343,10 +327,10 @@ class TollwayProtocol(asyncio.Protocol):
         elif self._phase is _Phase.BODY:
             self._body_window_ended()
         elif self._phase is _Phase.CLOSING:
-            if self._transport.is_closing():
-                self._transport.abort()
+            if not self._transport.is_closing() or self.pending_bytes() < self._closing_bytes:
+                self._close()  # lingered enough; or slow, but it takes what is left
             else:
-                self._close()
+                self._transport.abort()
 
     def _body_window_ended(self) -> None:
         assert self._connection is not None
@@ -361,10 +345,7 @@ class TollwayProtocol(asyncio.Protocol):
 
     def _parser_stopped(self, error: Exception) -> None:
         if self._phase is _Phase.ANSWERING:
-            # The request is whole; what follows it in the same bytes is not served.
-            self._closes_pipelined = True
-            assert self._connection is not None
-            self._connection.keep_alive = False
+            self._stop_at_pipelined()  # the request is whole; what follows it in the same bytes is not served
             return
         self._refuse(self._refusal or MalformedRequest(f"The request is not valid HTTP/1.1: {error}."))
 
@@ -375,11 +356,14 @@ class TollwayProtocol(asyncio.Protocol):
                 self._transport.abort()
             return
         if data.strip(b"\r\n"):  # an empty line after a body is an old client's habit
-            self._closes_pipelined = True
-            assert self._connection is not None
-            self._connection.keep_alive = False
+            self._stop_at_pipelined()
         if self._discarded_bytes > self.limits.pipelined_bytes_max:
             self._transport.abort()
+
+    def _stop_at_pipelined(self) -> None:
+        assert self._connection is not None
+        self._closes_pipelined = True
+        self._connection.keep_alive = False
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer before the application, or instead of it, and close."""
@@ -388,11 +372,10 @@ class TollwayProtocol(asyncio.Protocol):
         _logger.info("refused before the application: %s (%s)", error.code, self._client)
         connection = self._connection
         if connection is not None and not connection.complete:
+            connection.lost()
             if connection.head_sent:  # two answers are worse than half a one
-                connection.lost()
                 self.cut(flush=False)
                 return
-            connection.lost()
         self._transport.write(render_raw(error))
         self._linger()
 
@@ -406,8 +389,9 @@ class TollwayProtocol(asyncio.Protocol):
 
     def _close(self) -> None:
         self._phase = _Phase.CLOSING
-        self._transport.close()
         # What is left in the buffer is sent first, to a client that may never read it.
+        self._closing_bytes = self.pending_bytes()
+        self._transport.close()
         self._deadline.set(self.limits.write_stall_s)
 
 

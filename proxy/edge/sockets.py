@@ -1,15 +1,23 @@
-"""Listening sockets, bound before anything else starts: a port in use is one clear line."""
+"""What we ask of the kernel: sockets to listen on, and two facts of a connection.
+
+Listening sockets are bound before anything else starts: a port in use is one clear line.
+"""
 
 import logging
 import os
 import socket
 import stat
+import struct
+from array import array
+from fcntl import ioctl
 from pathlib import Path
+from termios import TIOCOUTQ
 from typing import Final
 
 from proxy.settings.model import Address
 
 _STALE_PROBE_S: Final = 1.0
+_LINGER_OFF: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 _PRIVATE_UMASK: Final = 0o177  # a socket file that only its owner may open
 
 _logger = logging.getLogger("proxy.edge")
@@ -56,6 +64,21 @@ def remove_unix_file(address: Address) -> None:
             _remove_stale(Path(address.unix_path))
         except OSError as error:
             _logger.info("%s stays: %s", address, error.strerror)
+
+
+def unsent_bytes(connected: socket.socket) -> int:
+    """What the kernel still holds of a connection's output: not yet acknowledged by the other side."""
+    held_bytes = array("i", [0])
+    try:
+        ioctl(connected.fileno(), TIOCOUTQ, held_bytes)
+    except (OSError, ValueError):  # a kind of socket that cannot say it, or closed meanwhile
+        return 0
+    return held_bytes[0]
+
+
+def reset_on_close(connected: socket.socket) -> None:
+    """Let the connection's end be a reset: the other side must not take it for a clean one."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
 
 
 def _bind_tcp(host: str, port: int, shared: bool) -> socket.socket:
