@@ -27,7 +27,7 @@ CALL_TIMEOUT_S = 0.25
 CONNECT_TIMEOUT_S = 0.25
 CONNECTIONS_MAX = 32
 RETRY_AFTER_MS = 1_000
-URL_SCHEMES = ("redis", "rediss", "unix")
+URL_SCHEMES = ("redis", "rediss")
 
 
 class _Pipeline(Protocol):
@@ -85,10 +85,10 @@ class RedisDoor:
         """Connects to nothing yet.
 
         Raises:
-            ValueError: a URL that is none of `redis://`, `rediss://`, `unix://`.
+            ValueError: a URL that is neither `redis://` nor `rediss://`.
         """
         if urlsplit(url).scheme not in URL_SCHEMES:
-            raise ValueError("The state URL must begin with redis://, rediss:// or unix://.")
+            raise ValueError("The state URL must begin with redis:// or rediss://.")
         from redis import exceptions  # imported only where Redis is configured
 
         self._client = _connectable(url)

@@ -28,6 +28,8 @@ CALL_TIMEOUT_S = 2.0  # with its place in the queue
 QUEUED_MAX = 10_000
 RETRY_AFTER_MS = 1_000
 
+_WAL_TRIES_MAX = 20
+_WAL_PAUSE_S = 0.02
 _OPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine, between looks at the clock: some 100 µs
 
 # The file has one number (`user_version`) for all its tables, so they stand here together. Entry
@@ -156,7 +158,7 @@ class SqliteDoor:
         except sqlite3.IntegrityError:
             raise  # the step's own business
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:
                 raise  # bad SQL: a fault of ours, not of the store
             raise _unavailable() from error
         except OSError as error:
@@ -169,7 +171,7 @@ class SqliteDoor:
         connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_MS / 1_000, isolation_level=None)
         try:
             connection.set_progress_handler(self._is_overdue, _OPS_BETWEEN_LOOKS)
-            connection.execute("PRAGMA journal_mode=WAL")
+            _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
             _migrate(connection)
@@ -185,6 +187,19 @@ class SqliteDoor:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Processes that make a file together meet here, and SQLite does not wait for this lock."""
+    for _ in range(_WAL_TRIES_MAX - 1):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # the low byte; the rest says more
+                raise
+            time.sleep(_WAL_PAUSE_S)
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -119,6 +119,25 @@ async def test_a_command_is_sent_once_and_never_repeated(server):
         assert await door.call("GET", "counter") in (b"0", b"100", b"200", b"300")
 
 
+async def test_a_command_whose_connection_breaks_is_not_sent_again():
+    received = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(65_536):
+            if b"INCRBY" in chunk:
+                received.append(chunk)
+                break  # carried out, perhaps; nobody will know
+            writer.write(b"$1\r\n1\r\n" if b"GET" in chunk else b"+OK\r\n")
+        writer.close()
+
+    breaking = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = breaking.sockets[0].getsockname()[1]
+    async with breaking, RedisDoor(f"redis://127.0.0.1:{port}/0") as door:
+        await refused_fast(door.call("INCRBY", "counter", 100))
+        await refused_fast(door.call_many([("INCRBY", "counter", 100)]))
+    assert len(received) == 2
+
+
 async def test_scripts_that_vanished_are_loaded_again(server):
     async with RedisDoor(server.url) as door:
         ledger = RedisLedgerStore(door)

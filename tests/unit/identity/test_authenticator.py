@@ -285,6 +285,22 @@ async def test_a_revoked_or_expired_key_does_not_come_back_in_an_outage():
             await house.ask(token)
 
 
+async def test_a_key_that_the_store_no_longer_knew_does_not_come_back_in_an_outage():
+    house = House()
+    token = house.issue()
+    await house.ask(token)
+    house.store.records.clear()
+    house.later(5.1)
+    for _ in range(2):
+        with pytest.raises(InvalidApiKey):
+            await house.ask(token)
+    assert len(house.store.asked) == 2
+    house.store.away = True
+    house.later(5.1)
+    with pytest.raises(StateUnavailable):
+        await house.ask(token)
+
+
 async def test_after_an_outage_the_store_has_the_last_word():
     house = House()
     token = house.issue()
@@ -315,6 +331,20 @@ async def test_the_cache_is_bounded_and_guessing_does_not_push_known_keys_out(mo
     assert house.store.asked == []
     await house.ask(tokens[0])  # the oldest is out
     assert len(house.store.asked) == 1
+
+
+async def test_a_key_that_was_looked_up_again_is_not_the_oldest(monkeypatch):
+    monkeypatch.setattr(module, "KNOWN_MAX", 3)
+    house = House()
+    tokens = [house.issue(number) for number in range(4)]
+    for token in tokens[:3]:
+        await house.ask(token)
+    house.later(5.1)
+    await house.ask(tokens[0])
+    await house.ask(tokens[3])  # pushes out the second, not the first
+    house.store.asked.clear()
+    await house.ask(tokens[0])
+    assert house.store.asked == []
 
 
 async def test_lookups_at_one_moment_are_bounded(monkeypatch):

@@ -68,3 +68,21 @@ async def test_a_tenants_state_lies_under_its_own_tag(door):
     await RedisLedgerStore(door).append([SealedRow("acme", "r1", b"a")])
     names = sorted(await door.call("KEYS", "*"))
     assert names == sorted([*(name.encode() for name in NAMES), b"tollway:1:@:ledger-tenants"])
+
+
+class CountingDoor(RedisDoor):
+    """Notes how many rows each script call carries."""
+
+    __slots__ = ("rows_carried",)
+
+    async def run(self, script, redis_keys, args):
+        self.rows_carried.append((len(args) - 1) // 2)
+        return await super().run(script, redis_keys, args)
+
+
+async def test_no_script_call_carries_more_rows_than_the_bound(redis_url, door):
+    async with CountingDoor(redis_url) as counting:
+        counting.rows_carried = []
+        await RedisLedgerStore(door).append([SealedRow("acme", "first", b"")])
+        await RedisLedgerStore(counting).append([SealedRow("acme", f"r{number}", b"") for number in range(1_101)])
+        assert counting.rows_carried == [500, 500, 101]
