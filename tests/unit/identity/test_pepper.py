@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_processes_that_start_at_once_have_the_same_pepper(tmp_path):
     peppers = {process.communicate(timeout=30)[0].strip() for process in starting}
     assert peppers == {load_or_make_pepper(tmp_path / "state").reveal()}
     assert os.listdir(tmp_path / "state") == ["pepper"]
+
+
+def test_who_comes_second_takes_the_pepper_of_the_first(tmp_path, monkeypatch):
+    first = load_or_make_pepper(tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda _path: False)  # it looked before the first one was done
+    assert load_or_make_pepper(tmp_path) == first
+    assert os.listdir(tmp_path) == ["pepper"]
 
 
 @pytest.mark.parametrize("content", ["", "short", "not base64 at all!", base64.b64encode(b"x" * 31).decode(), "é"])

@@ -73,7 +73,7 @@ async def test_a_tenants_state_lies_under_its_own_tag(door):
 class CountingDoor(RedisDoor):
     """Notes how many rows each script call carries."""
 
-    __slots__ = ("rows_carried",)
+    rows_carried: list[int]
 
     async def run(self, script, redis_keys, args):
         self.rows_carried.append((len(args) - 1) // 2)
