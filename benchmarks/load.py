@@ -56,6 +56,7 @@ class Sample:
     first_bytes_ns: "array[int]" = field(default_factory=lambda: array("q"))  # to the first byte of the body
     gaps_ns: "array[int]" = field(default_factory=lambda: array("q"))  # between the events of a stream
     hops_ns: "array[int]" = field(default_factory=lambda: array("q"))  # from an event's being written to its arrival
+    completed: int = 0  # every good answer, in the warm-up and after the end as well
     failures: int = 0
     first_failure: str = ""
 
@@ -271,7 +272,9 @@ class _Client(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status != 200:
             course.fail(f"status {status}: {self._failure.decode(errors='replace')}")
-        elif course.is_measuring and self._sent_ns >= course.began_ns:
+        else:
+            sample.completed += 1
+        if status == 200 and course.is_measuring and self._sent_ns >= course.began_ns:
             sample.latencies_ns.append(now_ns - self._sent_ns)
             sample.first_bytes_ns.append(self._first_ns - self._sent_ns)
         if not self._parser.should_keep_alive():

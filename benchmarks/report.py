@@ -87,6 +87,7 @@ def circumstances(at: Targets, comparisons: Sequence[Comparison], round_s: float
     return {
         **machine.describe(),
         "layout": at.layout,
+        "load average before": f"{at.load_average:.2f} (above 0.1, something else was running too)",
         "rounds": f"{comparisons[0].rounds} on each side, {round_s:g} s each, by turns; medians over rounds",
         "ceiling": "the direct figures are the load generator's and the upstream's own; "
         f"the generator used at most {busiest_pct:.0f} % of a core",

@@ -49,7 +49,16 @@ class Targets:
     gateway: str
     load_cpu: int | None
     layout: str  # who ran where, in words
+    load_average: float  # of the machine, over the minute before the benchmark
     gateway_pid: int | None = None
+
+    def gateway_cpu_s(self) -> float | None:
+        """The CPU time that the gateway has used so far; None where it is not ours to see."""
+        if self.gateway_pid is None:
+            return None
+        # proc(5): the 14th and 15th field; the second may hold spaces, and ends at the last bracket.
+        fields = Path(f"/proc/{self.gateway_pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def gateway_rss_mb(self) -> float | None:
         """The gateway's memory, in MB; None where it is not ours to see."""
@@ -83,7 +92,7 @@ def targets(arguments: argparse.Namespace, *, stamps_events: bool = False) -> It
     if arguments.gateway is not None:
         place = "where the system put it" if arguments.load_cpu is None else f"on core {arguments.load_cpu}"
         layout = f"load generator {place}; the rest as it was found"
-        yield Targets(arguments.direct, arguments.gateway, arguments.load_cpu, layout)
+        yield Targets(arguments.direct, arguments.gateway, arguments.load_cpu, layout, os.getloadavg()[0])
         return
     with own_targets(stamps_events=stamps_events) as own:
         yield own
@@ -92,6 +101,7 @@ def targets(arguments: argparse.Namespace, *, stamps_events: bool = False) -> It
 @contextmanager
 def own_targets(*, stamps_events: bool = False) -> Iterator[Targets]:
     """The simulated upstream and `tollway serve` in front of it, passthrough and nothing else on."""
+    load_average = os.getloadavg()[0]
     cpus = sorted(os.sched_getaffinity(0))
     gateway_cpu, load_cpu = (cpus[0], cpus[-1]) if len(cpus) > 1 else (None, None)
     layout = (
@@ -111,7 +121,7 @@ def own_targets(*, stamps_events: bool = False) -> Iterator[Targets]:
         config.write_text(text, encoding="utf-8")
         command = ["-m", "proxy", "serve", "--config", str(config)]
         pid = stack.enter_context(running("gateway", command, folder, gateway_cpu, port))
-        yield Targets(upstream, f"http://127.0.0.1:{port}/v1", load_cpu, layout, pid)
+        yield Targets(upstream, f"http://127.0.0.1:{port}/v1", load_cpu, layout, load_average, pid)
 
 
 def config_text(state_folder: Path, *, port: int, admin_port: int, upstream: str) -> str:

@@ -38,6 +38,7 @@ async def test_plain_calls_are_counted_and_timed():
         sample = await run(round_(server))
         assert sample.failures == 0
         assert 0 < len(sample.latencies_ns) < server.requests_count  # the warm-up is not counted
+        assert len(sample.latencies_ns) < sample.completed <= server.requests_count
     assert len(sample.first_bytes_ns) == len(sample.latencies_ns)
     assert all(0 < first <= whole for first, whole in zip(sample.first_bytes_ns, sample.latencies_ns, strict=True))
     assert sample.per_s == pytest.approx(len(sample.latencies_ns) / (sample.elapsed_ns / 1e9))

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,22 @@ def test_both_addresses_or_neither():
 def test_addresses_that_are_given_are_used_as_they_are():
     arguments = latency.parse(["--direct", "http://a/v1", "--gateway", "http://b/v1", "--connections", "4,8"])
     with targets.targets(arguments) as at:
-        assert (at.direct, at.gateway, at.gateway_rss_mb()) == ("http://a/v1", "http://b/v1", None)
+        assert (at.direct, at.gateway) == ("http://a/v1", "http://b/v1")
+        assert (at.gateway_rss_mb(), at.gateway_cpu_s()) == (None, None)
     assert arguments.connections == [4, 8]
+
+
+def test_a_gateway_of_our_own_is_seen_at_work():
+    at = targets.Targets("", "", None, "", 0.0, os.getpid())
+    before_s, until_s = at.gateway_cpu_s(), time.process_time() + 0.1
+    while time.process_time() < until_s:  # a tenth of a second of work
+        pass
+    after_s, rss_mb = at.gateway_cpu_s(), at.gateway_rss_mb()
+    assert before_s is not None
+    assert after_s is not None
+    assert after_s - before_s == pytest.approx(0.1, abs=0.05)
+    assert rss_mb is not None
+    assert rss_mb > 5
 
 
 def test_a_process_that_ends_shows_what_it_said(tmp_path):
