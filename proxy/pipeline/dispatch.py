@@ -6,8 +6,6 @@ already holds part of an answer and nothing can be taken back.
 
 from typing import Final
 
-import httpx
-
 from proxy.adapters.http.transport import WholeBody
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed
@@ -17,7 +15,7 @@ from proxy.dialects.splice import replace_string
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
-from proxy.upstream.client import UpstreamAnswer, stream_of
+from proxy.upstream.client import ArrivingBody, RequestBody, UpstreamAnswer
 from proxy.upstream.headers import request_headers
 from proxy.upstream.payer import Payer
 
@@ -80,14 +78,14 @@ class Dispatch:
 
 def _outbound_body(
     exchange: Exchange, deployment: Deployment, downstream: Downstream
-) -> tuple[httpx.AsyncByteStream, bool, bytes | None]:
+) -> tuple[RequestBody, bool, bytes | None]:
     """The body of an attempt, whether it lost its content coding, and the length to tell."""
     call, request = exchange.call, exchange.request
     if call.body is None:
         if not request.has_body:
             return WholeBody(b""), False, None
         bytes_max = exchange.snapshot.settings.server.upload_bytes_max
-        return stream_of(downstream.stream_body(bytes_max)), False, request.header(b"content-length")
+        return ArrivingBody(downstream.stream_body(bytes_max)), False, request.header(b"content-length")
     if call.text is None or call.model_alias is None or deployment.model in (None, call.model_alias):
         return WholeBody(call.body), False, None
     assert deployment.model is not None

@@ -57,7 +57,7 @@ class Line:
             await self._walk(exchange, downstream)
         except GatewayError as error:
             await _refuse(exchange, error, downstream)
-        except Exception:
+        except Exception:  # noqa: BLE001  a fault of ours costs one request, and is logged whole
             _log.exception("run %s failed in the gateway itself", exchange.run_id)
             fault = InternalError(f"The gateway failed. Its log says why, under {exchange.run_id}.")
             await _refuse(exchange, fault, downstream)

@@ -31,6 +31,13 @@ def error_source(exchange: Exchange) -> str | None:
     return "upstream" if exchange.status >= 400 else None
 
 
+def usage_source(exchange: Exchange, usage: Usage | None) -> UsageSource | None:
+    """How far the usage can be trusted: a stream that broke off has told a part at most."""
+    if usage is None or exchange.usage_tap is None:
+        return None
+    return UsageSource.ESTIMATED if exchange.usage_tap.saw_end is False else UsageSource.EXACT
+
+
 def model_label(exchange: Exchange) -> str:
     """The alias as a metric label: only names of the configuration, since callers send any."""
     alias = exchange.call.model_alias
@@ -86,7 +93,7 @@ def ledger_entry(exchange: Exchange, usage: Usage | None, ended_us: int) -> Entr
         cache_write_tokens=usage.cache_write_tokens if usage else None,
         output_tokens=usage.output_tokens if usage else None,
         reasoning_tokens=usage.reasoning_tokens if usage else None,
-        usage_source=UsageSource.EXACT if usage else None,
+        usage_source=usage_source(exchange, usage),
         key_source=exchange.key_source,
         latency_ms=(ended_us - exchange.accepted_us) / 1_000,
         first_byte_ms=None if first_byte_us is None else first_byte_us / 1_000,

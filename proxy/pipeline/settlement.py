@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
-from proxy.core.types import Usage, UsageSource
+from proxy.core.types import Usage
 from proxy.ledger.entry import SealedRow, encode
 from proxy.ledger.store import LedgerStore
 from proxy.pipeline.exchange import Exchange
@@ -23,6 +23,7 @@ from proxy.pipeline.record import (
     outcome,
     since_accept,
     status_of,
+    usage_source,
 )
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
@@ -132,6 +133,6 @@ class Settlement:
             metrics.auth_failed(error.code)
         if exchange.deployment is not None and exchange.dispatched:
             metrics.attempt_ended(deployment_label(exchange), outcome(exchange))
-            metrics.usage_source(UsageSource.EXACT if usage is not None else "unknown")
+            metrics.usage_source(usage_source(exchange, usage) or "unknown")
         if usage is not None:
             metrics.usage_known(usage)

@@ -110,7 +110,7 @@ class Metrics:
             self._kinds["reasoning"].inc(usage.reasoning_tokens)
 
     def usage_source(self, source: str) -> None:
-        """How far one run's usage can be trusted: `exact`, or `unknown`."""
+        """How far one run's usage can be trusted: `exact`, `estimated` or `unknown`."""
         self._usage_source_total.labels(source).inc()
 
     def auth_failed(self, code: str) -> None:

@@ -5,10 +5,11 @@ itself, because httpx's own client and pool cost more than the rest of the gatew
 """
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, TypeAlias
 
 import httpx
 
+from proxy.adapters.http.transport import WholeBody
 from proxy.core.errors import (
     GatewayError,
     NoDeploymentAvailable,
@@ -64,6 +65,9 @@ class UpstreamAnswer:
         await self._stream.aclose()
 
 
+RequestBody: TypeAlias = "WholeBody | ArrivingBody"
+
+
 class UpstreamClient:
     """Sends to one provider."""
 
@@ -95,7 +99,7 @@ class UpstreamClient:
         method: str,
         target: str,
         headers: list[tuple[bytes, bytes]],
-        body: httpx.AsyncByteStream,
+        body: RequestBody,
         *,
         stream: bool,
     ) -> UpstreamAnswer:
@@ -126,12 +130,9 @@ class UpstreamClient:
         return url
 
 
-def stream_of(chunks: AsyncIterator[bytes]) -> httpx.AsyncByteStream:
+class ArrivingBody(httpx.AsyncByteStream):
     """A request body that arrives piece by piece."""
-    return _ArrivingBody(chunks)
 
-
-class _ArrivingBody(httpx.AsyncByteStream):
     __slots__ = ("_chunks",)
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
