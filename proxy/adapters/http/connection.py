@@ -110,7 +110,8 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def unsent_bytes(self) -> int:
         """What was written, but not yet taken by the kernel."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        transport = self._transport
+        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
         """Read nothing more until `resume_reading`; either may be repeated."""

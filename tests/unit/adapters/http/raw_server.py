@@ -37,6 +37,8 @@ class ServerSide:
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
+            if self.writer.is_closing():  # uvloop has another error for it
+                raise ConnectionResetError
             self.writer.write(piece)
             await self.writer.drain()
 
