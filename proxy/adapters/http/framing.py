@@ -15,17 +15,11 @@ _INTERIM_RESPONSES_MAX: Final = 16
 # RFC 9110, section 5.6.2: what a method or a field's name may be made of.
 _TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _EMPTY_BODY_SAID: Final = frozenset({"POST", "PUT", "PATCH"})
-_FRAMING_NAMES: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _LENGTH_DIGITS_MAX: Final = 18  # below 2**63
+_VERSIONS: Final = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 _H: Final = ord("H")
 _LINE_ENDS: Final = b"\r\n"
-
-
-class RequestFraming(NamedTuple):
-    """A head ready to be written, and how the body after it is delimited."""
-
-    head: bytes
-    content_length: int | None  # None: chunked
+_ESCAPES: Final = b"\r\n\0"
 
 
 class ResponseHead(NamedTuple):
@@ -37,49 +31,38 @@ class ResponseHead(NamedTuple):
     headers: list[tuple[bytes, bytes]]
 
 
-def frame_request(request: httpx.Request, content: bytes | None) -> RequestFraming:
+def frame_request(request: httpx.Request, content: bytes | None) -> tuple[bytes, int | None]:
     """Serialise a request's head. `content` is the whole body; None: it will be streamed.
+
+    Gives the head, and the body's length in bytes; None: it goes in chunks.
 
     Raises:
         httpx.LocalProtocolError: a name, value or target that would break out of its place,
             or a body whose length is told wrongly or twice.
     """
-    lines = [b""]
-    names = []
-    host = told_length = coding = None
-    for name, value in request.headers.raw:
-        lines.append(name + b": " + value)
-        names.append(name)
-        lower_name = name.lower()
-        if lower_name in _FRAMING_NAMES:
-            if lower_name == b"host" and host is None:
-                host = value
-            elif lower_name == b"content-length" and told_length is None:
-                told_length = value
-            elif lower_name == b"transfer-encoding" and coding is None:
-                coding = value
-            else:
-                raise httpx.LocalProtocolError(f"the request has two {lower_name.decode()} fields")
-    if host is None:
-        host_line = b"Host: " + request.url.netloc
-        names.append(b"Host")
-    else:
-        host_line = b""
+    raw = request.headers.raw
+    lines = [name + b": " + value for name, value in raw]
+    names = [name for name, _ in raw]
+    lower_names = b"\n".join(names).lower().split(b"\n") if names else []
+    if len(lower_names) != len(names):
+        raise httpx.LocalProtocolError("a header's name holds a line break")
+    told_length = _only_value(b"content-length", lower_names, raw)
+    coding = _only_value(b"transfer-encoding", lower_names, raw)
     content_length = _body_length(request.method, content, told_length, coding)
     if told_length is None and coding is None:
         if content_length is None:
             lines.append(b"Transfer-Encoding: chunked")
         elif content_length or request.method in _EMPTY_BODY_SAID:
             lines.append(b"Content-Length: %d" % content_length)
-    if host_line:
-        lines.insert(1, host_line)
-    target = request.url.raw_path
+    url = request.url
+    target = url.raw_path
     method = request.method.encode("ascii", "replace")
-    lines[0] = b"%b %b HTTP/1.1" % (method, target)
-    lines += (b"", b"")
-    head = b"\r\n".join(lines)
-    _refuse_escapes(head, len(lines) - 1, names, method, target)
-    return RequestFraming(head, content_length)
+    start = b"%b %b HTTP/1.1" % (method, target)
+    if _only_value(b"host", lower_names, raw) is None:
+        lines.insert(0, b"Host: " + url.netloc)
+    head = b"\r\n".join((start, *lines, b"", b""))
+    _refuse_escapes(head, len(lines) + 2, names, method, target)
+    return head, content_length
 
 
 def frame_chunk(piece: bytes) -> bytes:
@@ -89,6 +72,14 @@ def frame_chunk(piece: bytes) -> bytes:
 
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def _only_value(lower_name: bytes, lower_names: list[bytes], raw: list[tuple[bytes, bytes]]) -> bytes | None:
+    if lower_name not in lower_names:
+        return None
+    if lower_names.count(lower_name) > 1:
+        raise httpx.LocalProtocolError(f"the request has two {lower_name.decode()} fields")
+    return raw[lower_names.index(lower_name)][1]
 
 
 def _body_length(method: str, content: bytes | None, told_length: bytes | None, coding: bytes | None) -> int | None:
@@ -109,8 +100,8 @@ def _body_length(method: str, content: bytes | None, told_length: bytes | None, 
 
 
 def _refuse_escapes(head: bytes, lines: int, names: list[bytes], method: bytes, target: bytes) -> None:
-    # A line break within a value would be one more than there are lines.
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+    # One pass: each line has its CR and LF, and anything more has come in with a value.
+    if len(head) - len(head.translate(None, _ESCAPES)) != 2 * lines:
         raise httpx.LocalProtocolError("a header or the target holds CR, LF or NUL")
     if b"".join(names).translate(None, _TOKEN_BYTES) or not all(names):
         raise httpx.LocalProtocolError("a header's name is not a token")
@@ -130,10 +121,9 @@ class ResponseReader:
     __slots__ = (
         "_barren_bytes",
         "_bodiless",
-        "_coding",
-        "_head_bytes",
         "_headers",
         "_interims",
+        "_is_chunked",
         "_keep_alive",
         "_parser",
         "_reason",
@@ -163,10 +153,10 @@ class ResponseReader:
         self.is_reusable = False  # holds once complete: the next request may use the connection
         self._spent = self._bodiless = bodiless
         self._started = self._until_end = self._keep_alive = False
-        self._interims = self._head_bytes = self._barren_bytes = 0
+        self._is_chunked = False
+        self._interims = self._barren_bytes = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
-        self._coding: bytes | None = None
 
     def feed(self, received: memoryview) -> None:
         """Take what was received, which is read at once and not kept.
@@ -180,6 +170,7 @@ class ResponseReader:
             # llhttp would skip empty lines, and read RTSP and ICE as well.
             if received[0] != _H:
                 raise httpx.RemoteProtocolError("the answer does not begin with an HTTP status line")
+        self._barren_bytes += len(received)
         try:
             self._parser.feed_data(received)
         except httptools.HttpParserError as error:
@@ -193,11 +184,9 @@ class ResponseReader:
             self.is_reusable = self.is_reusable and self._ends_cleanly(received)
         elif self.pieces:
             self._barren_bytes = 0
-        else:
+        elif self._barren_bytes > HEAD_BYTES_MAX:
             # Heads, trailers and chunk extensions, which are held or waded through, not given out.
-            self._barren_bytes += len(received)
-            if self._barren_bytes > HEAD_BYTES_MAX:
-                raise httpx.RemoteProtocolError(f"more than {HEAD_BYTES_MAX} bytes of head or trailers")
+            raise httpx.RemoteProtocolError(f"more than {HEAD_BYTES_MAX} bytes of head or trailers")
 
     def finish(self) -> bool:
         """Take note of the stream's end; True if that is where the response properly ends."""
@@ -210,7 +199,7 @@ class ResponseReader:
         if self._bodiless:
             head_end = bytes(received).find(b"\r\n\r\n")
             return head_end + 4 == len(received)
-        if self.pieces and self._coding is None:
+        if self.pieces and not self._is_chunked:
             piece = self.pieces[-1]
             return received[-1] not in _LINE_ENDS or received[-len(piece) :] == piece
         tail = bytes(received[-6:])
@@ -229,41 +218,40 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field of the head, or of the trailers after a chunked body (which are ignored)."""
-        self._head_bytes += len(name) + len(value)
-        if self.head is not None:
-            if self._head_bytes > HEAD_BYTES_MAX:
-                raise httpx.RemoteProtocolError(f"head and trailers are larger than {HEAD_BYTES_MAX} bytes")
-            return
-        headers = self._headers
-        name = name.lower()
-        headers.append((name, value))
-        if self._head_bytes > HEAD_BYTES_MAX or len(headers) > HEADERS_MAX:
-            raise httpx.RemoteProtocolError(f"the head is larger than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} fields")
-        if name == b"transfer-encoding":
-            # llhttp itself refuses a content-length beside it, or one that is repeated.
-            if self._coding is not None or value.strip().lower() != b"chunked":
-                raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
-            self._coding = value
+        if self.head is None:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The empty line after the head."""
-        if self.is_complete or self.head is not None:
+        if self.head is not None:
             return
         status = self._parser.get_status_code()
-        version = self._parser.get_http_version()
         if status < 200:
             self._skip_interim(status)
             return
-        if version not in ("1.1", "1.0"):
-            raise httpx.RemoteProtocolError(f"the answer is in HTTP/{version}")
-        if version == "1.0" and self._coding is not None:
-            raise httpx.RemoteProtocolError("an answer in HTTP/1.0 has no transfer-encoding")
-        self.head = ResponseHead(status, self._reason, b"HTTP/" + version.encode(), self._headers)
+        headers = self._headers
+        if len(headers) > HEADERS_MAX or self._barren_bytes > HEAD_BYTES_MAX:
+            self._measure_head()
+        is_sized = False
+        for name, value in headers:
+            if name == b"content-length":
+                is_sized = True  # llhttp itself refuses another one, or a transfer-encoding beside it
+            elif name == b"transfer-encoding":
+                if self._is_chunked or value.strip().lower() != b"chunked":
+                    raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
+                self._is_chunked = True
+        version = self._parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
+                raise httpx.RemoteProtocolError(f"the answer is in HTTP/{version}")
+            if self._is_chunked:
+                raise httpx.RemoteProtocolError("an answer in HTTP/1.0 has no transfer-encoding")
+        self.head = ResponseHead(status, self._reason, _VERSIONS[version], headers)
         self._keep_alive = self._parser.should_keep_alive()
         if self._bodiless:
             self._complete()
-        elif self._coding is None and status not in (204, 304):
-            self._until_end = not any(name == b"content-length" for name, _ in self._headers)
+        else:
+            self._until_end = not (is_sized or self._is_chunked or status == 204 or status == 304)
 
     def on_body(self, piece: bytes) -> None:
         """Bytes of the body, without their framing."""
@@ -286,6 +274,13 @@ class ResponseReader:
         self._interims += 1
         if self._interims > _INTERIM_RESPONSES_MAX:
             raise httpx.RemoteProtocolError(f"more than {_INTERIM_RESPONSES_MAX} interim responses")
+        if len(self._headers) > HEADERS_MAX:
+            self._measure_head()
         self._headers = []
         self._reason = b""
-        self._coding = None
+
+    def _measure_head(self) -> None:
+        # What was fed may hold the start of a body as well: only the fields themselves count.
+        head_bytes = sum([len(name) + len(value) for name, value in self._headers])
+        if head_bytes > HEAD_BYTES_MAX or len(self._headers) > HEADERS_MAX:
+            raise httpx.RemoteProtocolError(f"the head is larger than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} fields")

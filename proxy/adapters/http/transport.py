@@ -104,7 +104,7 @@ class Transport(httpx.AsyncBaseTransport):
             content = b"".join(stream)
         else:
             content = None
-        framing = frame_request(request, content)
+        request_head, content_length = frame_request(request, content)
         timeouts = request.extensions.get("timeout", {})
         total_s = timeouts.get("total")
         total_until = math.inf if total_s is None else asyncio.get_running_loop().time() + total_s
@@ -114,10 +114,10 @@ class Transport(httpx.AsyncBaseTransport):
         exchange = Exchange(connection, timeouts, total_until)
         bodiless = request.method == "HEAD"
         if content is not None:
-            exchange.send(framing.head, content, bodiless=bodiless)
+            exchange.send(request_head, content, bodiless=bodiless)
         else:
             assert isinstance(stream, httpx.AsyncByteStream)
-            exchange.send_streamed(framing.head, aiter(stream), framing.content_length, bodiless=bodiless)
+            exchange.send_streamed(request_head, aiter(stream), content_length, bodiless=bodiless)
         head = await exchange.wait_head()
         return httpx.Response(
             head.status,

@@ -4,6 +4,9 @@ import asyncio
 import os
 import random
 from collections import Counter
+from typing import Any
+
+import httpx
 
 from proxy.adapters.http.transport import Transport
 from tests.unit.adapters.http.raw_server import OK, Pieces, RawServer, ServerSide, fetch, read, request, settled
@@ -60,12 +63,14 @@ async def storm(cancels: int, seed: int) -> Counter[str]:
     moody = Moody(seed + 1)
     outcomes: Counter[str] = Counter()
     transport = Transport(connections_max=_CONNECTIONS_MAX, idle_connections_max=8)
-    bounds_s = {"pool": 5.0, "connect": 5.0, "first_byte": 5.0, "idle": 5.0, "total": 10.0}
+
+    def ask(stream: Pieces | None = None) -> httpx.Request:
+        bounded_by_s: dict[str, Any] = {"pool": 5.0, "connect": 5.0, "first_byte": 5.0, "idle": 5.0, "total": 10.0}
+        return request(server.url, "POST", b"hello", stream=stream, **bounded_by_s)
 
     async def call(phase: list[str]) -> None:
         stream = Pieces(b"abc", b"x" * 100) if chance.random() < 0.2 else None
-        asked = request(server.url, "POST", b"hello", stream=stream, **bounds_s)
-        response = await transport.handle_async_request(asked)
+        response = await transport.handle_async_request(ask(stream))
         phase.append("in the body")
         await read(response)
 
@@ -95,7 +100,7 @@ async def storm(cancels: int, seed: int) -> Counter[str]:
         # Connections that the upstream is about to close in a late mood are not good ones yet.
         await asyncio.sleep(5 * _DELAY_S_MAX)
         for _ in range(10):
-            answers = await asyncio.gather(*(fetch(transport, request(server.url, **bounds_s)) for _ in range(10)))
+            answers = await asyncio.gather(*(fetch(transport, ask()) for _ in range(10)))
             assert answers == [(200, b"hi")] * 10
         await settled(transport)
         assert 0 < transport.open_connections == transport.idle_connections <= 8

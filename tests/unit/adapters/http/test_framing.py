@@ -53,7 +53,7 @@ def asked(method="GET", url="http://up.example/v1/x?y=1", headers=()):
     ],
 )
 def test_frame_request(method, headers, content, expected):
-    assert frame_request(asked(method, headers=headers), content).head == expected
+    assert frame_request(asked(method, headers=headers), content)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_frame_request(method, headers, content, expected):
     [([], b"abc", 3), ([], None, None), ([(b"content-length", b"12")], None, 12)],
 )
 def test_the_body_is_delimited_as_the_head_says(headers, content, length):
-    assert frame_request(asked("POST", headers=headers), content).content_length == length
+    assert frame_request(asked("POST", headers=headers), content)[1] == length
 
 
 def test_a_port_that_is_not_the_schemes_is_in_the_host():
-    assert b"\r\nHost: up.example:8443\r\n" in frame_request(asked(url="https://up.example:8443/"), b"").head
-    assert b"\r\nHost: up.example\r\n" in frame_request(asked(url="https://up.example:443/"), b"").head
-    assert b"\r\nHost: [::1]:80\r\n" in frame_request(asked(url="https://[::1]:80/"), b"").head
+    assert b"\r\nHost: up.example:8443\r\n" in frame_request(asked(url="https://up.example:8443/"), b"")[0]
+    assert b"\r\nHost: up.example\r\n" in frame_request(asked(url="https://up.example:443/"), b"")[0]
+    assert b"\r\nHost: [::1]:80\r\n" in frame_request(asked(url="https://[::1]:80/"), b"")[0]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,8 @@ def test_a_port_that_is_not_the_schemes_is_in_the_host():
         ([(b"x\r\ny", b"a")], b""),
         ([(b"x: y", b"a")], b""),
         ([(b"x y", b"a")], b""),
+        ([(b"x\ncontent-length", b"1")], b"a"),
+        ([(b"\n", b"1")], b"a"),
         ([(b"", b"a")], b""),
         ([(b"host", b"a"), (b"Host", b"b")], b""),
         ([(b"content-length", b"1"), (b"content-length", b"1")], b"a"),
@@ -300,7 +302,8 @@ MALFORMED = [
     (b"HTTP/1.1 100 Continue\r\n\r\n" * 17, "interim"),
     (STATUS + b"A: " + b"b" * HEAD_BYTES_MAX + b"\r\n\r\n", "bytes"),
     (STATUS + b"A: b\r\n" * (HEADERS_MAX + 1) + b"\r\n", "fields"),
-    (CHUNKED + b"0\r\n" + b"A: " + b"b" * HEAD_BYTES_MAX + b"\r\n\r\n", "bytes"),
+    (STATUS + b"A: b\r\nContent-Length: 0\r\nC: " + b"d" * HEAD_BYTES_MAX + b"\r\n\r\n", "bytes"),
+    (b"HTTP/1.1 103 Hints\r\n" + b"A: b\r\n" * (HEADERS_MAX + 1) + b"\r\n", "fields"),
 ]
 
 
@@ -311,6 +314,14 @@ def test_a_malformed_answer_is_refused_however_it_is_cut(message, says):
     if len(message) < 1_000:
         with pytest.raises(httpx.RemoteProtocolError):
             read(*(message[at : at + 1] for at in range(len(message))))
+
+
+def test_a_large_body_beside_the_head_does_not_count_as_head():
+    body = b"x" * (2 * HEAD_BYTES_MAX)
+    reader, got = read(STATUS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert (got, reader.is_reusable) == (body, True)
+    reader, got = read(CHUNKED + frame_chunk(body[:-1]), frame_chunk(b"x") + LAST_CHUNK)
+    assert (got, reader.is_reusable) == (body, True)
 
 
 def test_as_many_headers_as_are_allowed():

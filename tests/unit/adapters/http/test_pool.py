@@ -198,7 +198,7 @@ async def test_after_the_request_was_written_nothing_is_sent_again(transport):
 
 async def test_no_more_connections_than_allowed_and_first_come_first_served():
     transport = Transport(connections_max=2)
-    order = []
+    order: list[int] = []
 
     async def one(number):
         await fetch(transport, request(f"{server.url}/{number}", pool=9.0))

@@ -136,7 +136,7 @@ async def test_the_server_is_told_the_name_and_the_protocol(tls, authority):
 async def test_tls_older_than_1_2_is_refused(tls, authority):
     context = authority.server_context("good")
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     async with RawServer(answering(OK), ssl_context=context) as server:
         with pytest.raises(httpx.ConnectError):
