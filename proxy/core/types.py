@@ -107,7 +107,7 @@ class Answer:
     content_type: bytes = b"application/json"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """What the caller asks for: the endpoint, and the body's fields that decide."""
 

@@ -5,17 +5,17 @@ fields of money, caches and fallbacks come with the features that know them.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from proxy.core import jsonio
 
 
-@dataclass(slots=True)
-class Entry:
-    """One run. Field names are the ledger's column names."""
+class Entry(TypedDict):
+    """One run. The names are the ledger's column names."""
 
     run_id: str
     started_at: str  # RFC 3339, UTC, milliseconds
+    kind: str  # "run"; there is room for purchases, refunds and adjustments
     tenant: str
     user: str | None
     feature: str | None
@@ -42,7 +42,6 @@ class Entry:
     latency_ms: float
     first_byte_ms: float | None
     overhead_us: int | None
-    kind: str = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class SealedRow:
 
 def encode(entry: Entry) -> SealedRow:
     """The row's bytes: one JSON object."""
-    return SealedRow(entry.tenant, entry.run_id, jsonio.encode(entry))
+    return SealedRow(entry["tenant"], entry["run_id"], jsonio.encode(entry))
 
 
 def decode(data: bytes) -> dict[str, Any]:

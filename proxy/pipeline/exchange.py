@@ -5,9 +5,9 @@ settlement reads them once, at the end, whatever happened.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
-from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource
 from proxy.dialects.openai import Operation
@@ -15,6 +15,10 @@ from proxy.dialects.usage import UsageTap
 from proxy.identity.caller import Prompt
 from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
+
+_NO_CALL: Final = Call()  # until the body is read
+_RANDOM_BYTES: Final = 10
+_POOL_BYTES: Final = 4_000
 
 
 @dataclass(slots=True)
@@ -29,7 +33,7 @@ class Exchange:
     accepted_us: int
     prompt: Prompt | None = None
     caller: Caller | None = None
-    call: Call = field(default_factory=Call)
+    call: Call = _NO_CALL
     route: Route | None = None
     deployment: Deployment | None = None
     key_source: KeySource | None = None
@@ -48,14 +52,21 @@ class Exchange:
         return self.attempts > 0
 
 
-def open_exchange(
-    request: InboundRequest, operation: Operation, snapshot: Snapshot, clock: Clock, accepted_us: int
-) -> Exchange:
-    """Begin an exchange, on the snapshot that holds now and until its end."""
-    started_at_ms = clock.now_ms()
-    return Exchange(_run_id(started_at_ms), request, snapshot, operation, started_at_ms, accepted_us)
+class RunIds:
+    """Names for runs: they sort by time, and cannot be guessed (48 bits of milliseconds, 80
+    random ones). The system is asked for random bytes once in four hundred runs."""
 
+    __slots__ = ("_at", "_pool")
 
-def _run_id(started_at_ms: int) -> str:
-    """Sorts by time, and cannot be guessed: 48 bits of milliseconds, 80 random bits."""
-    return f"run_{started_at_ms:012x}{os.urandom(10).hex()}"
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def next(self, started_at_ms: int) -> str:
+        """A name that no run had before."""
+        if self._at >= len(self._pool):
+            self._pool = os.urandom(_POOL_BYTES)
+            self._at = 0
+        random = self._pool[self._at : self._at + _RANDOM_BYTES]
+        self._at += _RANDOM_BYTES
+        return f"run_{started_at_ms:012x}{random.hex()}"

@@ -10,7 +10,7 @@ from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
-from proxy.pipeline.exchange import Exchange, open_exchange
+from proxy.pipeline.exchange import Exchange, RunIds
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers
 from proxy.pipeline.reading import HangUp, named_model, read_call
 from proxy.pipeline.settlement import Settlement
@@ -26,19 +26,22 @@ _log = logging.getLogger("tollway.line")
 class Line:
     """Serves requests, one exchange each."""
 
-    __slots__ = ("_clock", "_dispatch", "_settlement", "_snapshots")
+    __slots__ = ("_clock", "_dispatch", "_run_ids", "_settlement", "_snapshots")
 
     def __init__(self, snapshots: SnapshotSlot, dispatch: Dispatch, settlement: Settlement, clock: Clock) -> None:
         self._snapshots = snapshots
         self._dispatch = dispatch
         self._settlement = settlement
         self._clock = clock
+        self._run_ids = RunIds()
 
     async def serve(self, request: InboundRequest, downstream: Downstream) -> None:
         """Answer one request. Raises nothing for what a caller or a provider did."""
         accepted_us = self._clock.monotonic_us()
         operation = classify(request.method, request.segments)
-        exchange = open_exchange(request, operation, self._snapshots.current, self._clock, accepted_us)
+        started_at_ms = self._clock.now_ms()
+        run_id = self._run_ids.next(started_at_ms)
+        exchange = Exchange(run_id, request, self._snapshots.current, operation, started_at_ms, accepted_us)
         hang_up = HangUp(downstream)
         try:
             await self._answer(exchange, downstream)

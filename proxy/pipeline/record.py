@@ -3,11 +3,47 @@
 Pure. Nothing here can hold a prompt, a completion or a key.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from proxy.core.types import Usage, UsageSource
 from proxy.ledger.entry import Entry
 from proxy.pipeline.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an exchange ended: what its row, its log line and its metrics have in common."""
+
+    started_at: str  # RFC 3339, UTC
+    status: int  # what the caller was told, or would have been had it stayed
+    error_source: str | None
+    usage: Usage | None
+    usage_source: UsageSource | None
+    deployment: str | None
+    latency_us: int
+    first_byte_us: int | None
+    overhead_us: int | None
+
+
+def end(exchange: Exchange, ended_us: int) -> Ending:
+    """Sum an exchange up. `ended_us` is an instant of the clock that the exchange began with."""
+    error, tap = exchange.error, exchange.usage_tap
+    usage = tap.usage if tap is not None else None
+    status = exchange.status or (error.status if error is not None else 500)
+    accepted_us, first_byte_us, sent_us = exchange.accepted_us, exchange.first_byte_us, exchange.sent_us
+    return Ending(
+        started_at=rfc3339(exchange.started_at_ms),
+        status=status,
+        error_source=error.source if error is not None else ("upstream" if status >= 400 else None),
+        usage=usage,
+        usage_source=_usage_source(exchange) if usage is not None else None,
+        deployment=exchange.deployment.label if exchange.deployment is not None else None,
+        latency_us=ended_us - accepted_us,
+        first_byte_us=None if first_byte_us is None else first_byte_us - accepted_us,
+        overhead_us=None if sent_us is None else sent_us - accepted_us,
+    )
 
 
 def outcome(exchange: Exchange) -> str:
@@ -15,27 +51,6 @@ def outcome(exchange: Exchange) -> str:
     if exchange.error is None:
         return "answered"
     return "abandoned" if exchange.error.code == "caller_gone" else "failed"
-
-
-def status_of(exchange: Exchange) -> int:
-    """What the caller was told; for a caller who was gone by then, what it would have been."""
-    if exchange.status:
-        return exchange.status
-    return exchange.error.status if exchange.error is not None else 500
-
-
-def error_source(exchange: Exchange) -> str | None:
-    """Whose fault it was; None where nothing went wrong."""
-    if exchange.error is not None:
-        return exchange.error.source
-    return "upstream" if exchange.status >= 400 else None
-
-
-def usage_source(exchange: Exchange, usage: Usage | None) -> UsageSource | None:
-    """How far the usage can be trusted: a stream that broke off has told a part at most."""
-    if usage is None or exchange.usage_tap is None:
-        return None
-    return UsageSource.ESTIMATED if exchange.usage_tap.saw_end is False else UsageSource.EXACT
 
 
 def model_label(exchange: Exchange) -> str:
@@ -46,66 +61,57 @@ def model_label(exchange: Exchange) -> str:
     return alias if exchange.snapshot.routes.is_routed(alias) else "other"
 
 
-def deployment_label(exchange: Exchange) -> str:
+def deployment_label(exchange: Exchange, model: str, ending: Ending) -> str:
     """The deployment as a metric label, from the configuration's names alone."""
     assert exchange.deployment is not None
-    return exchange.deployment.label if model_label(exchange) not in ("other", "none") else exchange.deployment.provider
+    assert ending.deployment is not None
+    return exchange.deployment.provider if model in ("other", "none") else ending.deployment
 
 
-def since_accept(exchange: Exchange, instant_us: int | None) -> int | None:
-    """Microseconds from accept to an instant of this exchange, if it was reached."""
-    return None if instant_us is None else instant_us - exchange.accepted_us
-
-
-def rfc3339(at_ms: int) -> str:
-    """Milliseconds since the Unix epoch as text, UTC (RFC 3339)."""
-    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def ledger_entry(exchange: Exchange, usage: Usage | None, ended_us: int) -> Entry:
+def ledger_entry(exchange: Exchange, ending: Ending) -> Entry:
     """The run's row."""
-    caller, deployment, tap = exchange.caller, exchange.deployment, exchange.usage_tap
+    caller, deployment, tap, usage = exchange.caller, exchange.deployment, exchange.usage_tap, ending.usage
     assert caller is not None, "what was dispatched has a caller"
     assert deployment is not None, "what was dispatched has a deployment"
     prompt_id, prompt_version = exchange.prompt or (None, None)
-    first_byte_us = since_accept(exchange, exchange.first_byte_us)
-    return Entry(
-        run_id=exchange.run_id,
-        started_at=rfc3339(exchange.started_at_ms),
-        tenant=caller.tenant_id,
-        user=caller.user,
-        feature=caller.feature,
-        virtual_key_id=caller.virtual_key_id,
-        prompt_id=prompt_id,
-        prompt_version=prompt_version,
-        config_version=exchange.snapshot.version,
-        endpoint=exchange.operation.name,
-        requested_model=exchange.call.model_alias,
-        served_model=(tap.served_model if tap is not None else None) or deployment.model,
-        provider=deployment.provider,
-        deployment=deployment.label,
-        attempts=exchange.attempts,
-        stream=exchange.call.stream,
-        status=status_of(exchange),
-        error_source=error_source(exchange),
-        input_tokens=usage.input_tokens if usage else None,
-        cached_input_tokens=usage.cached_input_tokens if usage else None,
-        cache_write_tokens=usage.cache_write_tokens if usage else None,
-        output_tokens=usage.output_tokens if usage else None,
-        reasoning_tokens=usage.reasoning_tokens if usage else None,
-        usage_source=usage_source(exchange, usage),
-        key_source=exchange.key_source,
-        latency_ms=(ended_us - exchange.accepted_us) / 1_000,
-        first_byte_ms=None if first_byte_us is None else first_byte_us / 1_000,
-        overhead_us=since_accept(exchange, exchange.sent_us),
-    )
+    return {
+        "run_id": exchange.run_id,
+        "started_at": ending.started_at,
+        "kind": "run",
+        "tenant": caller.tenant_id,
+        "user": caller.user,
+        "feature": caller.feature,
+        "virtual_key_id": caller.virtual_key_id,
+        "prompt_id": prompt_id,
+        "prompt_version": prompt_version,
+        "config_version": exchange.snapshot.version,
+        "endpoint": exchange.operation.name,
+        "requested_model": exchange.call.model_alias,
+        "served_model": (tap.served_model if tap is not None else None) or deployment.model,
+        "provider": deployment.provider,
+        "deployment": ending.deployment,
+        "attempts": exchange.attempts,
+        "stream": exchange.call.stream,
+        "status": ending.status,
+        "error_source": ending.error_source,
+        "input_tokens": usage.input_tokens if usage else None,
+        "cached_input_tokens": usage.cached_input_tokens if usage else None,
+        "cache_write_tokens": usage.cache_write_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "usage_source": ending.usage_source,
+        "key_source": exchange.key_source,
+        "latency_ms": ending.latency_us / 1_000,
+        "first_byte_ms": None if ending.first_byte_us is None else ending.first_byte_us / 1_000,
+        "overhead_us": ending.overhead_us,
+    }
 
 
-def log_line(exchange: Exchange, usage: Usage | None, ended_us: int) -> dict[str, object]:
+def log_line(exchange: Exchange, ending: Ending) -> dict[str, object]:
     """The access log's line. The query is left out: people put secrets there."""
     request, caller, error = exchange.request, exchange.caller, exchange.error
     return {
-        "at": rfc3339(exchange.started_at_ms),
+        "at": ending.started_at,
         "run_id": exchange.run_id,
         "peer": request.peer,
         "method": request.method,
@@ -114,14 +120,30 @@ def log_line(exchange: Exchange, usage: Usage | None, ended_us: int) -> dict[str
         "tenant": caller.tenant_id if caller else None,
         "virtual_key_id": caller.virtual_key_id if caller else None,
         "model": exchange.call.model_alias,
-        "deployment": exchange.deployment.label if exchange.deployment else None,
+        "deployment": ending.deployment,
         "stream": exchange.call.stream,
-        "status": status_of(exchange),
+        "status": ending.status,
         "error": error.code if error else None,
-        "error_source": error_source(exchange),
+        "error_source": ending.error_source,
         "body_bytes": exchange.body_bytes,
-        "output_tokens": usage.output_tokens if usage else None,
-        "latency_ms": (ended_us - exchange.accepted_us) / 1_000,
-        "overhead_us": since_accept(exchange, exchange.sent_us),
+        "output_tokens": ending.usage.output_tokens if ending.usage else None,
+        "latency_ms": ending.latency_us / 1_000,
+        "overhead_us": ending.overhead_us,
         "config": exchange.snapshot.version,
     }
+
+
+def rfc3339(at_ms: int) -> str:
+    """Milliseconds since the Unix epoch as text, UTC (RFC 3339)."""
+    return f"{_second(at_ms // 1_000)}.{at_ms % 1_000:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _usage_source(exchange: Exchange) -> UsageSource:
+    """How far the usage can be trusted: a stream that broke off has told a part at most."""
+    assert exchange.usage_tap is not None
+    return UsageSource.ESTIMATED if exchange.usage_tap.saw_end is False else UsageSource.EXACT

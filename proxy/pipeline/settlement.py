@@ -10,21 +10,10 @@ from typing import Final
 
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
-from proxy.core.types import Usage
 from proxy.ledger.entry import SealedRow, encode
 from proxy.ledger.store import LedgerStore
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import (
-    deployment_label,
-    error_source,
-    ledger_entry,
-    log_line,
-    model_label,
-    outcome,
-    since_accept,
-    status_of,
-    usage_source,
-)
+from proxy.pipeline.record import Ending, deployment_label, end, ledger_entry, log_line, model_label, outcome
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 
@@ -67,14 +56,15 @@ class Settlement:
 
     def close(self, exchange: Exchange) -> None:
         """End an exchange."""
-        ended_us = self._clock.monotonic_us()
-        usage = self._usage(exchange)
+        if exchange.usage_tap is not None:
+            exchange.usage_tap.close()
+        ending = end(exchange, self._clock.monotonic_us())
         if exchange.dispatched:
-            self._rows.append(encode(ledger_entry(exchange, usage, ended_us)))
+            self._rows.append(encode(ledger_entry(exchange, ending)))
             if self._writing is None:
                 self._writing = asyncio.get_running_loop().create_task(self._write_rows())
-        self._observe(exchange, usage, ended_us)
-        self._access_log.write(log_line(exchange, usage, ended_us))
+        self._observe(exchange, ending)
+        self._access_log.write(log_line(exchange, ending))
 
     async def drain(self, timeout_s: float) -> int:
         """Write what is left; gives the number of rows that could not be written in time."""
@@ -110,29 +100,22 @@ class Settlement:
             self._metrics.state_called("ledger_append", (self._clock.monotonic_us() - began_us) / 1e6)
         self._metrics.rows_pending(len(self._rows))
 
-    def _usage(self, exchange: Exchange) -> Usage | None:
-        tap = exchange.usage_tap
-        if tap is None:
-            return None
-        tap.close()
-        return tap.usage
-
-    def _observe(self, exchange: Exchange, usage: Usage | None, ended_us: int) -> None:
+    def _observe(self, exchange: Exchange, ending: Ending) -> None:
         metrics = self._metrics
-        error = exchange.error
+        model, error = model_label(exchange), exchange.error
         metrics.request_ended(
             exchange.operation.name,
-            model_label(exchange),
-            status_of(exchange),
-            error_source(exchange),
-            latency_us=ended_us - exchange.accepted_us,
-            first_byte_us=since_accept(exchange, exchange.first_byte_us),
-            overhead_us=since_accept(exchange, exchange.sent_us),
+            model,
+            ending.status,
+            ending.error_source,
+            latency_us=ending.latency_us,
+            first_byte_us=ending.first_byte_us,
+            overhead_us=ending.overhead_us,
         )
         if exchange.caller is None and error is not None and error.status in (401, 403):
             metrics.auth_failed(error.code)
-        if exchange.deployment is not None and exchange.dispatched:
-            metrics.attempt_ended(deployment_label(exchange), outcome(exchange))
-            metrics.usage_source(usage_source(exchange, usage) or "unknown")
-        if usage is not None:
-            metrics.usage_known(usage)
+        if exchange.dispatched:
+            metrics.attempt_ended(deployment_label(exchange, model, ending), outcome(exchange))
+            metrics.usage_source(ending.usage_source or "unknown")
+        if ending.usage is not None:
+            metrics.usage_known(ending.usage)

@@ -1,13 +1,19 @@
 """Every metric of the gateway, in one place: the only importer of prometheus-client.
 
 Names carry their unit; label values come from closed sets (endpoints, configured aliases,
-deployments, statuses), so that no caller can make the registry grow. Children are looked up
-once and remembered: `labels()` costs four times what `inc()` does.
+deployments, statuses), so that no caller can make them grow. A request adds to plain numbers;
+the families that a scrape reads are made of them when it comes: prometheus-client's own
+objects cost ten times as much at each request.
 """
 
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from proxy.core.types import Usage
 
@@ -16,48 +22,113 @@ _OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.0
 _STATE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.25, 1)
 
 
-class Metrics:
+class _Counts:
+    """One counter: a number for each set of label values."""
+
+    __slots__ = ("_documentation", "_labels", "_name", "_values")
+
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._values: dict[tuple[object, ...], int] = {}
+
+    def add(self, labels: tuple[object, ...], amount: int = 1) -> None:
+        """Count."""
+        self._values[labels] = self._values.get(labels, 0) + amount
+
+    def family(self) -> Metric:
+        """What a scrape reads."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric([str(label) for label in labels], value)
+        if not self._labels and not self._values:
+            family.add_metric([], 0)
+        return family
+
+
+class _Timings:
+    """One histogram of seconds, for each value of at most one label."""
+
+    __slots__ = ("_bounds_s", "_documentation", "_labels", "_name", "_series")
+
+    def __init__(self, name: str, documentation: str, bounds_s: tuple[float, ...], *labels: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._bounds_s = bounds_s
+        self._labels = labels
+        self._series: dict[str, list[float]] = {} if labels else {"": self._empty()}
+
+    def observe(self, seconds: float, label: str = "") -> None:
+        """Time one thing."""
+        series = self._series.get(label)
+        if series is None:
+            series = self._series[label] = self._empty()
+        series[bisect_left(self._bounds_s, seconds)] += 1
+        series[-1] += seconds
+
+    def family(self) -> Metric:
+        """What a scrape reads."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        for label, series in self._series.items():
+            family.add_metric([label] if self._labels else [], list(self._buckets(series)), series[-1])
+        return family
+
+    def _empty(self) -> list[float]:
+        return [0] * (len(self._bounds_s) + 2)  # a count below each bound, one above all, and the sum
+
+    def _buckets(self, series: list[float]) -> Iterator[tuple[str, float]]:
+        below = 0.0
+        for bound_s, count in zip((*map(str, self._bounds_s), "+Inf"), series[:-1], strict=True):
+            below += count
+            yield bound_s, below
+
+
+class Metrics(Collector):
     """What is counted and timed. One per application; a test makes its own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests: dict[tuple[str, str, int, str], Counter] = {}
-        self._attempts: dict[tuple[str, str], Counter] = {}
-        self._timings: dict[str, tuple[Histogram, Histogram]] = {}
-        self._requests_total = self._counter(
-            "tollway_requests_total", "Requests answered.", "endpoint", "model", "status", "error_source"
+        self._requests = _Counts(
+            "tollway_requests_total", "Requests that ended.", "endpoint", "model", "status", "error_source"
         )
-        self._request_seconds = self._histogram(
+        self._request_seconds = _Timings(
             "tollway_request_seconds", "From accept to the last byte.", _SECONDS, "endpoint"
         )
-        self._first_byte_seconds = self._histogram(
+        self._first_byte_seconds = _Timings(
             "tollway_first_byte_seconds", "From accept to the answer's first byte.", _SECONDS, "endpoint"
         )
-        self._overhead_seconds = self._histogram(
+        self._overhead_seconds = _Timings(
             "tollway_overhead_seconds", "The gateway's own time, from accept to the upstream send.", _OVERHEAD_SECONDS
         )
-        self._tokens_total = self._counter("tollway_tokens_total", "Tokens, as the providers reported them.", "kind")
-        self._usage_source_total = self._counter(
+        self._tokens = _Counts("tollway_tokens_total", "Tokens, as the providers reported them.", "kind")
+        self._usage_sources = _Counts(
             "tollway_usage_source_total", "Runs, by how far their usage can be trusted.", "source"
         )
-        self._attempts_total = self._counter(
-            "tollway_attempts_total", "Sends to a deployment.", "deployment", "outcome"
-        )
-        self._auth_failures_total = self._counter("tollway_auth_failures_total", "Callers turned away.", "code")
-        self._state_seconds = self._histogram(
+        self._attempts = _Counts("tollway_attempts_total", "Sends to a deployment.", "deployment", "outcome")
+        self._auth_failures = _Counts("tollway_auth_failures_total", "Callers turned away.", "code")
+        self._state_seconds = _Timings(
             "tollway_state_seconds", "Calls to the state store.", _STATE_SECONDS, "operation"
         )
-        self._log_dropped_total = self._counter(
+        self._log_dropped = _Counts(
             "tollway_access_log_dropped_total", "Log lines dropped because their reader was too slow."
         )
-        self._pending = self._gauge("tollway_settlements_pending", "Ledger rows that wait to be written.")
-        self._loop_lag = self._gauge(
-            "tollway_loop_lag_seconds", "How late the event loop last woke from a timer: what every request waits for."
+        self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
+        self._rows_pending = 0
+        self._loop_lag_s = 0.0
+        self._registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """What a scrape reads, by the interface of prometheus-client."""
+        counted = (self._requests, self._attempts, self._tokens, self._usage_sources, self._auth_failures)
+        timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
+        yield from (family.family() for family in (*counted, self._log_dropped, *timed))
+        yield GaugeMetricFamily(
+            "tollway_settlements_pending", "Ledger rows that wait to be written.", self._rows_pending
         )
-        self._kinds = {
-            kind: self._tokens_total.labels(kind)
-            for kind in ("input", "cached_input", "cache_write", "output", "reasoning")
-        }
+        yield GaugeMetricFamily(
+            "tollway_loop_lag_seconds", "How late the event loop last woke from a timer.", self._loop_lag_s
+        )
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text, and its content type."""
@@ -74,70 +145,51 @@ class Metrics:
         first_byte_us: int | None,
         overhead_us: int | None,
     ) -> None:
-        """One request, answered or given up."""
-        labels = (endpoint, model, status, error_source or "none")
-        counter = self._requests.get(labels)
-        if counter is None:
-            counter = self._requests[labels] = self._requests_total.labels(*labels)
-        counter.inc()
-        timings = self._timings.get(endpoint)
-        if timings is None:
-            timings = (self._request_seconds.labels(endpoint), self._first_byte_seconds.labels(endpoint))
-            self._timings[endpoint] = timings
-        timings[0].observe(latency_us / 1e6)
+        """One request, answered, refused or given up."""
+        self._requests.add((endpoint, model, status, error_source or "none"))
+        self._request_seconds.observe(latency_us / 1e6, endpoint)
         if first_byte_us is not None:
-            timings[1].observe(first_byte_us / 1e6)
+            self._first_byte_seconds.observe(first_byte_us / 1e6, endpoint)
         if overhead_us is not None:
             self._overhead_seconds.observe(overhead_us / 1e6)
 
     def attempt_ended(self, deployment: str, outcome: str) -> None:
         """One send to a deployment: `answered`, `failed` or `abandoned`."""
-        labels = (deployment, outcome)
-        counter = self._attempts.get(labels)
-        if counter is None:
-            counter = self._attempts[labels] = self._attempts_total.labels(*labels)
-        counter.inc()
+        self._attempts.add((deployment, outcome))
 
     def usage_known(self, usage: Usage) -> None:
         """What one run used."""
-        self._kinds["input"].inc(usage.input_tokens)
-        self._kinds["output"].inc(usage.output_tokens)
+        add = self._tokens.add
+        add(("input",), usage.input_tokens)
+        add(("output",), usage.output_tokens)
         if usage.cached_input_tokens:
-            self._kinds["cached_input"].inc(usage.cached_input_tokens)
+            add(("cached_input",), usage.cached_input_tokens)
         if usage.cache_write_tokens:
-            self._kinds["cache_write"].inc(usage.cache_write_tokens)
+            add(("cache_write",), usage.cache_write_tokens)
         if usage.reasoning_tokens:
-            self._kinds["reasoning"].inc(usage.reasoning_tokens)
+            add(("reasoning",), usage.reasoning_tokens)
 
     def usage_source(self, source: str) -> None:
         """How far one run's usage can be trusted: `exact`, `estimated` or `unknown`."""
-        self._usage_source_total.labels(source).inc()
+        self._usage_sources.add((source,))
 
     def auth_failed(self, code: str) -> None:
         """One caller turned away, by the error's code."""
-        self._auth_failures_total.labels(code).inc()
+        self._auth_failures.add((code,))
 
     def state_called(self, operation: str, seconds: float) -> None:
         """One call to the state store."""
-        self._state_seconds.labels(operation).observe(seconds)
+        self._state_seconds.observe(seconds, operation)
 
     def log_dropped(self, lines: int) -> None:
-        """Access-log lines that nobody took in time."""
-        self._log_dropped_total.inc(lines)
+        """Access-log lines that nobody took in time. Safe to call from any thread."""
+        with self._log_dropped_lock:
+            self._log_dropped.add((), lines)
 
     def rows_pending(self, rows: int) -> None:
         """How many ledger rows wait to be written."""
-        self._pending.set(rows)
+        self._rows_pending = rows
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop woke."""
-        self._loop_lag.set(seconds)
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(name, documentation, labels, registry=self._registry)
-
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(name, documentation, registry=self._registry)
-
-    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, documentation, labels, buckets=buckets, registry=self._registry)
+        self._loop_lag_s = seconds
