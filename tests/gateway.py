@@ -15,9 +15,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.app import App, create_app
+from proxy.core.clock import Clock
 from proxy.edge.protocol import TollwayProtocol
 from proxy.settings.load import load
-from tests.scripted_upstream import ScriptedUpstream
+from tests.scripted_upstream import ScriptedUpstream, until
 
 JSON = [(b"content-type", b"application/json")]
 CALLERS_TOKEN = "sk-callers-own-token"
@@ -43,6 +44,15 @@ class Gateway:
         ledger = self.app.stores.ledger
         return [json.loads(data) for _, data in await ledger.read(tenant_id)]
 
+    async def log_lines(self, count: int) -> list[dict[str, Any]]:
+        """The access log, once it has so many lines: a thread of its own writes them."""
+        await until(lambda: self.log_sink.getvalue().count(b"\n") >= count)
+        return [json.loads(line) for line in self.log_sink.getvalue().splitlines()]
+
+    async def idle(self) -> None:
+        """Wait until no request is under way, hung up on or not, so that each has its row."""
+        await until(lambda: not self.state.tasks)
+
     def metric(self, line: str) -> float:
         """A metric's value, by its line less the value."""
         text = self.app.metrics.render()[0].decode()
@@ -56,13 +66,16 @@ async def running_gateway(
     transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    state_url: str | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway under a configuration, with its state in a folder of its own."""
     with TemporaryDirectory() as temporary:
         state = f'[state]\nfolder = "{folder or temporary}"\n'
+        state += f'url = "{state_url}"\n' if state_url else ""
         settings = load(text + "\n" + state, path="test.toml", environ=environ or {}, read_file=Path.read_text)
         sink = io.BytesIO()
-        app = create_app(settings, transports=transports, access_log_sink=sink)
+        app = create_app(settings, transports=transports, access_log_sink=sink, clock=clock)
         await app.startup()
         server_state = ServerState()
         config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
