@@ -135,7 +135,8 @@ async def serve(
     """Serve both ports until SIGTERM or SIGINT, then drain and return.
 
     A second SIGTERM or SIGINT ends the drain at once; SIGHUP calls `on_reload`. `announce`
-    gets one line for each port, once both accept connections.
+    gets one line for each port, once both accept connections, and one more where a drain has
+    something to wait for: whoever pressed Ctrl-C must not take that for a process that hangs.
 
     Raises:
         BindFailed: an address is in use, or not this machine's. Nothing has started then.
@@ -150,6 +151,8 @@ async def serve(
                 announce(f"Tollway listens on {_url(data_socket)}")
                 announce(f"Health and metrics: {_url(admin_socket)}")
                 await stop.asked.wait()  # as long as the process is to live
+                if under_way := len(data.server_state.tasks):
+                    announce(_farewell(under_way, server_settings.drain_s))
                 await data.drain(server_settings.drain_s, stop.now)
                 await admin.drain(_ADMIN_DRAIN_S, stop.now)
         finally:
@@ -186,6 +189,11 @@ def _signals(stop: _Stop, on_reload: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
+
+
+def _farewell(under_way: int, drain_s: float) -> str:
+    what = "1 request is" if under_way == 1 else f"{under_way} requests are"
+    return f"Stopping. {what} under way, for {drain_s:g} s at most; a second signal ends now."
 
 
 def _url(bound: socket.socket) -> str:

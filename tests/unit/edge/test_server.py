@@ -43,8 +43,8 @@ class App:
 
 
 @asynccontextmanager
-async def served(app, *, drain_s=PATIENCE_S, bind=LOCAL, admin_bind=LOCAL, on_reload=lambda: None):
-    lines: list[str] = []
+async def served(app, *, drain_s=PATIENCE_S, bind=LOCAL, admin_bind=LOCAL, on_reload=lambda: None, lines=None):
+    lines = [] if lines is None else lines
     readiness = Readiness(config_version=lambda: "v1")
     task = asyncio.ensure_future(
         serve(
@@ -114,6 +114,25 @@ async def test_the_first_signal_drains(number):
         assert app.ended == ["answered", "settled"]
         with pytest.raises(ConnectionRefusedError):
             await get(admin_port, "/livez")
+
+
+async def test_a_drain_that_waits_says_so_and_an_idle_end_is_silent():
+    app, lines = App(), []
+    async with served(app, drain_s=600, lines=lines) as (task, readiness, (data_port, _)):
+        slow = asyncio.ensure_future(get(data_port, "/slow"))
+        await app.started.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        await until(lambda: readiness.draining and len(lines) > 2)
+        assert lines[2:] == ["Stopping. 1 request is under way, for 600 s at most; a second signal ends now."]
+        app.go_on.set()
+        await slow
+        await ended(task)
+        assert len(lines) == 3
+    lines = []
+    async with served(App(), lines=lines) as (task, _, _):
+        os.kill(os.getpid(), signal.SIGINT)
+        await ended(task)
+    assert len(lines) == 2
 
 
 async def test_idle_connections_do_not_hold_up_the_drain():
