@@ -1,0 +1,78 @@
+"""`python -m proxy`, as it is typed: the real command, in processes of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+ROOT = Path(__file__).resolve().parent.parent
+_BOUND_S = 20.0
+_DIRECT = build_opener(ProxyHandler({}))
+
+
+@dataclass
+class Command:
+    """One configuration in one folder, and what is run with it. Ports are free ones."""
+
+    folder: Path
+    text: str
+    url: str = ""
+    admin_url: str = ""
+
+    def __post_init__(self) -> None:
+        server = '[server]\nbind = "127.0.0.1:0"\nadmin_bind = "127.0.0.1:0"\ndrain_s = 2\n'
+        state = f'[state]\nfolder = "{self.folder / "state"}"\n'
+        self.path = self.folder / "tollway.toml"
+        self.path.write_text(server + state + self.text)
+
+    def run(self, *words: str) -> dict[str, Any]:
+        """A command that ends by itself: what it answers for programs."""
+        typed = [sys.executable, "-m", "proxy", *words, "--json", "--config", str(self.path)]
+        done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, timeout=_BOUND_S, check=False)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    @contextmanager
+    def serving(self) -> Iterator["Command"]:
+        """The gateway, from both ports' being open until it has ended on SIGTERM."""
+        errors = self.folder / "stderr.txt"
+        with (self.folder / "stdout.txt").open("wb") as output, errors.open("wb") as error_output:
+            typed = [sys.executable, "-m", "proxy", "serve", "--config", str(self.path)]
+            process = subprocess.Popen(typed, cwd=ROOT, stdout=output, stderr=error_output)
+        try:
+            self.url, self.admin_url = _announced(process, errors)
+            yield self
+            process.terminate()
+            assert process.wait(_BOUND_S) == 0, errors.read_text()
+        finally:
+            process.kill()
+            process.wait(_BOUND_S)
+
+    def metric(self, line: str) -> float:
+        """A metric's value as the admin port tells it, by its line less the value."""
+        with _DIRECT.open(f"{self.admin_url}/metrics", timeout=_BOUND_S) as answer:
+            rows = answer.read().decode().splitlines()
+        return next((float(row.rsplit(" ", 1)[1]) for row in rows if row.startswith(line + " ")), 0.0)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The access log. Whole once the gateway has ended."""
+        return [json.loads(line) for line in (self.folder / "stdout.txt").read_text().splitlines()]
+
+
+def _announced(process: subprocess.Popen[bytes], errors: Path) -> tuple[str, str]:
+    deadline_s = time.monotonic() + _BOUND_S
+    while time.monotonic() < deadline_s:
+        lines = errors.read_text().splitlines()
+        told = [line.rsplit(" ", 1)[1] for line in lines if line.startswith(("Tollway listens", "Health and metrics"))]
+        if len(told) == 2:
+            return told[0], told[1]
+        assert process.poll() is None, errors.read_text()
+        time.sleep(0.01)
+    raise AssertionError(f"it did not start in time: {errors.read_text()}")
