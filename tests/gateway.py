@@ -126,12 +126,17 @@ async def raw_request(
     socket gives it, until the connection's end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     try:
-        writer.write(_head(method, target, body, list(headers)) + body)
+        writer.write(request_bytes(method, target, body, headers))
         await writer.drain()
         while chunk := await reader.read(1 << 16):
             yield chunk
     finally:
         writer.close()
+
+
+def request_bytes(method: str, target: str, body: bytes, headers: Iterable[tuple[bytes, bytes]] = JSON) -> bytes:
+    """One whole request as it goes over the wire, its body framed by its length."""
+    return _head(method, target, body, list(headers)) + body
 
 
 def _head(method: str, target: str, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -74,7 +74,8 @@ class Connection:
         """Call back once, at once, when the caller hangs up before its answer is complete.
 
         One callback: a later one takes the place of an earlier one, None takes it away. If the
-        caller is gone already, it is called now. It is not called for `abort`.
+        caller is gone already, it is called now. It is not called for `abort`. A hang-up behind
+        body that the application has not read is seen only once it reads on.
         """
         self._callback = callback
         if self.disconnected:
@@ -262,3 +263,8 @@ def http_scope(
         "headers": headers,
         "extensions": {CONNECTION_EXTENSION: connection},
     }
+
+
+def socket_address(name: object) -> tuple[str, int] | None:
+    """A peer's host and port; None on a Unix socket."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None

@@ -22,7 +22,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from proxy.core.errors import GatewayError, MalformedRequest, RequestTimedOut
-from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope
+from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope, socket_address
 from proxy.edge.deadline import Deadline
 from proxy.edge.framing import ProtocolLimits, check_head, check_sizes, header_bytes
 from proxy.edge.pace import BodyPace
@@ -92,8 +92,8 @@ class TollwayProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         high = self.limits.write_buffer_bytes_max
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
+        self._client = socket_address(transport.get_extra_info("peername"))
+        self._server = socket_address(transport.get_extra_info("sockname"))
         self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._connections.add(self)
         self._deadline.set(self.limits.head_s)
@@ -109,7 +109,11 @@ class TollwayProtocol(asyncio.Protocol):
             connection.lost()
 
     def eof_received(self) -> None:
-        """Half-closed counts as gone: a hang-up looks the same. The transport closes itself."""
+        """Half-closed counts as gone: a hang-up looks the same."""
+        # Told now: the transport first waits until what was written is taken, by one who may never read.
+        if self._connection is not None:
+            self._connection.lost()
+        self._close()
 
     def pause_writing(self) -> None:
         self.writable = asyncio.Event()
@@ -393,8 +397,3 @@ class TollwayProtocol(asyncio.Protocol):
         self._closing_bytes = self.pending_bytes()
         self._transport.close()
         self._deadline.set(self.limits.write_stall_s)
-
-
-def _address(name: object) -> tuple[str, int] | None:
-    """A peer's host and port; None on a Unix socket."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None
