@@ -195,7 +195,7 @@ def test_patience_that_ends(command, client, streamed):
     abandoned = 'tollway_attempts_total{deployment="simulated",outcome="abandoned"}'
     before = command.metric(abandoned)
     with pytest.raises(openai.APITimeoutError):
-        client.chat.completions.create(model="simulated-hang", messages=HELLO, stream=streamed, timeout=0.2)
+        client.chat.completions.create(model="simulated-hang", messages=HELLO, stream=streamed, timeout=0.5)
     deadline_s = time.monotonic() + 10.0
     while command.metric(abandoned) == before and time.monotonic() < deadline_s:
         time.sleep(0.01)

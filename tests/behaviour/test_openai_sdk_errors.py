@@ -74,11 +74,15 @@ mode = "trusted-headers"
 [providers.scripted]
 base_url = "{base_url}"
 provider_key = "sk-gateway-own-key"
-timeouts_s = {{ connect = 1, total = 0.3 }}
+[providers.hasty]
+base_url = "{base_url}"
+timeouts_s = {{ total = 0.3 }}
 [providers.nobody]
 base_url = "http://127.0.0.1:1/v1"
 [models.m]
 deployments = [{{ provider = "scripted", model = "m" }}]
+[models.hasty]
+deployments = [{{ provider = "hasty", model = "m" }}]
 [models.unreachable]
 deployments = [{{ provider = "nobody", model = "m" }}]
 [models.of-others]
@@ -120,7 +124,14 @@ OWN: dict[str, tuple[dict[str, Any], list[Step], type[openai.APIStatusError], st
         None,
         "upstream",
     ),
-    "no answer in time": ({}, [Do.HANG], openai.InternalServerError, "upstream_timeout", None, "upstream"),
+    "no answer in time": (
+        {"model": "hasty"},
+        [Do.HANG],
+        openai.InternalServerError,
+        "upstream_timeout",
+        None,
+        "upstream",
+    ),
     "no HTTP": ({}, MALFORMED, openai.InternalServerError, "upstream_malformed", None, "upstream"),
     "broken off": ({}, [Do.RESET], openai.InternalServerError, "upstream_unreachable", None, "upstream"),
     "the gateway's key": ({}, KEY_REFUSED, openai.InternalServerError, "provider_auth_failed", None, "upstream"),
@@ -259,7 +270,7 @@ async def test_a_client_that_waits_no_longer_frees_the_provider(script, streamed
     async with scripted_upstream(script) as upstream, gateway_before(upstream) as gateway:
         async with async_sdk(f"{gateway.url}/v1") as client:
             with pytest.raises(openai.APITimeoutError):
-                await client.chat.completions.create(model="m", messages=HELLO, stream=streamed, timeout=0.2)
+                await client.chat.completions.create(model="m", messages=HELLO, stream=streamed, timeout=0.5)
             assert upstream.connections_made == 1
             await until(lambda: upstream.open_connections == 0)
         (row,) = await gateway.rows()
