@@ -273,6 +273,7 @@ async def test_a_client_that_waits_no_longer_frees_the_provider(script, streamed
                 await client.chat.completions.create(model="m", messages=HELLO, stream=streamed, timeout=0.5)
             assert upstream.connections_made == 1
             await until(lambda: upstream.open_connections == 0)
+            await gateway.idle()
         (row,) = await gateway.rows()
         assert (row["status"], row["error_source"], row["input_tokens"]) == (499, "caller", None)
 
@@ -286,6 +287,7 @@ async def test_a_cancelled_call_frees_the_provider():
             with pytest.raises(asyncio.CancelledError):
                 await task
             await until(lambda: upstream.open_connections == 0)
+            await gateway.idle()
             upstream.script = lambda _request: OK
             assert (await client.chat.completions.create(model="m", messages=HELLO)).id == "chatcmpl-1"
         assert [row["status"] for row in await gateway.rows()] == [499, 200]
@@ -309,6 +311,7 @@ async def test_a_stream_cancelled_midway_frees_the_provider_and_its_row_says_wha
             with pytest.raises(asyncio.CancelledError):
                 await task
             await until(lambda: upstream.open_connections == 0)
+            await gateway.idle()
         (row,) = await gateway.rows()
         assert (row["status"], row["error_source"]) == (200, "caller")  # it was told 200, and left
         assert (row["input_tokens"], row["output_tokens"]) == (11, 2)
@@ -328,6 +331,7 @@ async def test_a_closed_stream_frees_the_provider():
 
             assert await asyncio.to_thread(read_one) == "One, "
             await until(lambda: upstream.open_connections == 0)
+            await gateway.idle()
         (row,) = await gateway.rows()
         assert (row["error_source"], row["usage_source"]) == ("caller", None)
 
