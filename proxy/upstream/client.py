@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 import httpx
 
-from proxy.adapters.http.transport import WholeBody
+from proxy.adapters.http.framing import Ask
+from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
     NoDeploymentAvailable,
@@ -18,7 +19,6 @@ from proxy.core.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from proxy.core.types import Headers
 from proxy.settings.model import ProviderSettings
 
 _URLS_REMEMBERED_MAX: Final = 1_024
@@ -29,13 +29,15 @@ class UpstreamAnswer:
 
     __slots__ = ("_chunks", "_provider", "_stream", "headers", "status")
 
-    def __init__(self, response: httpx.Response, provider: str) -> None:
-        assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
-        self.status = response.status_code
-        self.headers: Headers = tuple((name.lower(), value) for name, value in response.headers.raw)
+    def __init__(
+        self, status: int, headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream, provider: str
+    ) -> None:
+        """`headers` have names in lower case."""
+        self.status = status
+        self.headers = headers
         self._provider = provider
-        self._stream = response.stream
-        self._chunks = aiter(response.stream)
+        self._stream = stream
+        self._chunks = aiter(stream)
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its name in lower case."""
@@ -76,6 +78,7 @@ class UpstreamClient:
         "_base_url",
         "_host",
         "_name",
+        "_own_transport",
         "_plain_timeouts_s",
         "_stream_timeouts_s",
         "_transport",
@@ -88,11 +91,13 @@ class UpstreamClient:
         self._base_path = self._base_url.raw_path.rstrip(b"/")
         self._host = (b"host", self._base_url.netloc)
         self._transport = transport
+        # Ours can be asked without httpx's request and response, which every call would pay for.
+        self._own_transport = transport if isinstance(transport, Transport) else None
         self._urls: dict[str, httpx.URL] = {}
         bounds = provider.timeouts_s
         common = {"connect": bounds.connect, "pool": bounds.pool, "write": bounds.idle, "total": bounds.total}
-        self._plain_timeouts_s = {"timeout": common}
-        self._stream_timeouts_s = {"timeout": {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}}
+        self._plain_timeouts_s = common
+        self._stream_timeouts_s = {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}
 
     async def send(
         self,
@@ -110,13 +115,33 @@ class UpstreamClient:
             UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
         """
         headers.append(self._host)
-        extensions = self._stream_timeouts_s if stream else self._plain_timeouts_s
-        request = httpx.Request(method, self._url(target), headers=headers, stream=body, extensions=dict(extensions))
+        timeouts_s = self._stream_timeouts_s if stream else self._plain_timeouts_s
         try:
-            response = await self._transport.handle_async_request(request)
+            if self._own_transport is not None:
+                asked = await self._own_transport.ask(Ask(method, self._url(target), headers), body, timeouts_s)
+                head = asked.head
+                assert head is not None, "it was waited for"
+                return UpstreamAnswer(head.status, head.headers, asked, self._name)
+            return await self._send_by_httpx(method, self._url(target), headers, body, timeouts_s)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
-        return UpstreamAnswer(response, self._name)
+
+    async def _send_by_httpx(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: list[tuple[bytes, bytes]],
+        body: RequestBody,
+        timeouts_s: dict[str, float],
+    ) -> UpstreamAnswer:
+        if isinstance(body, WholeBody) and (body.content or method in ("POST", "PUT", "PATCH")):
+            headers.append((b"content-length", b"%d" % len(body.content)))
+        extensions = {"timeout": dict(timeouts_s)}
+        request = httpx.Request(method, url, headers=headers, stream=body, extensions=extensions)
+        response = await self._transport.handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
+        lowered = [(name.lower(), value) for name, value in response.headers.raw]
+        return UpstreamAnswer(response.status_code, lowered, response.stream, self._name)
 
     def _url(self, target: str) -> httpx.URL:
         known = self._urls.get(target)

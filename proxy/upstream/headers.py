@@ -5,6 +5,7 @@ cross only where the caller's own key pays; everything else passes as it came.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from proxy.core.secret import Secret
@@ -75,7 +76,9 @@ def request_headers(
     return headers
 
 
-def response_headers(upstream: Headers, payer: KeySource, status: int) -> list[tuple[bytes, bytes]]:
+def response_headers(
+    upstream: Sequence[tuple[bytes, bytes]], payer: KeySource, status: int
+) -> list[tuple[bytes, bytes]]:
     """The upstream's headers that reach the caller; the gateway's own are added to them."""
     named_by_connection = _connection_names(upstream)
     gateway_paid = payer is not KeySource.CALLER
@@ -107,7 +110,7 @@ def readable_codings(accepted: bytes | None) -> bytes:
     return b", ".join(wanted) or b"identity"
 
 
-def _connection_names(headers: Headers) -> frozenset[bytes]:
+def _connection_names(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
     for name, value in headers:
         if name == b"connection":
             return _names(value)

@@ -31,7 +31,15 @@ class ResponseHead(NamedTuple):
     headers: list[tuple[bytes, bytes]]
 
 
-def frame_request(request: httpx.Request, content: bytes | None) -> tuple[bytes, int | None]:
+class Ask(NamedTuple):
+    """What a request's head is made of: `httpx.Request` without what it costs to make one."""
+
+    method: str
+    url: httpx.URL
+    headers: list[tuple[bytes, bytes]]
+
+
+def frame_request(ask: Ask, content: bytes | None) -> tuple[bytes, int | None]:
     """Serialise a request's head. `content` is the whole body; None: it will be streamed.
 
     Gives the head, and the body's length in bytes; None: it goes in chunks.
@@ -40,7 +48,7 @@ def frame_request(request: httpx.Request, content: bytes | None) -> tuple[bytes,
         httpx.LocalProtocolError: a name, value or target that would break out of its place,
             or a body whose length is told wrongly or twice.
     """
-    raw = request.headers.raw
+    raw = ask.headers
     lines = [name + b": " + value for name, value in raw]
     names = [name for name, _ in raw]
     lower_names = b"\n".join(names).lower().split(b"\n") if names else []
@@ -48,15 +56,15 @@ def frame_request(request: httpx.Request, content: bytes | None) -> tuple[bytes,
         raise httpx.LocalProtocolError("a header's name holds a line break")
     told_length = _only_value(b"content-length", lower_names, raw)
     coding = _only_value(b"transfer-encoding", lower_names, raw)
-    content_length = _body_length(request.method, content, told_length, coding)
+    content_length = _body_length(ask.method, content, told_length, coding)
     if told_length is None and coding is None:
         if content_length is None:
             lines.append(b"Transfer-Encoding: chunked")
-        elif content_length or request.method in _EMPTY_BODY_SAID:
+        elif content_length or ask.method in _EMPTY_BODY_SAID:
             lines.append(b"Content-Length: %d" % content_length)
-    url = request.url
+    url = ask.url
     target = url.raw_path
-    method = request.method.encode("ascii", "replace")
+    method = ask.method.encode("ascii", "replace")
     start = b"%b %b HTTP/1.1" % (method, target)
     if _only_value(b"host", lower_names, raw) is None:
         lines.insert(0, b"Host: " + url.netloc)

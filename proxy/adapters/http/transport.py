@@ -15,8 +15,8 @@ from typing import Final
 
 import httpx
 
-from proxy.adapters.http.exchange import Exchange
-from proxy.adapters.http.framing import frame_request
+from proxy.adapters.http.exchange import Exchange, Timeouts
+from proxy.adapters.http.framing import Ask, frame_request
 from proxy.adapters.http.pool import Origin, Pool
 
 _INBOX_BYTES: Final = 65_536
@@ -94,37 +94,42 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.LocalProtocolError: the request is not.
             httpx.UnsupportedProtocol: neither http nor https.
         """
-        url = request.url
-        pool = self._pools.get((url.raw_scheme, url.raw_host, url.port)) or self._add_pool(url)
-        stream = request.stream
-        content: bytes | None
-        if isinstance(stream, WholeBody):
-            content = stream.content
-        elif isinstance(stream, httpx.ByteStream):
-            content = b"".join(stream)
-        else:
-            content = None
-        request_head, content_length = frame_request(request, content)
-        timeouts = request.extensions.get("timeout", {})
-        total_s = timeouts.get("total")
-        total_until = math.inf if total_s is None else asyncio.get_running_loop().time() + total_s
-
-        connection = pool.take_idle() or await pool.acquire(timeouts, total_until)
-        # No await until the exchange owns the connection.
-        exchange = Exchange(connection, timeouts, total_until)
-        bodiless = request.method == "HEAD"
-        if content is not None:
-            exchange.send(request_head, content, bodiless=bodiless)
-        else:
-            assert isinstance(stream, httpx.AsyncByteStream)
-            exchange.send_streamed(request_head, aiter(stream), content_length, bodiless=bodiless)
-        head = await exchange.wait_head()
+        assert isinstance(request.stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
+        ask = Ask(request.method, request.url, request.headers.raw)
+        exchange = await self.ask(ask, request.stream, request.extensions.get("timeout", {}))
+        head = exchange.head
+        assert head is not None
         return httpx.Response(
             head.status,
             headers=head.headers,
             stream=exchange,
             extensions={"http_version": head.http_version, "reason_phrase": head.reason},
         )
+
+    async def ask(self, ask: Ask, body: httpx.AsyncByteStream, timeouts: Timeouts) -> Exchange:
+        """`handle_async_request` without httpx's objects, which cost as much as the hop itself:
+        the answer's `head` is there, and iterating it gives the raw body. Raises the same."""
+        url = ask.url
+        pool = self._pools.get((url.raw_scheme, url.raw_host, url.port)) or self._add_pool(url)
+        content: bytes | None = None
+        if isinstance(body, WholeBody):
+            content = body.content
+        elif isinstance(body, httpx.ByteStream):
+            content = b"".join(body)
+        request_head, content_length = frame_request(ask, content)
+        total_s = timeouts.get("total")
+        total_until = math.inf if total_s is None else asyncio.get_running_loop().time() + total_s
+
+        connection = pool.take_idle() or await pool.acquire(timeouts, total_until)
+        # No await until the exchange owns the connection.
+        exchange = Exchange(connection, timeouts, total_until)
+        bodiless = ask.method == "HEAD"
+        if content is not None:
+            exchange.send(request_head, content, bodiless=bodiless)
+        else:
+            exchange.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
+        await exchange.wait_head()
+        return exchange
 
     async def aclose(self) -> None:
         """Close every connection, those in use too. Later requests are refused."""

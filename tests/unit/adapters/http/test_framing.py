@@ -7,6 +7,7 @@ from proxy.adapters.http.framing import (
     HEAD_BYTES_MAX,
     HEADERS_MAX,
     LAST_CHUNK,
+    Ask,
     ResponseReader,
     frame_chunk,
     frame_request,
@@ -17,7 +18,7 @@ CHUNKED = STATUS + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def asked(method="GET", url="http://up.example/v1/x?y=1", headers=()):
-    return httpx.Request(method, httpx.URL(url), headers=list(headers), stream=httpx.ByteStream(b""))
+    return Ask(method, httpx.URL(url), list(headers))
 
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────
