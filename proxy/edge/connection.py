@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CONNECTION_EXTENSION: Final = "tollway.connection"
 """Where the scope's `extensions` carry the `Connection`."""
 
+_JOINED_BYTES_MAX: Final = 65_536  # what is larger is not copied for the sake of one write
+
 _logger = logging.getLogger("proxy.edge")
 
 
@@ -39,6 +41,7 @@ class Connection:
         "_chunks",
         "_http_1_0",
         "_length_left",
+        "_unwritten_head",
         "_wire",
         "awaits_continue",
         "complete",
@@ -60,6 +63,7 @@ class Connection:
         self._arrived: asyncio.Event | None = None
         self._callback: Callable[[], object] | None = None
         self._aborted = False
+        self._unwritten_head = b""
         self._length_left: int | None = None  # None: chunks, or until the connection's end
         self.awaits_continue = awaits_continue  # the caller holds the body back for `100 Continue`
         self.keep_alive = keep_alive
@@ -90,6 +94,8 @@ class Connection:
             return
         self._aborted = True
         self._callback = None
+        if self._unwritten_head:
+            self._write(b"")
         self.lost()
         framed = self._length_left is not None or not self._http_1_0
         self._wire.cut(flush=self.head_sent and framed)
@@ -205,24 +211,34 @@ class Connection:
         self.awaits_continue = False
         self.keep_alive = not close
         self._length_left = 0 if self._bodiless else length
-        self._wire.write(block)
+        # It waits for the body's first piece: each write is a system call and wakes the client.
+        self._unwritten_head = block
+
+    def _write(self, data: bytes) -> None:
+        head, self._unwritten_head = self._unwritten_head, b""
+        if head and len(data) <= _JOINED_BYTES_MAX:
+            data = head + data
+        elif head:
+            self._wire.write(head)
+        if data:
+            self._wire.write(data)
 
     def _send_body(self, body: bytes, more: bool) -> None:
         if self._bodiless:
-            pass
+            self._write(b"")
         elif self._length_left is not None:
             left = self._length_left - len(body)
             if left < 0 or (left > 0 and not more):
                 raise RuntimeError("the answer's body is not as long as its content-length")
             self._length_left = left
-            if body:
-                self._wire.write(body)
+            if body or not more:
+                self._write(body)
         elif self._http_1_0:
-            self._wire.write(body)
+            self._write(body)
         elif body:
-            self._wire.write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n"))
+            self._write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n"))
         elif not more:
-            self._wire.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
         if not more:
             self.complete = True
             if self._arrived is not None:

@@ -212,7 +212,7 @@ class TollwayProtocol(asyncio.Protocol):
     # ── the connection's side ────────────────────────────────────────────────────────────
 
     def write(self, data: bytes) -> None:
-        """Write at once; uvloop gathers what one turn of the loop writes into one system call."""
+        """Write at once."""
         self._transport.write(data)
 
     def pending_bytes(self) -> int:
