@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from proxy.edge.protocol import CONNECTION_EXTENSION, Connection, ProtocolLimits, TollwayProtocol
 
 PATIENCE_S = 10.0  # beyond this it hangs
+LONG_S = 600.0  # never, for a test
 
 
 @dataclass
@@ -311,9 +312,11 @@ async def test_a_bad_chunk_in_the_middle_of_a_body_ends_it_for_the_application_t
             seen.append(message["body"])
         seen.append("gone")
 
-    async with serving(app) as served:
-        head = POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-        assert refused(await say(served.port, head, b"zz\r\n")) == MALFORMED
+    async with serving(app, linger_s=LONG_S) as served, connected(served.port) as (reader, writer):
+        writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await until(lambda: seen)
+        writer.write(b"zz\r\n")
+        assert refused(await to_the_end(reader)) == MALFORMED  # half-closed: its end is seen at once
         await until(lambda: "gone" in seen)
         assert seen == [b"abc", "gone"]
 
@@ -387,8 +390,9 @@ async def test_a_body_that_is_slow_but_steady_is_taken():
 
 async def test_a_slow_application_is_not_the_clients_fault():
     async def app(scope, receive, send):
+        await asyncio.sleep(0.4)  # four windows; our buffer is full by then, and reading paused
         await receive()
-        await asyncio.sleep(0.6)  # six windows; our buffer is full by then, and reading paused
+        await asyncio.sleep(0.4)
         length = 0
         while (message := await receive())["more_body"]:
             length += len(message["body"])
@@ -572,10 +576,18 @@ async def test_a_pipelined_request_is_not_started_and_the_first_one_is_answered(
         assert answer.endswith(b"5\r\nfirst\r\n0\r\n\r\n")
         assert answer.count(b"HTTP/1.1") == 1
         assert [scope["path"] for scope in served.scopes] == ["/"]
+        assert len(served.wires) == 1  # half-closed, and read on: no reset overtakes the answer
 
 
-@pytest.mark.parametrize("pipelined", [b"", GET + b"\r\n"], ids=["alone", "with a second request behind it"])
-async def test_a_hang_up_is_told_at_once(pipelined):
+@pytest.mark.parametrize(
+    ("request_bytes", "more"),
+    [
+        pytest.param(GET + b"\r\n", b"", id="alone"),
+        pytest.param(GET + b"\r\n", GET + b"\r\n", id="with a second request behind it"),
+        pytest.param(POST + b"Content-Length: 2000\r\n\r\n" + b"x" * 2_000, b"", id="with a body that nobody reads"),
+    ],
+)
+async def test_a_hang_up_is_told_at_once(request_bytes, more):
     told = asyncio.Event()
     ended = asyncio.Event()
 
@@ -584,11 +596,11 @@ async def test_a_hang_up_is_told_at_once(pipelined):
         await told.wait()
         ended.set()
 
-    async with serving(app) as served:
+    async with serving(app, body_buffer_bytes_max=1_000) as served:
         async with connected(served.port) as (_reader, writer):
-            writer.write(GET + b"\r\n")
+            writer.write(request_bytes)
             await until(lambda: served.scopes)
-            writer.write(pipelined)
+            writer.write(more)
             await asyncio.sleep(0.05)
             assert not told.is_set()
         await asyncio.wait_for(ended.wait(), PATIENCE_S)
