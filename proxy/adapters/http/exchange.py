@@ -8,7 +8,7 @@ whole answer is; `_error` what broke it. Chunks that arrived are given out befor
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpx
@@ -166,8 +166,9 @@ class Exchange(httpx.AsyncByteStream):
             if reader.head is None:
                 return
             self.head = reader.head
-            if not self.is_sent and not reader.is_complete:
-                # Answered early: what is left of a streamed body need not be sent any more.
+            if not self.is_sent:
+                # Answered early: what is left of a streamed body need not be sent any more. Said
+                # before the caller is woken, so that it finds its body's source let go.
                 self._stop_upload()
                 self._enter("first_byte")
         pieces = reader.pieces
@@ -186,7 +187,6 @@ class Exchange(httpx.AsyncByteStream):
         """The whole answer is here. The connection goes its own way."""
         self._connection = None
         self._ended = True
-        self._stop_upload()
         self._wake()
 
     def fail(self, error: BaseException) -> None:
@@ -278,7 +278,17 @@ class Exchange(httpx.AsyncByteStream):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _send_body(self, connection: "Connection", body: AsyncIterator[bytes], unsent: int | None) -> None:
+    async def _send_body(self, connection: "Connection", body: AsyncIterator[bytes], length: int | None) -> None:
+        try:
+            await self._send_pieces(connection, body, length)
+        finally:
+            # A source that was stopped half-way is let go now, not when memory is next swept.
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
+        if self._connection is not None:
+            self._sent()
+
+    async def _send_pieces(self, connection: "Connection", body: AsyncIterator[bytes], unsent: int | None) -> None:
         async for piece in body:
             if not piece:
                 continue
@@ -295,8 +305,6 @@ class Exchange(httpx.AsyncByteStream):
             await self._room(connection)
         elif unsent:
             raise httpx.LocalProtocolError("the request's body is shorter than its content-length")
-        if self._connection is not None:
-            self._sent()
 
     async def _room(self, connection: "Connection") -> None:
         while connection.is_write_paused:

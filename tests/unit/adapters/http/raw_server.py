@@ -166,13 +166,17 @@ class Pieces(httpx.AsyncByteStream):
         self.pieces = pieces
         self.gate = gate
         self.given = 0
+        self.is_over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self.pieces:
-            if self.gate is not None and self.given:
-                await self.gate.wait()
-            self.given += 1
-            yield piece
+        try:
+            for piece in self.pieces:
+                if self.gate is not None and self.given:
+                    await self.gate.wait()
+                self.given += 1
+                yield piece
+        finally:
+            self.is_over = True
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

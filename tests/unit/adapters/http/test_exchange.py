@@ -425,8 +425,56 @@ async def test_an_early_answer_ends_an_upload_that_waits_for_its_source(transpor
         body = Pieces(b"abc", b"never", gate=asyncio.Event())
         assert await fetch(transport, request(server.url, "POST", stream=body)) == (413, b"no")
         assert body.given == 1
+        assert body.is_over
         assert transport.open_connections == 0
         await eventually(lambda: server.live == 0)
+
+
+async def test_an_early_head_ends_an_upload_while_its_body_still_comes(transport):
+    finish = asyncio.Event()
+
+    async def script(side):
+        await side.reader.readuntil(b"abc")
+        await side.send(b"HTTP/1.1 413 Too Large\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await finish.wait()
+        await side.send(b"2\r\nno\r\n", LAST_CHUNK)
+        await side.until_closed()
+
+    async with RawServer(script) as server:
+        body = Pieces(b"abc", b"never", gate=asyncio.Event())
+        response = await transport.handle_async_request(request(server.url, "POST", stream=body, first_byte=5.0))
+        assert response.status_code == 413
+        await eventually(lambda: body.is_over)
+        assert body.given == 1
+        finish.set()
+        assert await read(response) == b"no"
+        assert transport.open_connections == 0
+
+
+async def test_a_connection_with_unsent_bytes_of_an_answered_request_is_not_used_again(transport):
+    """The upstream may never read them, and the next request would wait behind them."""
+    answer_now = asyncio.Event()
+
+    class JustTooMuch(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            (pool,) = transport._pools.values()
+            (connection,) = pool._connections
+            while connection.unsent_bytes == 0:
+                yield b"x" * 20_000
+                await asyncio.sleep(0)
+            assert not connection.is_write_paused
+            answer_now.set()
+
+    async def deaf(side):
+        side.writer.transport.pause_reading()
+        await answer_now.wait()
+        await asyncio.sleep(0.02)
+        await side.send(OK)
+        await asyncio.sleep(10)
+
+    async with RawServer(deaf) as server:
+        assert await fetch(transport, request(server.url, "POST", stream=JustTooMuch())) == (200, b"hi")
+        assert transport.open_connections == 0
 
 
 async def test_an_early_streamed_answer_ends_an_upload_that_is_stuck(transport):
@@ -476,6 +524,7 @@ async def test_the_total_bounds_an_upload_whose_source_is_silent(transport):
         with pytest.raises(httpx.ReadTimeout, match="total"):
             await fetch(transport, request(server.url, "POST", stream=body, total=0.1))
         assert transport.open_connections == 0
+        await eventually(lambda: body.is_over)
 
 
 async def test_the_first_byte_is_due_from_the_end_of_an_upload_on(transport):

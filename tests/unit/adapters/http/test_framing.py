@@ -111,9 +111,8 @@ def test_a_target_that_breaks_out_of_its_line_is_refused(target):
     url = httpx.URL("http://up.example/").copy_with(raw_path=b"/quiet")
     # httpx quotes such bytes itself; a target that got past it must not get past us.
     url._uri_reference = url._uri_reference._replace(path=target.decode())
-    request = httpx.Request("GET", url, headers=[], stream=httpx.ByteStream(b""))
     with pytest.raises(httpx.LocalProtocolError):
-        frame_request(request, b"")
+        frame_request(Ask("GET", url, []), b"")
 
 
 def test_a_chunk_is_its_length_in_hex_and_its_bytes():

@@ -11,6 +11,7 @@ from proxy.adapters.http.pool import Origin, Pool
 from proxy.adapters.http.transport import Transport
 from tests.unit.adapters.http.raw_server import (
     OK,
+    Pieces,
     RawServer,
     answering,
     eventually,
@@ -239,6 +240,8 @@ async def test_waiting_for_a_connection_has_an_end(bounds, says):
         for _ in range(3):
             with pytest.raises(httpx.PoolTimeout, match=says):
                 await fetch(transport, request(server.url, **bounds))
+        (pool,) = transport._pools.values()
+        assert not pool._waiters
         await server.let(1)
         assert await asked == (200, b"01")
         # Those who gave up hold nothing back.
@@ -363,6 +366,7 @@ async def test_a_connection_that_breaks_between_two_hands_costs_the_waiter_nothi
         handed.lent.close()
         first = await asyncio.wait_for(asyncio.wait(handed.waiting, return_when=asyncio.FIRST_COMPLETED), 5)
         (winner,) = first[0]
+        assert winner.result().is_usable()
         assert handed.pool.open_connections == 1
         winner.result().close()
         for waiting in handed.waiting:
@@ -439,16 +443,32 @@ async def test_cancelled_while_connecting():
         await transport.aclose()
 
 
-async def test_cancelled_while_uploading(transport):
-    async def deaf(side):
-        side.writer.transport.pause_reading()
-        await asyncio.sleep(10)
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_cancelled_while_uploading(transport, is_streamed):
+    """What was not sent yet is not sent any more."""
+    received_bytes = 0
+    go_on = asyncio.Event()
 
-    async with RawServer(deaf) as server:
-        asked = asyncio.ensure_future(fetch(transport, request(server.url, "POST", b"x" * 30_000_000)))
+    async def slow(side):
+        nonlocal received_bytes
+        await go_on.wait()
+        while piece := await side.reader.read(65_536):
+            received_bytes += len(piece)
+
+    body = Pieces(*[b"x" * 100_000] * 300)
+    async with RawServer(slow) as server:
+        if is_streamed:
+            asked = request(server.url, "POST", stream=body)
+        else:
+            asked = request(server.url, "POST", b"x" * 30_000_000)
+        sending_it = asyncio.ensure_future(fetch(transport, asked))
         await eventually(lambda: server.live == 1)
-        await cancel(asked)
+        await cancel(sending_it)
         assert transport.open_connections == 0
+        go_on.set()
+        await eventually(lambda: server.live == 0)
+        assert received_bytes < 30_000_000
+        assert body.is_over is is_streamed, "the body's source is let go"
 
 
 async def test_cancelled_in_the_moment_in_which_the_answer_comes(transport):

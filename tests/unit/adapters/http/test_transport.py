@@ -6,7 +6,7 @@ import httpx
 import pytest
 import respx
 
-from proxy.adapters.http.framing import LAST_CHUNK, frame_chunk
+from proxy.adapters.http.framing import LAST_CHUNK, Ask, frame_chunk
 from proxy.adapters.http.transport import Transport, WholeBody
 from tests.unit.adapters.http.raw_server import (
     CHUNKED_HEAD,
@@ -40,6 +40,16 @@ async def test_a_request_and_its_answer(transport):
     assert server.requests == [
         b"POST /v1/x?y=z HTTP/1.1\r\nHost: " + host + b"\r\nX-Up: 1\r\nx-up: 2\r\nContent-Length: 5\r\n\r\nhello"
     ]
+
+
+async def test_asked_without_httpxs_objects(transport):
+    async with RawServer(answering(b"HTTP/1.1 404 Nope\r\nX-One: 1\r\nContent-Length: 3\r\n\r\nabc")) as server:
+        ask = Ask("POST", httpx.URL(server.url), [(b"host", b"up")])
+        exchange = await transport.ask(ask, WholeBody(b"hello"), {"total": 9.0})
+        assert exchange.head == (404, b"Nope", b"HTTP/1.1", [(b"x-one", b"1"), (b"content-length", b"3")])
+        assert [chunk async for chunk in exchange] == [b"abc"]
+        assert server.requests == [b"POST / HTTP/1.1\r\nhost: up\r\nContent-Length: 5\r\n\r\nhello"]
+        assert transport.idle_connections == 1
 
 
 async def test_a_connection_serves_one_request_after_the_other(transport):
