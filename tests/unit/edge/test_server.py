@@ -117,7 +117,8 @@ async def test_the_first_signal_drains(number):
 
 
 async def test_a_drain_that_waits_says_so_and_an_idle_end_is_silent():
-    app, lines = App(), []
+    app = App()
+    lines: list[str] = []
     async with served(app, drain_s=600, lines=lines) as (task, readiness, (data_port, _)):
         slow = asyncio.ensure_future(get(data_port, "/slow"))
         await app.started.wait()
