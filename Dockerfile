@@ -15,7 +15,7 @@ COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/tollway
 RUN /opt/tollway/bin/python -m pip install --require-hashes --only-binary :all: -r requirements.lock
 RUN python -m pip install --require-hashes -r requirements-build.lock
-COPY pyproject.toml ./
+COPY pyproject.toml README.md ./
 COPY config ./config
 COPY proxy ./proxy
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /dist .
