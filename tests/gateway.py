@@ -41,8 +41,10 @@ class Gateway:
     async def rows(self, tenant_id: str = "default") -> list[dict[str, Any]]:
         """The ledger rows of a tenant, written by now."""
         await self.app.settlement.drain(5.0)
-        ledger = self.app.stores.ledger
-        return [json.loads(data) for _, data in await ledger.read(tenant_id)]
+        found: list[tuple[int, bytes]] = []
+        while page := await self.app.stores.ledger.read(tenant_id, found[-1][0] if found else 0):
+            found += page
+        return [json.loads(data) for _, data in found]
 
     async def log_lines(self, count: int) -> list[dict[str, Any]]:
         """The access log, once it has so many lines: a thread of its own writes them."""
