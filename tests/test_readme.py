@@ -85,6 +85,11 @@ class Stage:
         moved = text.replace(f"127.0.0.1:{DATA}", f"127.0.0.1:{self.data_port}")
         return moved.replace(f"127.0.0.1:{ADMIN}", f"127.0.0.1:{self.admin_port}")
 
+    def as_on_the_page(self, printed: str) -> str:
+        """The output with the page's own ports."""
+        moved = printed.replace(f"127.0.0.1:{self.data_port}", f"127.0.0.1:{DATA}")
+        return moved.replace(f"127.0.0.1:{self.admin_port}", f"127.0.0.1:{ADMIN}")
+
     def write_config(self, text: str) -> None:
         """A file of the page, named by its first line."""
         named = re.match(r"# (\S+\.toml)\n", text)
@@ -116,10 +121,11 @@ class Stage:
         self.seen.append(done.stdout)
         return done.stdout
 
-    def check(self, block: Block, real: str) -> None:
+    def check(self, block: Block, printed: str) -> None:
+        real = self.as_on_the_page(printed)
         if block.output is not None:
-            shown = self.with_ports(block.output)
-            assert matches(shown, real), f"README.md:{block.line} shows\n{shown}\nand the truth is\n{real}"
+            told = f"README.md:{block.line} shows\n{block.output}\nand the truth is\n{real}"
+            assert matches(block.output, real), told
 
     @contextmanager
     def gateway(self, config: str) -> Iterator[str]:
@@ -201,7 +207,7 @@ def check_start(stage: Stage, block: Block, printed: str) -> None:
         makefile = (ROOT / "Makefile").read_text()
         for line in made:
             assert line.replace(".venv", "$(VENV)").removesuffix("Python …") in makefile, line
-        assert matches(stage.with_ports(f"{listens}\n{health}"), printed)
+        assert matches(f"{listens}\n{health}", stage.as_on_the_page(printed))
 
 
 def run(stage: Stage, block: Block) -> None:
