@@ -1,6 +1,8 @@
 """`python -m proxy`, as it is typed: the real command, in processes of its own."""
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -22,14 +24,42 @@ class Command:
 
     folder: Path
     text: str
+    drain_s: float = 2
     url: str = ""
     admin_url: str = ""
 
     def __post_init__(self) -> None:
-        server = '[server]\nbind = "127.0.0.1:0"\nadmin_bind = "127.0.0.1:0"\ndrain_s = 2\n'
-        state = f'[state]\nfolder = "{self.folder / "state"}"\n'
         self.path = self.folder / "tollway.toml"
-        self.path.write_text(server + state + self.text)
+        self.write(self.text)
+
+    def write(self, text: str) -> None:
+        """Put another configuration in the file; ports and folder stay."""
+        server = f'[server]\nbind = "127.0.0.1:0"\nadmin_bind = "127.0.0.1:0"\ndrain_s = {self.drain_s}\n'
+        state = f'[state]\nfolder = "{self.folder / "state"}"\n'
+        self.path.write_text(server + state + text)
+
+    @property
+    def port(self) -> int:
+        """Of the data plane."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def admin_port(self) -> int:
+        """Of health and metrics."""
+        return int(self.admin_url.rpartition(":")[2])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Tell the gateway something."""
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for the gateway's end; its exit code. The loop turns on meanwhile."""
+        return await asyncio.to_thread(self.process.wait, _BOUND_S)
+
+    @property
+    def errors(self) -> str:
+        """What it said on standard error."""
+        return (self.folder / "stderr.txt").read_text()
 
     def run(self, *words: str) -> dict[str, Any]:
         """A command that ends by itself: what it answers for programs."""
@@ -40,17 +70,17 @@ class Command:
         return answer
 
     @contextmanager
-    def serving(self) -> Iterator["Command"]:
-        """The gateway, from both ports' being open until it has ended on SIGTERM."""
+    def serving(self, exit_code: int = 0) -> Iterator["Command"]:
+        """The gateway, from both ports' being open until it has ended, on SIGTERM if not before."""
         errors = self.folder / "stderr.txt"
         with (self.folder / "stdout.txt").open("wb") as output, errors.open("wb") as error_output:
             typed = [sys.executable, "-m", "proxy", "serve", "--config", str(self.path)]
-            process = subprocess.Popen(typed, cwd=ROOT, stdout=output, stderr=error_output)
+            process = self.process = subprocess.Popen(typed, cwd=ROOT, stdout=output, stderr=error_output)
         try:
             self.url, self.admin_url = _announced(process, errors)
             yield self
             process.terminate()
-            assert process.wait(_BOUND_S) == 0, errors.read_text()
+            assert process.wait(_BOUND_S) == exit_code, errors.read_text()
         finally:
             process.kill()
             process.wait(_BOUND_S)

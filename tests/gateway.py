@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import uvicorn
@@ -22,6 +22,13 @@ from tests.scripted_upstream import ScriptedUpstream, until
 
 JSON = [(b"content-type", b"application/json")]
 CALLERS_TOKEN = "sk-callers-own-token"
+
+
+class Listening(Protocol):
+    """A port of the loopback where a gateway listens."""
+
+    @property
+    def port(self) -> int: ...
 
 
 @dataclass
@@ -118,7 +125,7 @@ async def gateway_before(upstream: ScriptedUpstream, extra: str = "") -> AsyncIt
 
 
 async def raw_request(
-    gateway: Gateway,
+    gateway: Listening,
     method: str,
     target: str,
     body: bytes,
@@ -160,7 +167,7 @@ class BrokenOff(Exception):
 
 
 async def plain_request(
-    gateway: Gateway,
+    gateway: Listening,
     method: str,
     target: str,
     body: bytes = b"",
@@ -176,14 +183,15 @@ async def plain_request(
     fields = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}
     status = int(status_line.split(b" ")[1])
     if fields.get(b"transfer-encoding") == b"chunked":
-        return status, fields, _dechunked(rest)
+        return status, fields, dechunked(rest)
     length = fields.get(b"content-length")
     if length is not None and method != "HEAD" and int(length) != len(rest):
         raise BrokenOff(rest)
     return status, fields, rest
 
 
-def _dechunked(rest: bytes) -> bytes:
+def dechunked(rest: bytes) -> bytes:
+    """The body in a chunked answer's bytes. Raises BrokenOff where it has no clean end."""
     pieces: list[bytes] = []
     while True:
         size_line, separator, rest = rest.partition(b"\r\n")

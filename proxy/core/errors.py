@@ -204,6 +204,12 @@ class NoDeploymentAvailable(GatewayError):
     status, code, source = 503, "no_deployment_available", Source.GATEWAY
 
 
+class GatewayStopped(GatewayError):
+    """The gateway was stopped while the answer was on its way. The caller sees a cut connection."""
+
+    status, code, source = 503, "gateway_stopped", Source.GATEWAY
+
+
 # ── upstream's ───────────────────────────────────────────────────────────────────────────
 
 

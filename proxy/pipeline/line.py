@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from proxy.core.clock import Clock
-from proxy.core.errors import CallerGone, GatewayError, InternalError
+from proxy.core.errors import CallerGone, GatewayError, GatewayStopped, InternalError
 from proxy.core.types import InboundRequest, KeySource
 from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
@@ -46,8 +46,9 @@ class Line:
         try:
             await self._answer(exchange, downstream)
         except asyncio.CancelledError:
-            if not hang_up.happened:
-                raise  # the process is going down, and this task with it
+            if not hang_up.happened:  # the process is going down, and this task with it
+                exchange.error = GatewayStopped("The gateway was stopped before the answer ended.")
+                raise
             hang_up.absorb()
             exchange.error = CallerGone("The caller hung up before its answer ended.")
         finally:
