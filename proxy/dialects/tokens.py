@@ -84,7 +84,8 @@ def _main(report: Mapping[str, Any], name: str) -> int | None:
 
 
 def _detail(details: Mapping[str, Any], name: str) -> int:
-    return _main(details, name) or 0
+    value = details.get(name)
+    return value if type(value) is int and 0 <= value <= _TOKENS_MAX else 0
 
 
 def _details(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:

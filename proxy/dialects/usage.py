@@ -75,7 +75,7 @@ class UsageTap:
         self._excludes_cached = operation.base_shape is Shape.ANTHROPIC
         self._report: dict[str, Any] = {}  # of Anthropic's stream, which reports in parts
         self._events: EventSplitter | None = None
-        self._document: bytearray | None = None  # the body, or its tail once it is too large
+        self._document: bytes | bytearray | None = None  # the body, or its tail once it is too large
         self._document_bytes = 0
         self._inflater: Inflater | None = None
         coding = content_encoding.strip().lower() if content_encoding is not None else None
@@ -87,7 +87,7 @@ class UsageTap:
             self._events = EventSplitter(_EVENT_BYTES_MAX)
             self.saw_end = False if self._end is not None else None
         elif is_json(content_type):
-            self._document = bytearray()
+            self._document = b""
 
     def feed(self, chunk: bytes) -> None:
         """Hear one chunk, as it came off the wire. Raises nothing."""
@@ -125,8 +125,13 @@ class UsageTap:
             if events.overflowed:
                 self._give_up()
         elif self._document is not None:
-            self._document += chunk
             self._document_bytes += len(chunk)
+            if not self._document:
+                self._document = chunk  # most often it is all there is
+                return
+            if isinstance(self._document, bytes):
+                self._document = bytearray(self._document)
+            self._document += chunk
             if self._document_bytes > _DOCUMENT_BYTES_MAX and len(self._document) > 2 * _TAIL_BYTES_MAX:
                 del self._document[:-_TAIL_BYTES_MAX]
 

@@ -7,7 +7,7 @@ from False to True.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -120,7 +120,8 @@ class Connection:
         """ASGI's receive: the body in pieces, then `http.disconnect` once the exchange is over."""
         while not (self.disconnected or self.complete):
             if self._chunks or (self.request_complete and not self._body_given):
-                return self._take_body()
+                body = self._take_body()
+                return {"type": "http.request", "body": body, "more_body": not self.request_complete}
             if self.awaits_continue:
                 self.awaits_continue = False
                 self._wire.send_continue()
@@ -136,14 +137,42 @@ class Connection:
         if self.disconnected:
             return
         kind = message["type"]
-        if kind == "http.response.body" and self.head_sent and not self.complete:
-            self._send_body(message.get("body", b""), message.get("more_body", False))
-        elif kind == "http.response.start" and not self.head_sent:
-            self._send_head(message)
+        if kind == "http.response.body":
+            self.put(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start":
+            self.start(message["status"], message.get("headers", ()))
         else:
-            raise RuntimeError(f"the ASGI message {kind!r} has no place at this point of the answer")
-        if self._wire.writable is not None and not self.complete:
+            raise RuntimeError(f"the ASGI message {kind!r} has no place in an answer")
+        if self.is_slow:
             await self.write_drained()
+
+    def whole_body(self) -> bytes | None:
+        """The request's body, if all of it is here and none was taken: `receive` without its wait."""
+        if self._body_given or not self.request_complete or self.disconnected:
+            return None
+        return self._take_body()
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Begin the answer: `http.response.start` without its message. Says nothing to a caller who is gone."""
+        if self.disconnected:
+            return
+        if self.head_sent:
+            raise RuntimeError("the answer has begun already")
+        self._send_head(status, headers)
+
+    def put(self, body: bytes, *, more: bool) -> None:
+        """Go on with the answer, and end it unless there is more: `http.response.body`. Wait for
+        `write_drained` before the next where `is_slow`."""
+        if self.disconnected:
+            return
+        if self.complete or not self.head_sent:
+            raise RuntimeError("a piece of the body has no place at this point of the answer")
+        self._send_body(body, more)
+
+    @property
+    def is_slow(self) -> bool:
+        """True while the caller is behind with taking what was written."""
+        return self._wire.writable is not None and not self.complete
 
     # ── for the wire ─────────────────────────────────────────────────────────────────────
 
@@ -189,20 +218,19 @@ class Connection:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────
 
-    def _take_body(self) -> Message:
+    def _take_body(self) -> bytes:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._buffered_bytes = 0
         self._body_given = self.request_complete
         self._wire.resume_reading()
-        return {"type": "http.request", "body": body, "more_body": not self.request_complete}
+        return body
 
-    def _send_head(self, message: Message) -> None:
-        status = message["status"]
+    def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._bodiless = self._bodiless or status in (204, 304)
         block, length, close = encode_head(
             status,
-            message.get("headers", ()),
+            headers,
             bodiless=self._bodiless,
             chunked_allowed=not self._http_1_0,
             close=not (self.keep_alive and self.request_complete),
@@ -252,7 +280,7 @@ class Connection:
         elif not self.disconnected:
             status, headers, body = render(InternalError("The gateway failed. Try again."), None)
             self.keep_alive = False
-            self._send_head({"status": status, "headers": headers})
+            self._send_head(status, headers)
             self._send_body(body, more=False)
 
     def _tell(self) -> None:

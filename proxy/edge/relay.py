@@ -71,6 +71,12 @@ class AsgiDownstream:
             self._connection.on_disconnect(self._tell_gone)
 
     async def read_body(self, bytes_max: int) -> bytes:
+        if self._connection is not None and (self._announced_bytes or 0) <= bytes_max:
+            whole = self._connection.whole_body()
+            if whole is not None:
+                if len(whole) > bytes_max:
+                    raise _too_large(bytes_max)
+                return whole
         message = await self._receive_body(bytes_max)
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False) and len(body) <= bytes_max:
@@ -123,7 +129,7 @@ class AsgiDownstream:
         tap: UsageTap,
     ) -> None:
         await self._send_head(answer.status, headers)
-        length = answer.header(b"content-length")
+        length = answer.fields.get(b"content-length")
         expected_bytes = int(length) if length is not None and length.isdigit() else None
         chunk = first_chunk
         while chunk is not None:
@@ -164,13 +170,18 @@ class AsgiDownstream:
 
     async def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.head_sent = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if self._connection is not None:
+            self._connection.start(status, headers)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send_chunk(self, chunk: bytes, *, more: bool) -> None:
-        message = {"type": "http.response.body", "body": chunk, "more_body": more}
         if self._connection is not None:
-            await self._send(message)  # our own protocol bounds how long a slow caller may take
+            self._connection.put(chunk, more=more)
+            if self._connection.is_slow:
+                await self._connection.write_drained()  # bounded by the connection's own limits
             return
+        message = {"type": "http.response.body", "body": chunk, "more_body": more}
         try:
             async with asyncio.timeout(_WRITE_STALL_S):
                 await self._send(message)

@@ -9,7 +9,7 @@ differently. One of the gateway's own headers given twice with different values 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -110,8 +110,7 @@ def caller_of_virtual_key(virtual_key: VirtualKey, claims: Claims, base: Caller)
     _refuse_other_tenant(virtual_key.tenant_id, claims)
     if claims.user is None and claims.feature is None:
         return base
-    return replace(
-        base,
+    return base._replace(
         user=_narrow("user", virtual_key.user, claims.user),
         feature=_narrow("feature", virtual_key.feature, claims.feature),
     )
@@ -176,7 +175,7 @@ def with_body_user(caller: Caller, document: Mapping[str, object]) -> Caller:
     for field in ("safety_identifier", "user"):
         value = document.get(field)
         if isinstance(value, str) and is_label(value):
-            return replace(caller, user=value)
+            return caller._replace(user=value)
     return caller
 
 

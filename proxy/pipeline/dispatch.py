@@ -45,7 +45,7 @@ class Dispatch:
         access = exchange.snapshot.providers[deployment.provider]
         body, decompressed, content_length = _outbound_body(exchange, deployment, downstream)
         headers = request_headers(
-            exchange.request.headers,
+            exchange.request,
             payer.source,
             payer.provider_key,
             content_length=content_length,
@@ -70,9 +70,8 @@ class Dispatch:
         else:
             first_chunk = await answer.next_chunk()
         exchange.first_byte_us = self._clock.monotonic_us()
-        exchange.usage_tap = UsageTap(
-            exchange.operation, answer.header(b"content-type"), answer.header(b"content-encoding")
-        )
+        fields = answer.fields
+        exchange.usage_tap = UsageTap(exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"))
         return first_chunk
 
 
@@ -85,7 +84,7 @@ def _outbound_body(
         if not request.has_body:
             return WholeBody(b""), False, None
         bytes_max = exchange.snapshot.settings.server.upload_bytes_max
-        return ArrivingBody(downstream.stream_body(bytes_max)), False, request.header(b"content-length")
+        return ArrivingBody(downstream.stream_body(bytes_max)), False, request.fields.get(b"content-length")
     if call.text is None or call.model_alias is None or deployment.model in (None, call.model_alias):
         return WholeBody(call.body), False, None
     assert deployment.model is not None

@@ -71,7 +71,7 @@ class Line:
         if request.fault is not None:
             raise request.fault
         refuse_admin(exchange.operation, request)
-        if (prompt := request.header(PROMPT_HEADER)) is not None:
+        if (prompt := request.fields.get(PROMPT_HEADER)) is not None:
             exchange.prompt = parse_prompt(prompt)
         caller = exchange.caller = await snapshot.authenticator.authenticate(request)
         call = exchange.call = await read_call(exchange, downstream)
@@ -97,7 +97,7 @@ class Line:
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
         try:
             exchange.status = answer.status
-            headers = response_headers(answer.headers, payer.source, answer.status)
+            headers = response_headers(answer.headers, answer.fields, payer.source, answer.status)
             headers += relay_headers(exchange)
             tap = exchange.usage_tap
             assert tap is not None, "dispatch puts a listener beside every answer"

@@ -44,7 +44,7 @@ def list_models(exchange: Exchange) -> Answer | None:
     if not operation.gateway_served:
         return None
     assert caller is not None, "only a caller who is known sees models"
-    anthropic = exchange.request.header(b"anthropic-version") is not None
+    anthropic = exchange.request.fields.get(b"anthropic-version") is not None
     created_at = datetime.fromtimestamp(snapshot.created_s, UTC).isoformat().replace("+00:00", "Z")
     visible = snapshot.routes.visible_to(caller)
     if operation.name == "models":

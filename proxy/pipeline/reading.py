@@ -22,11 +22,11 @@ async def read_call(exchange: Exchange, downstream: Downstream) -> Call:
             # Taking the empty body leaves the caller's side free to tell of a disconnect.
             await downstream.read_body(0)
             return Call(stream="stream=true" in request.query)
-        if not is_json(request.header(b"content-type")):
+        if not is_json(request.fields.get(b"content-type")):
             return Call()
     bytes_max = exchange.snapshot.settings.server.body_bytes_max
     body = await downstream.read_body(bytes_max)
-    return parse_call(operation, body, request.header(b"content-encoding"), bytes_max)
+    return parse_call(operation, body, request.fields.get(b"content-encoding"), bytes_max)
 
 
 def named_model(exchange: Exchange) -> str | None:

@@ -3,17 +3,16 @@
 Pure. Nothing here can hold a prompt, a completion or a key.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from proxy.core.types import Usage, UsageSource
 from proxy.ledger.entry import Entry
 from proxy.pipeline.exchange import Exchange
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How an exchange ended: what its row, its log line and its metrics have in common."""
 
     started_at: str  # RFC 3339, UTC
@@ -33,16 +32,17 @@ def end(exchange: Exchange, ended_us: int) -> Ending:
     usage = tap.usage if tap is not None else None
     status = exchange.status or (error.status if error is not None else 500)
     accepted_us, first_byte_us, sent_us = exchange.accepted_us, exchange.first_byte_us, exchange.sent_us
+    deployment = exchange.deployment
     return Ending(
-        started_at=rfc3339(exchange.started_at_ms),
-        status=status,
-        error_source=error.source if error is not None else ("upstream" if status >= 400 else None),
-        usage=usage,
-        usage_source=_usage_source(exchange) if usage is not None else None,
-        deployment=exchange.deployment.label if exchange.deployment is not None else None,
-        latency_us=ended_us - accepted_us,
-        first_byte_us=None if first_byte_us is None else first_byte_us - accepted_us,
-        overhead_us=None if sent_us is None else sent_us - accepted_us,
+        rfc3339(exchange.started_at_ms),
+        status,
+        error.source if error is not None else ("upstream" if status >= 400 else None),
+        usage,
+        _usage_source(exchange) if usage is not None else None,
+        deployment.label if deployment is not None else None,
+        ended_us - accepted_us,
+        None if first_byte_us is None else first_byte_us - accepted_us,
+        None if sent_us is None else sent_us - accepted_us,
     )
 
 

@@ -19,7 +19,7 @@ from proxy.telemetry.metrics import Metrics
 
 _log = logging.getLogger("tollway.settlement")
 
-_GATHER_S: Final = 0.01
+_GATHER_S: Final = 0.05  # each group wakes the store's thread, which costs the loop its turn
 _GROUP_ROWS_MAX: Final = 1_000
 _RETRY_S: Final = 0.5
 ROWS_PENDING_MAX: Final = 100_000

@@ -5,15 +5,14 @@ as for a name that nobody routes, so that names of other tenants' models cannot 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
 from proxy.core.types import Caller, Deployment
 from proxy.settings.model import ModelSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The alias a caller named and its deployments, in order of preference."""
 
     alias: str | None

@@ -27,7 +27,7 @@ _URLS_REMEMBERED_MAX: Final = 1_024
 class UpstreamAnswer:
     """A provider's answer: the head at once, the raw body as it arrives. Close it always."""
 
-    __slots__ = ("_chunks", "_provider", "_stream", "headers", "status")
+    __slots__ = ("_chunks", "_provider", "_stream", "fields", "headers", "status")
 
     def __init__(
         self, status: int, headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream, provider: str
@@ -35,16 +35,10 @@ class UpstreamAnswer:
         """`headers` have names in lower case."""
         self.status = status
         self.headers = headers
+        self.fields = dict(reversed(headers))  # the first value of each
         self._provider = provider
         self._stream = stream
         self._chunks = aiter(stream)
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, by its name in lower case."""
-        for known, value in self.headers:
-            if known == name:
-                return value
-        return None
 
     async def next_chunk(self) -> bytes | None:
         """The next bytes of the body, never empty; None at its end.

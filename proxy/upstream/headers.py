@@ -5,11 +5,11 @@ cross only where the caller's own key pays; everything else passes as it came.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from proxy.core.secret import Secret
-from proxy.core.types import Headers, KeySource
+from proxy.core.types import InboundRequest, KeySource
 from proxy.dialects.openai import ACCOUNT_HEADERS, ACCOUNT_RESPONSE_HEADERS, CREDENTIAL_HEADERS
 
 HOP_BY_HOP = frozenset(
@@ -40,6 +40,7 @@ _REQUEST_DROPPED = HOP_BY_HOP | {
     b"x-real-ip",
 }
 # Where the gateway pays, the caller's keys and account end here too.
+_DROPPED_FROM_GATEWAY = HOP_BY_HOP | ACCOUNT_RESPONSE_HEADERS
 _DROPPED_FOR_GATEWAY = _REQUEST_DROPPED | CREDENTIAL_HEADERS | ACCOUNT_HEADERS
 _OURS = b"x-tollway-"
 _ZERO_WEIGHT = re.compile(rb"q\s*=\s*0(\.0*)?\s*(;|$)")
@@ -47,7 +48,7 @@ _READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
 
 
 def request_headers(
-    inbound: Headers,
+    request: InboundRequest,
     payer: KeySource,
     provider_key: Secret | None,
     *,
@@ -57,18 +58,13 @@ def request_headers(
     """The headers of an attempt. Host and framing are the transport's to add, but for a
     streamed body whose length the caller told (`content_length`)."""
     dropped = _REQUEST_DROPPED if payer is KeySource.CALLER else _DROPPED_FOR_GATEWAY
+    named = _named_by_connection(request.headers, request.fields)
+    if named:
+        dropped |= named
     if decompressed:
         dropped |= {b"content-encoding"}
-    named_by_connection = _connection_names(inbound)
-    accepted: bytes | None = None
-    headers: list[tuple[bytes, bytes]] = []
-    for pair in inbound:
-        name = pair[0]
-        if name == b"accept-encoding":
-            accepted = pair[1] if accepted is None else accepted + b"," + pair[1]
-        elif not (name in dropped or name in named_by_connection or name.startswith(_OURS)):
-            headers.append(pair)
-    headers.append((b"accept-encoding", readable_codings(accepted)))
+    headers = [pair for pair in request.headers if pair[0] not in dropped and pair[0][:10] != _OURS]
+    headers.append((b"accept-encoding", readable_codings(_whole(b"accept-encoding", request.headers, request.fields))))
     if provider_key is not None:
         headers.append((b"authorization", b"Bearer " + provider_key.reveal().encode()))
     if content_length is not None:
@@ -77,21 +73,17 @@ def request_headers(
 
 
 def response_headers(
-    upstream: Sequence[tuple[bytes, bytes]], payer: KeySource, status: int
+    upstream: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes], payer: KeySource, status: int
 ) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers that reach the caller; the gateway's own are added to them."""
-    named_by_connection = _connection_names(upstream)
-    gateway_paid = payer is not KeySource.CALLER
-    bodiless = status in (204, 304)
-    return [
-        pair
-        for pair in upstream
-        if (name := pair[0]) not in HOP_BY_HOP
-        and name not in named_by_connection
-        and not (gateway_paid and name in ACCOUNT_RESPONSE_HEADERS)
-        and not (bodiless and name == b"content-length")
-        and not name.startswith(_OURS)
-    ]
+    """The upstream's headers that reach the caller; the gateway's own are added to them.
+    `fields` holds the first value of each."""
+    dropped = HOP_BY_HOP if payer is KeySource.CALLER else _DROPPED_FROM_GATEWAY
+    named = _named_by_connection(upstream, fields)
+    if named:
+        dropped |= named
+    if status in (204, 304):
+        dropped |= {b"content-length"}
+    return [pair for pair in upstream if pair[0] not in dropped and pair[0][:10] != _OURS]
 
 
 @lru_cache(maxsize=256)
@@ -110,14 +102,21 @@ def readable_codings(accepted: bytes | None) -> bytes:
     return b", ".join(wanted) or b"identity"
 
 
-def _connection_names(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    for name, value in headers:
-        if name == b"connection":
-            return _names(value)
-    return frozenset()
+def _named_by_connection(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
+    connection = _whole(b"connection", headers, fields)
+    return frozenset() if connection is None else _names(connection)
+
+
+def _whole(name: bytes, headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes]) -> bytes | None:
+    """A list field's value; given in several lines, it is their sum (RFC 9110, section 5.3)."""
+    if len(fields) == len(headers):
+        return fields.get(name)
+    return b",".join(value for known, value in headers if known == name) or fields.get(name)
 
 
 @lru_cache(maxsize=256)
-def _names(value: bytes) -> frozenset[bytes]:
-    # A sender may call any field hop-by-hop, but not the ones that decide framing or identity.
-    return frozenset(token.strip().lower() for token in value.split(b",")) - {b"content-type", b"content-encoding"}
+def _names(connection: bytes) -> frozenset[bytes]:
+    """What a Connection field makes hop-by-hop that is not so already. A sender may name any
+    field, but not the ones that say what the body is."""
+    named = frozenset(token.strip().lower() for token in connection.split(b","))
+    return named - HOP_BY_HOP - {b"content-type", b"content-encoding"}

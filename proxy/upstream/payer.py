@@ -3,7 +3,7 @@
 Pure. Invariant: a caller's own token goes to the default provider and nowhere else.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.core.errors import InvalidApiKey, ProviderKeyMissing
 from proxy.core.secret import Secret
@@ -11,13 +11,15 @@ from proxy.core.types import Caller, KeySource
 from proxy.settings.model import AuthMode, AuthSettings, ProviderSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
+class Payer(NamedTuple):
     """Who pays, and with what. `provider_key` is None where the caller's own headers carry
     the key, and for a provider that wants none."""
 
     source: KeySource
     provider_key: Secret | None
+
+
+_CALLER_PAYS = Payer(KeySource.CALLER, None)
 
 
 def choose_payer(auth: AuthSettings, caller: Caller, provider: ProviderSettings) -> Payer:
@@ -29,7 +31,7 @@ def choose_payer(auth: AuthSettings, caller: Caller, provider: ProviderSettings)
     """
     if auth.mode is AuthMode.PASSTHROUGH:
         if provider.name == auth.default_provider and caller.provider_token is not None:
-            return Payer(KeySource.CALLER, None)
+            return _CALLER_PAYS
         if not auth.allow_keyless:
             raise _not_keyless(auth, provider)
     if provider.provider_key is None and provider.provider_key_wanted:

@@ -3,8 +3,19 @@
 import pytest
 
 from proxy.core.secret import Secret
-from proxy.core.types import KeySource
-from proxy.upstream.headers import readable_codings, request_headers, response_headers
+from proxy.core.types import InboundRequest, KeySource
+from proxy.upstream import headers as policy
+from proxy.upstream.headers import readable_codings
+
+
+def request_headers(inbound, payer, provider_key, **also):
+    request = InboundRequest("POST", "/v1/x", "/x", ("x",), "", inbound, None)
+    return policy.request_headers(request, payer, provider_key, **also)
+
+
+def response_headers(upstream, payer, status):
+    return policy.response_headers(upstream, dict(reversed(upstream)), payer, status)
+
 
 SDK = (
     (b"host", b"127.0.0.1:8080"),
@@ -66,6 +77,17 @@ def test_a_connection_header_cannot_take_framing_away():
     inbound = ((b"connection", b"content-type, x-mine"), (b"content-type", b"a/b"), (b"x-mine", b"1"))
     names = [name for name, _ in request_headers(inbound, KeySource.CALLER, None)]
     assert names == [b"content-type", b"accept-encoding"]
+
+
+def test_list_fields_in_several_lines_count_whole():
+    inbound = (
+        (b"connection", b"keep-alive"),
+        (b"connection", b"x-mine"),
+        (b"x-mine", b"1"),
+        (b"accept-encoding", b"br"),
+        (b"accept-encoding", b"gzip"),
+    )
+    assert request_headers(inbound, KeySource.CALLER, None) == [(b"accept-encoding", b"gzip")]
 
 
 @pytest.mark.parametrize(
