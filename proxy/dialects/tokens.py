@@ -6,7 +6,7 @@ docs.anthropic.com/en/docs/build-with-claude/prompt-caching, api-docs.deepseek.c
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from proxy.core.types import Usage
 
@@ -39,12 +39,19 @@ def read_usage(report: Mapping[str, Any], *, excludes_cached: bool) -> Usage | N
 
 
 def _chat_usage(report: Mapping[str, Any]) -> Usage | None:
-    input_tokens, output_tokens = _main(report, "prompt_tokens"), _main(report, "completion_tokens")
-    if input_tokens is None or output_tokens is None or not _counts(report, "prompt_tokens", "completion_tokens"):
-        return None
-    details, output_details = _details(report, "prompt_tokens_details"), _details(report, "completion_tokens_details")
-    cached_tokens = _detail(details, "cached_tokens") or _detail(report, "prompt_cache_hit_tokens")  # DeepSeek's name
-    reasoning_tokens = _detail(output_details, "reasoning_tokens")
+    input_tokens, output_tokens = report.get("prompt_tokens"), report.get("completion_tokens")
+    if not (_is_count(input_tokens) and _is_count(output_tokens)):  # embeddings tell no completion
+        input_tokens, output_tokens = _main(report, "prompt_tokens"), _main(report, "completion_tokens")
+        if input_tokens is None or output_tokens is None or not _counts(report, "prompt_tokens", "completion_tokens"):
+            return None
+    details, output_details = report.get("prompt_tokens_details"), report.get("completion_tokens_details")
+    cached_tokens = written_tokens = reasoning_tokens = 0
+    if type(details) is dict:
+        cached_tokens, written_tokens = _detail(details, "cached_tokens"), _detail(details, "cache_write_tokens")
+    if type(output_details) is dict:
+        reasoning_tokens = _detail(output_details, "reasoning_tokens")
+    if not cached_tokens:
+        cached_tokens = _detail(report, "prompt_cache_hit_tokens")  # DeepSeek's name
     # xAI and Gemini leave reasoning out of the completion, but not out of the total.
     hidden_tokens = _detail(report, "total_tokens") - input_tokens - output_tokens
     if hidden_tokens > 0:
@@ -53,7 +60,7 @@ def _chat_usage(report: Mapping[str, Any]) -> Usage | None:
     return Usage(
         input_tokens,
         min(cached_tokens, input_tokens),
-        min(_detail(details, "cache_write_tokens"), input_tokens),
+        min(written_tokens, input_tokens),
         output_tokens,
         min(reasoning_tokens, output_tokens),
     )
@@ -75,17 +82,21 @@ def _counts(report: Mapping[str, Any], *names: str) -> bool:
     return any(report.get(name) is not None for name in names)
 
 
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _TOKENS_MAX
+
+
 def _main(report: Mapping[str, Any], name: str) -> int | None:
     """A count; 0 where the report leaves it out, None where it is absurd."""
     value = report.get(name)
     if value is None:
         return 0
-    return value if type(value) is int and 0 <= value <= _TOKENS_MAX else None
+    return value if _is_count(value) else None
 
 
 def _detail(details: Mapping[str, Any], name: str) -> int:
     value = details.get(name)
-    return value if type(value) is int and 0 <= value <= _TOKENS_MAX else 0
+    return value if _is_count(value) else 0
 
 
 def _details(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:

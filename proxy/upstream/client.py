@@ -27,7 +27,7 @@ _URLS_REMEMBERED_MAX: Final = 1_024
 class UpstreamAnswer:
     """A provider's answer: the head at once, the raw body as it arrives. Close it always."""
 
-    __slots__ = ("_chunks", "_provider", "_stream", "fields", "headers", "status")
+    __slots__ = ("_next", "_provider", "_stream", "fields", "headers", "status")
 
     def __init__(
         self, status: int, headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream, provider: str
@@ -38,7 +38,7 @@ class UpstreamAnswer:
         self.fields = dict(reversed(headers))  # the first value of each
         self._provider = provider
         self._stream = stream
-        self._chunks = aiter(stream)
+        self._next = aiter(stream).__anext__
 
     async def next_chunk(self) -> bytes | None:
         """The next bytes of the body, never empty; None at its end.
@@ -49,12 +49,13 @@ class UpstreamAnswer:
             UpstreamMalformed: the body's framing is wrong.
         """
         try:
-            async for chunk in self._chunks:
-                if chunk:
-                    return chunk
+            while not (chunk := await self._next()):
+                pass
+        except StopAsyncIteration:
+            return None
         except httpx.TransportError as error:
             raise _after_head(error, self._provider) from error
-        return None
+        return chunk
 
     async def aclose(self) -> None:
         """Let go of the connection: back to its pool if the body was read to its end."""
