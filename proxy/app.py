@@ -188,13 +188,14 @@ class App:
     def _make_transport(self, provider: ProviderSettings) -> httpx.AsyncBaseTransport:
         if provider.transport is TransportKind.SIMULATED:
             return SimulatedTransport()
+        if provider.transport is TransportKind.HTTPX:
+            # A context of its own: httpx writes the protocols that it offers into it, and ours speaks but one.
+            context = verified_context(provider.ca_file)
+            return StockTransport(connections_max=provider.connections_max, ssl_context=context)
         # Loading the machine's certificate authorities takes longer than all the rest: once.
         if provider.ca_file not in self._tls:
             self._tls[provider.ca_file] = verified_context(provider.ca_file)
-        context = self._tls[provider.ca_file]
-        if provider.transport is TransportKind.HTTPX:
-            return StockTransport(connections_max=provider.connections_max, ssl_context=context)
-        return Transport(connections_max=provider.connections_max, ssl_context=context)
+        return Transport(connections_max=provider.connections_max, ssl_context=self._tls[provider.ca_file])
 
     async def _watch_on(self) -> None:
         loop = asyncio.get_running_loop()

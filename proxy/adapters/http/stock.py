@@ -39,7 +39,7 @@ class StockTransport(httpx.AsyncBaseTransport):
         except TimeoutError as error:
             raise httpx.ReadTimeout("no answer within its time", request=request) from error
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _BoundedStream(response.stream, deadline_s)
+        response.stream = _BoundedStream(response.stream, deadline_s, _length(response))
         return response
 
     async def aclose(self) -> None:
@@ -50,24 +50,37 @@ class StockTransport(httpx.AsyncBaseTransport):
 class _BoundedStream(httpx.AsyncByteStream):
     """A body that must end by a deadline (seconds of the loop's clock)."""
 
-    def __init__(self, inner: httpx.AsyncByteStream, deadline_s: float | None) -> None:
+    def __init__(self, inner: httpx.AsyncByteStream, deadline_s: float | None, length_bytes: int | None) -> None:
         self._inner = inner
         self._deadline_s = deadline_s
+        self._left_bytes = length_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._inner)
-        while True:
-            try:
-                async with asyncio.timeout_at(self._deadline_s):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as error:
-                raise httpx.ReadTimeout("the answer did not end within its time") from error
+        while (chunk := await self._next(chunks)) is not None:
+            if self._left_bytes is not None:
+                self._left_bytes -= len(chunk)
+                if self._left_bytes == 0:
+                    # Who knows the length asks no further, and httpcore closes a connection whose
+                    # answer was not read to its end.
+                    await self._next(chunks)
             yield chunk
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self._deadline_s):
+                return await anext(chunks, None)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("the answer did not end within its time") from error
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _length(response: httpx.Response) -> int | None:
+    """The length of an answer behind which nothing more of it can come: not so in HTTP/2."""
+    length = response.headers.get("content-length", "")
+    return int(length) if length.isdigit() and response.extensions.get("http_version") == b"HTTP/1.1" else None
 
 
 def _deadline(bound_s: float | None) -> float | None:
