@@ -12,7 +12,7 @@ import h2.events
 import pytest
 
 from tests.authority import Authority, found
-from tests.gateway import error_of, plain_request, running_gateway
+from tests.gateway import dechunked, error_of, plain_request, running_gateway
 
 ANSWER = b'{"id":"x","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}'
 CHAT = "/v1/chat/completions"
@@ -45,7 +45,11 @@ class TlsUpstream:
         while True:
             _, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
             fields = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}
-            self.asked.append((fields, await reader.readexactly(int(fields[b"content-length"]))))
+            if fields.get(b"transfer-encoding") == b"chunked":
+                body = dechunked(await reader.readuntil(b"0\r\n\r\n"))
+            else:
+                body = await reader.readexactly(int(fields[b"content-length"]))
+            self.asked.append((fields, body))
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
             writer.write(head + ANSWER)
 
@@ -144,3 +148,23 @@ async def test_a_certificate_for_another_host_is_refused(authority):
         status, _, body = await call(gateway, "stock")
         assert (status, error_of(body)["code"]) == (502, "upstream_unreachable")
         assert upstream.asked == []
+
+
+@pytest.mark.parametrize("spoken", ["h2", "http/1.1"])
+async def test_an_upload_of_unknown_length_arrives_whole(authority, spoken):
+    (authority.folder / "key").write_text("sk-gateways")
+    context = authority.server_context("good")
+    context.set_alpn_protocols([spoken])
+    async with tls_upstream(context) as upstream:
+        text = configuration(upstream, authority).replace("[auth]", '[auth]\ndefault_provider = "stock"')
+        async with running_gateway(text) as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(
+                b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: gateway.test\r\nconnection: close\r\n"
+                b"x-tollway-tenant: acme\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+                b"transfer-encoding: chunked\r\n\r\n7\r\n--x one\r\n8\r\n and two\r\n0\r\n\r\n"
+            )
+            raw = await asyncio.wait_for(reader.read(), 10.0)
+            writer.close()
+    assert raw.startswith(b"HTTP/1.1 200 ")
+    assert [body for _, body in upstream.asked] == [b"--x one and two"]

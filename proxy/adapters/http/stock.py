@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 
 import httpx
 
+from proxy.adapters.http.transport import WholeBody
+
 
 class StockTransport(httpx.AsyncBaseTransport):
     """`httpx.AsyncHTTPTransport` under the time-outs that our callers set."""
@@ -31,6 +33,9 @@ class StockTransport(httpx.AsyncBaseTransport):
             "write": bounds_s.get("write"),
             "read": bounds_s.get("idle"),
         }
+        if not isinstance(request.stream, WholeBody | httpx.ByteStream) and "content-length" not in request.headers:
+            # Below httpx's client nobody frames a body of unknown length; HTTP/2 drops the field again.
+            request.headers["transfer-encoding"] = "chunked"
         first_s = _deadline(bounds_s.get("first_byte"))
         nearest_s = min((at for at in (deadline_s, first_s) if at is not None), default=None)
         try:
