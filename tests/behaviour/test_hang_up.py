@@ -205,10 +205,10 @@ def endless(sent: list[int]) -> Iterator[Step]:
 
 
 async def stands_still(sent: list[int]) -> None:
-    """Wait until the script could send nothing for half a second."""
-    for _ in range(100):
+    """Wait until the script could send nothing for a quarter of a second."""
+    for _ in range(200):
         before = len(sent)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.25)
         if before == len(sent) > 0:
             return
     raise AssertionError("the provider could send without end")

@@ -17,7 +17,7 @@ PLAIN = b'{"model":"m","messages":[]}'
 STREAM = b'{"model":"m","stream":true,"messages":[]}'
 REQUESTS = {"plain": PLAIN, "stream": STREAM}
 # Short, and each longer than the one before by enough that none is taken for another.
-TIMEOUTS = "[providers.scripted.timeouts_s]\nconnect = 0.5\nfirst_byte = 0.3\nidle = 0.3\ntotal = 0.8\n"
+TIMEOUTS = "[providers.scripted.timeouts_s]\nconnect = 0.5\nfirst_byte = 0.3\nidle = 0.3\ntotal = 0.6\n"
 
 EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
