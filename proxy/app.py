@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
@@ -40,6 +40,7 @@ from proxy.pipeline.line import Line
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
 from proxy.routing.resolve import Routes
+from proxy.settings.consistency import lends_to_strangers
 from proxy.settings.model import AuthMode, ProviderSettings, Settings, TransportKind
 from proxy.settings.problem import SettingsError
 from proxy.simulated.transport import SimulatedTransport
@@ -146,11 +147,24 @@ class App:
         await asyncio.to_thread(self._access_log.close)
 
     def reload(self, settings: Settings) -> None:
-        """Put a new configuration in force, whole. Requests under way end on the old one."""
+        """Put a new configuration in force, whole. Requests under way end on the old one; ports,
+        stores and drain time stay what they are until the next start.
+
+        Raises:
+            ValueError: on the port as it is bound now, the gateway's own keys would be open to anyone.
+            OSError: a file that it names cannot be read.
+        """
         before = self.snapshots.current
-        if settings.state != before.settings.state or settings.server != before.settings.server:
-            _log.warning("[server] and [state] changed: ports, stores and drain time take effect at the next start")
-        self.snapshots.current = self._prepare(settings, before.providers)
+        kept = _kept_until_restart(settings, before.settings)
+        if kept != settings:
+            _log.warning("[server] or [state] changed: ports, stores and drain time take effect at the next start")
+        bind = kept.server.bind
+        if lends_to_strangers(kept.auth, bind):
+            raise ValueError(
+                f"auth.allow_keyless is true, and until the next start this gateway listens on {bind}: anyone who can "
+                "reach it could spend its own keys. Restart it instead."
+            )
+        self.snapshots.current = self._prepare(kept, before.providers)
         _log.info("configuration %s is in force (it was %s)", settings.version, before.version)
 
     def _prepare(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> Snapshot:
@@ -229,6 +243,16 @@ class App:
                 await self.shutdown()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
+    """A new configuration with what only a start can change: another state folder would mean another
+    pepper, under which nobody's virtual key is known."""
+    now = running.server
+    server = replace(
+        settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
+    )
+    return replace(settings, server=server, state=running.state)
 
 
 def create_app(

@@ -7,7 +7,7 @@ mistake, one problem.
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from proxy.settings.model import Address, AuthMode, ProviderSettings, Settings, TransportKind
+from proxy.settings.model import Address, AuthMode, AuthSettings, ProviderSettings, Settings, TransportKind
 from proxy.settings.problem import member
 from proxy.settings.reader import Source
 from proxy.settings.values import is_https_or_loopback
@@ -27,6 +27,11 @@ def advise(settings: Settings) -> Iterator[str]:
     for provider in settings.providers.values():
         yield from _advise_provider(provider, settings)
     yield from _advise_models(settings)
+
+
+def lends_to_strangers(auth: AuthSettings, bind: Address) -> bool:
+    """True where anyone who can reach the data port could spend the gateway's own keys."""
+    return auth.mode is AuthMode.PASSTHROUGH and auth.allow_keyless and not bind.is_local
 
 
 def _check_addresses(draft: Settings, source: Source) -> None:
@@ -54,7 +59,7 @@ def _check_trust(draft: Settings, source: Source) -> None:
     auth, bind = draft.auth, draft.server.bind
     if bind.is_local or not source.is_sound("server.bind", "auth.mode"):
         return
-    if auth.mode is AuthMode.PASSTHROUGH and auth.allow_keyless:
+    if lends_to_strangers(auth, bind):
         source.report(
             "auth.allow_keyless",
             "false, as server.bind is not local",
