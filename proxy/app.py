@@ -23,7 +23,7 @@ from proxy.adapters.http.transport import Transport, verified_context
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError, StateUnavailable
+from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
 from proxy.edge import server as edge
 from proxy.edge.admin import create_admin_app
 from proxy.edge.endpoints import DataPlane
@@ -217,17 +217,23 @@ class App:
             wake_at_s = loop.time() + _WATCH_S
             await asyncio.sleep(_WATCH_S)
             self.metrics.loop_lag(max(0.0, loop.time() - wake_at_s))
-            await self._ask_store()
+            try:
+                await self._ask_store()
+            except StateIncompatible as error:  # it was away when this process started
+                self._note_state_failure(error)
 
     async def _ask_store(self) -> None:
         try:
             await self.stores.door.ping()
         except StateUnavailable as error:
-            if self._state_failure != error.message:
-                _log.error("the state store is away: %s", error.message)
-            self._state_failure = error.message
+            self._note_state_failure(error)
         else:
             self._state_failure = None
+
+    def _note_state_failure(self, error: GatewayError) -> None:
+        if self._state_failure != error.message:
+            _log.error("the state store cannot be used: %s", error.message)
+        self._state_failure = error.message
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

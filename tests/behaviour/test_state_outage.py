@@ -3,6 +3,7 @@
 
 import asyncio
 import base64
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -206,3 +207,21 @@ async def test_a_start_without_the_store_waits_for_it_and_serves_then():
                 assert (await readyz(gateway))[0] == 503
                 server.restart()
                 await until_readyz(gateway, 200)
+
+
+async def test_a_store_of_a_newer_release_that_comes_late_is_said_and_its_place_watched_on(tmp_path):
+    file = tmp_path / "tollway.db"
+    file.mkdir()  # no file can be opened there: the store is away
+    async with running_gateway(passthrough_to("http://127.0.0.1:9/v1"), folder=tmp_path) as gateway:
+
+        def state() -> str:
+            return gateway.app.readiness.look().checks["state"]
+
+        assert "did not answer" in state()
+        file.rmdir()
+        newer = sqlite3.connect(file)
+        newer.execute("PRAGMA user_version=99")
+        newer.close()
+        await until(lambda: "newer release" in state(), OUTAGE_S)
+        file.unlink()
+        await until(lambda: state() == "ok", OUTAGE_S)
