@@ -1,6 +1,6 @@
 """One connection to an upstream: bytes in and out, one timer, and whose turn it is.
 
-It is connecting, busy (`_exchange` is set), resting in its pool, on its way between the two,
+It is connecting, busy (`_round_trip` is set), resting in its pool, on its way between the two,
 or closed. Closing is final, idempotent, and tells the pool at once.
 """
 
@@ -12,8 +12,8 @@ from typing import Final, cast
 
 import httpx
 
-from proxy.adapters.http.exchange import Exchange
 from proxy.adapters.http.framing import ResponseReader
+from proxy.adapters.http.round_trip import RoundTrip
 
 _JOINED_BYTES_MAX: Final = 65_536  # head and body below this leave in one write
 _UNSENT_BYTES_MAX: Final = 65_536  # beyond this a request counts as not sent yet
@@ -23,13 +23,13 @@ class Connection(asyncio.BufferedProtocol):
     """A connection of the pool that gave the two callbacks."""
 
     __slots__ = (
-        "_exchange",
         "_forget",
         "_give_back",
         "_inbox",
         "_is_reading_paused",
         "_poll",
         "_reader",
+        "_round_trip",
         "_timer",
         "_timer_at",
         "_transport",
@@ -55,7 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
         self._reader = ResponseReader()
-        self._exchange: Exchange | None = None
+        self._round_trip: RoundTrip | None = None
         self._is_reading_paused = False
         # One timer, armed again only for an earlier moment; one that fires too early looks anew.
         self._timer: asyncio.TimerHandle | None = None
@@ -81,26 +81,26 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        exchange, self._exchange = self._exchange, None
+        round_trip, self._round_trip = self._round_trip, None
         if self._transport is not None:
             self._transport.abort()
         self._forget(self)
-        if exchange is not None:
-            exchange.lost(None)
+        if round_trip is not None:
+            round_trip.lost(None)
 
-    # For the exchange.
+    # For the round trip.
 
-    def begin(self, exchange: Exchange, *, bodiless: bool) -> None:
-        """Take up an exchange; `bodiless` if its answer will have no body."""
-        assert self._exchange is None
-        self._exchange = exchange
+    def begin(self, round_trip: RoundTrip, *, bodiless: bool) -> None:
+        """Take up a round trip; `bodiless` if its answer will have no body."""
+        assert self._round_trip is None
+        self._round_trip = round_trip
         self._reader.expect(bodiless=bodiless)
 
     def write(self, head: bytes, content: bytes) -> None:
         """Write both, in one packet where they are small."""
         transport = self._transport
         if transport is None or transport.is_closing():
-            return  # the exchange hears of it when the loop has told us
+            return  # the round trip hears of it when the loop has told us
         if len(content) <= _JOINED_BYTES_MAX:
             transport.write(head + content)
         else:
@@ -127,7 +127,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
     def wake_by(self, at: float) -> None:
-        """Look at the exchange's deadlines at the loop's time `at`; replaces the last such wish."""
+        """Look at the round trip's deadlines at the loop's time `at`; replaces the last such wish."""
         self._wake_at = at
         if at < self._timer_at:
             if self._timer is not None:
@@ -142,8 +142,8 @@ class Connection(asyncio.BufferedProtocol):
         if now < self._wake_at:
             if self._wake_at != math.inf:
                 self.wake_by(self._wake_at)
-        elif self._exchange is not None:
-            self._exchange.expire(now)
+        elif self._round_trip is not None:
+            self._round_trip.expire(now)
         else:
             self.close()
 
@@ -165,8 +165,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
-        exchange = self._exchange
-        if exchange is None:
+        round_trip = self._round_trip
+        if round_trip is None:
             # Nobody asked. What speaks unasked could answer the next request before it is made.
             self.close()
             return
@@ -174,27 +174,27 @@ class Connection(asyncio.BufferedProtocol):
         try:
             reader.feed(self._inbox[:nbytes])
         except httpx.RemoteProtocolError as error:
-            exchange.advance(reader)
-            self._exchange = None
-            exchange.fail(error)
+            round_trip.advance(reader)
+            self._round_trip = None
+            round_trip.fail(error)
             return
-        exchange.advance(reader)
+        round_trip.advance(reader)
         if reader.is_complete:
-            self._finish(exchange)
+            self._finish(round_trip)
 
     def eof_received(self) -> None:
         """The upstream will send no more. An answer without a length ends here."""
-        exchange = self._exchange
-        if exchange is not None and self._reader.finish():
-            self._finish(exchange)
+        round_trip = self._round_trip
+        if round_trip is not None and self._reader.finish():
+            self._finish(round_trip)
         else:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.lost(exc)
+        round_trip, self._round_trip = self._round_trip, None
+        if round_trip is not None:
+            round_trip.lost(exc)
         self.close()
 
     def pause_writing(self) -> None:
@@ -204,21 +204,21 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Everything that was written is in the kernel's hands."""
         self.is_write_paused = False
-        if self._exchange is not None:
-            self._exchange.drained()
+        if self._round_trip is not None:
+            self._round_trip.drained()
 
-    def _finish(self, exchange: Exchange) -> None:
+    def _finish(self, round_trip: RoundTrip) -> None:
         transport = self._transport
         assert transport is not None
         is_reusable = (
             self._reader.is_reusable
-            and exchange.is_sent
+            and round_trip.is_sent
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
         )
-        self._exchange = None
+        self._round_trip = None
         self._wake_at = math.inf
-        exchange.complete()
+        round_trip.complete()
         if is_reusable:
             self.resume_reading()
             self._give_back(self)

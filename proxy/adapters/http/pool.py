@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from proxy.adapters.http.connection import Connection
-from proxy.adapters.http.exchange import Timeouts, bound_s
+from proxy.adapters.http.round_trip import Timeouts, bound_s
 
 
 @dataclass(frozen=True, slots=True)

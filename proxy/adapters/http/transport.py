@@ -15,9 +15,9 @@ from typing import Final
 
 import httpx
 
-from proxy.adapters.http.exchange import Exchange, Timeouts
 from proxy.adapters.http.framing import Ask, frame_request
 from proxy.adapters.http.pool import Origin, Pool
+from proxy.adapters.http.round_trip import RoundTrip, Timeouts
 
 _INBOX_BYTES: Final = 65_536
 _IDLE_S: Final = 60.0  # providers' front ends drop a connection after 60 to 120 s at rest
@@ -96,17 +96,17 @@ class Transport(httpx.AsyncBaseTransport):
         """
         assert isinstance(request.stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
         ask = Ask(request.method, request.url, request.headers.raw)
-        exchange = await self.ask(ask, request.stream, request.extensions.get("timeout", {}))
-        head = exchange.head
+        round_trip = await self.ask(ask, request.stream, request.extensions.get("timeout", {}))
+        head = round_trip.head
         assert head is not None
         return httpx.Response(
             head.status,
             headers=head.headers,
-            stream=exchange,
+            stream=round_trip,
             extensions={"http_version": head.http_version, "reason_phrase": head.reason},
         )
 
-    async def ask(self, ask: Ask, body: httpx.AsyncByteStream, timeouts: Timeouts) -> Exchange:
+    async def ask(self, ask: Ask, body: httpx.AsyncByteStream, timeouts: Timeouts) -> RoundTrip:
         """`handle_async_request` without httpx's objects, which cost as much as the hop itself:
         the answer's `head` is there, and iterating it gives the raw body. Raises the same."""
         url = ask.url
@@ -121,15 +121,15 @@ class Transport(httpx.AsyncBaseTransport):
         total_until = math.inf if total_s is None else asyncio.get_running_loop().time() + total_s
 
         connection = pool.take_idle() or await pool.acquire(timeouts, total_until)
-        # No await until the exchange owns the connection.
-        exchange = Exchange(connection, timeouts, total_until)
+        # No await until the round trip owns the connection.
+        round_trip = RoundTrip(connection, timeouts, total_until)
         bodiless = ask.method == "HEAD"
         if content is not None:
-            exchange.send(request_head, content, bodiless=bodiless)
+            round_trip.send(request_head, content, bodiless=bodiless)
         else:
-            exchange.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
-        await exchange.wait_head()
-        return exchange
+            round_trip.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
+        await round_trip.wait_head()
+        return round_trip
 
     async def aclose(self) -> None:
         """Close every connection, those in use too. Later requests are refused."""

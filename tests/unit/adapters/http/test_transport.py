@@ -45,9 +45,9 @@ async def test_a_request_and_its_answer(transport):
 async def test_asked_without_httpxs_objects(transport):
     async with RawServer(answering(b"HTTP/1.1 404 Nope\r\nX-One: 1\r\nContent-Length: 3\r\n\r\nabc")) as server:
         ask = Ask("POST", httpx.URL(server.url), [(b"host", b"up")])
-        exchange = await transport.ask(ask, WholeBody(b"hello"), {"total": 9.0})
-        assert exchange.head == (404, b"Nope", b"HTTP/1.1", [(b"x-one", b"1"), (b"content-length", b"3")])
-        assert [chunk async for chunk in exchange] == [b"abc"]
+        round_trip = await transport.ask(ask, WholeBody(b"hello"), {"total": 9.0})
+        assert round_trip.head == (404, b"Nope", b"HTTP/1.1", [(b"x-one", b"1"), (b"content-length", b"3")])
+        assert [chunk async for chunk in round_trip] == [b"abc"]
         assert server.requests == [b"POST / HTTP/1.1\r\nhost: up\r\nContent-Length: 5\r\n\r\nhello"]
         assert transport.idle_connections == 1
 

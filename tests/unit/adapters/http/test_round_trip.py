@@ -8,8 +8,8 @@ import threading
 import httpx
 import pytest
 
-from proxy.adapters.http.exchange import BUFFERED_BYTES_MAX, bound_s
 from proxy.adapters.http.framing import LAST_CHUNK, frame_chunk
+from proxy.adapters.http.round_trip import BUFFERED_BYTES_MAX, bound_s
 from proxy.adapters.http.transport import Transport
 from tests.unit.adapters.http.raw_server import (
     CHUNKED_HEAD,

@@ -1,8 +1,8 @@
 """One request and its answer on a connection: who waits for what, until when, and its end.
 
-State, all of it here: `connection` is set while the exchange owns one, and exactly one of
+State, all of it here: `_connection` is set while the round trip owns one, and exactly one of
 three things takes it away: the answer is complete, something failed, the caller let go.
-`sent` says that the request is out; `head` that the answer's head is in; `_ended` that the
+`is_sent` says that the request is out; `head` that the answer's head is in; `_ended` that the
 whole answer is; `_error` what broke it. Chunks that arrived are given out before an error is.
 """
 
@@ -33,7 +33,7 @@ def bound_s(timeouts: Timeouts, name: str) -> float:
     return math.inf if bound is None else bound
 
 
-class Exchange(httpx.AsyncByteStream):
+class RoundTrip(httpx.AsyncByteStream):
     """The stream of one answer's raw body, and everything that happens until its end."""
 
     __slots__ = (
