@@ -81,7 +81,7 @@ PURE = (
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     "proxy.ledger.entry",
     "proxy.simulated.*",
-    *("proxy.edge.problems", "proxy.edge.framing", "proxy.edge.pace"),
+    *("proxy.edge.intake", "proxy.edge.problems", "proxy.edge.framing", "proxy.edge.pace"),
     "proxy.adapters.http.framing",
 )
 NOT_PURE = several("proxy.core.clock proxy.simulated proxy.simulated.transport")  # what keeps the time, and what waits

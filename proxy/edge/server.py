@@ -164,10 +164,9 @@ async def serve(
 @contextmanager
 def _bound(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Both sockets, or neither."""
-    shared = settings.workers > 1
-    data_socket = bind(settings.bind, "[server] bind", shared=shared)
+    data_socket = bind(settings.bind, "[server] bind")
     try:
-        admin_socket = bind(settings.admin_bind, "[server] admin_bind", shared=shared)
+        admin_socket = bind(settings.admin_bind, "[server] admin_bind")
         try:
             yield data_socket, admin_socket
         finally:

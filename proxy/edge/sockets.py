@@ -27,13 +27,12 @@ class BindFailed(OSError):
     """An address cannot be listened on. The message is for the operator."""
 
 
-def bind(address: Address, setting: str, *, shared: bool = False) -> socket.socket:
+def bind(address: Address, setting: str) -> socket.socket:
     """Bind, but not yet listen.
 
     Args:
         address: where; port 0 takes any free one.
         setting: the setting that names it, for the message.
-        shared: several processes bind this same port, and the kernel deals connections out.
 
     Raises:
         BindFailed: with the address, the cause and what to do.
@@ -41,7 +40,7 @@ def bind(address: Address, setting: str, *, shared: bool = False) -> socket.sock
     try:
         if address.unix_path is not None:
             return _bind_unix(Path(address.unix_path))
-        return _bind_tcp(address.host, address.port, shared)
+        return _bind_tcp(address.host, address.port)
     except OSError as error:
         reason = error.strerror or str(error)
         raise BindFailed(
@@ -81,15 +80,13 @@ def reset_on_close(connected: socket.socket) -> None:
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
 
 
-def _bind_tcp(host: str, port: int, shared: bool) -> socket.socket:
+def _bind_tcp(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, name = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(name)
     except OSError:
         bound.close()
