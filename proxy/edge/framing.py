@@ -62,7 +62,9 @@ def check_sizes(limits: ProtocolLimits, target: bytes, headers: Sequence[tuple[b
         TargetTooLong, HeadersTooLarge.
     """
     if len(target) > limits.target_bytes_max:
-        raise TargetTooLong(f"The path and query are longer than {limits.target_bytes_max} bytes.")
+        raise TargetTooLong(
+            f"The path and query are longer than {limits.target_bytes_max} bytes. Move what is long into the body."
+        )
     if len(headers) > limits.headers_max:
         raise HeadersTooLarge(f"The request has more than {limits.headers_max} headers. Send fewer.")
     if head_bytes > limits.head_bytes_max:
@@ -85,7 +87,7 @@ def check_head(http_version: str, method: str, target: bytes, headers: Sequence[
     if http_version != "1.1" and http_version != "1.0":
         raise MalformedRequest(f"HTTP/{http_version} is not served here. Use HTTP/1.1.")
     if method not in _METHODS:
-        raise MethodNotAllowed(f"The method {method} is not served here.")
+        raise MethodNotAllowed(f"The method {method} is not served here. The API's reference names the endpoint's own.")
     if not target.startswith(b"/") or b"#" in target:
         raise MalformedRequest("The request's target must be a path. Send `POST /v1/…`, not a whole URL.")
     named = dict(headers)
@@ -97,14 +99,18 @@ def check_head(http_version: str, method: str, target: bytes, headers: Sequence[
         if coding.lower() != b"chunked":
             raise MalformedRequest("`transfer-encoding` may only be `chunked` here.")
         if b"content-length" in named or http_version == "1.0":
-            raise MalformedRequest("`transfer-encoding` may not stand beside `content-length`, nor in HTTP/1.0.")
+            raise MalformedRequest(
+                "`transfer-encoding` may not stand beside `content-length`, nor in HTTP/1.0. Send one of them."
+            )
     if b"upgrade" in named:
         raise MalformedRequest(
             "`upgrade` is not served here. Set the client to HTTP/1.1 (Java: `HttpClient.Version.HTTP_1_1`)."
         )
     if b"_" in b" ".join(named):
         name = next(name for name in named if b"_" in name).decode("latin-1")
-        raise MalformedRequest(f"The header `{name}` has an underscore, which some servers read as a hyphen.")
+        raise MalformedRequest(
+            f"The header `{name}` has an underscore, which some servers read as a hyphen. Rename it."
+        )
     return http_version == "1.1" and named.get(b"expect", b"").lower() == b"100-continue"
 
 
@@ -113,15 +119,17 @@ def _check_repeated(headers: Sequence[tuple[bytes, bytes]]) -> None:
     for name, _ in headers:
         if name in _ONCE:
             if name in seen:
-                raise MalformedRequest(f"The header `{name.decode()}` is given more than once.")
+                raise MalformedRequest(f"The header `{name.decode()}` is given more than once. Send one.")
             seen.add(name)
 
 
 def _check_host(host: bytes | None) -> None:
     if host is None:
-        raise MalformedRequest("The header `host` is missing.")
+        raise MalformedRequest(
+            "The header `host` is missing. HTTP/1.1 demands it: look at the client or proxy in between."
+        )
     if _HOST.fullmatch(host) is None:
-        raise MalformedRequest("The header `host` is not a host name with an optional port.")
+        raise MalformedRequest("The header `host` must be a host name with an optional port, and nothing else.")
 
 
 def encode_head(

@@ -46,7 +46,9 @@ class BodyPace:
             MalformedRequest: chunk sizes, extensions or trailers without end.
         """
         if self._framing_bytes > self._limits.chunk_framing_bytes_max:
-            raise MalformedRequest("The body's chunks hold more framing than body.")
+            raise MalformedRequest(
+                "The body's chunks hold more framing than body. Send larger chunks, without extensions."
+            )
 
     def end_window(self) -> float:
         """The window is over. Gives the next one, in seconds.
@@ -56,9 +58,13 @@ class BodyPace:
         """
         limits = self._limits
         if self._body_bytes == 0:
-            raise RequestTimedOut(f"The body did not begin within {limits.body_first_byte_s:g} s.")
+            raise RequestTimedOut(
+                f"The body did not begin within {limits.body_first_byte_s:g} s. Send it right after the headers."
+            )
         came_bytes = self._body_bytes - self._seen_bytes
         if self._seen_bytes and came_bytes < limits.body_bytes_per_s_min * self._window_s:
-            raise RequestTimedOut(f"The body came slower than {limits.body_bytes_per_s_min} bytes/s.")
+            raise RequestTimedOut(
+                f"The body came slower than {limits.body_bytes_per_s_min} bytes/s. Look at the network, and send again."
+            )
         self._seen_bytes, self._window_s = self._body_bytes, limits.body_window_s
         return self._window_s

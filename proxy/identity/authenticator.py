@@ -160,7 +160,8 @@ class Authenticator:
         mode = self._auth.mode
         if mode is AuthMode.TRUSTED_HEADERS and not is_trusted_peer(request.peer, self._auth.trusted_peers):
             raise TenantNotAllowed(
-                "This gateway believes `x-tollway-tenant` from listed networks only, and this peer is in none of them."
+                "This gateway believes `x-tollway-tenant` from listed networks only, and this peer is in none of them. "
+                "Its operator adds one to `auth.trusted_peers`."
             )
         claims = read_claims(request.headers)
         if mode is AuthMode.VIRTUAL_KEYS:
@@ -171,7 +172,9 @@ class Authenticator:
         else:
             caller = caller_of_trusted_headers(claims)
         if self._known_tenants is not None and caller.tenant_id not in self._known_tenants:
-            raise TenantNotAllowed(f"The tenant {caller.tenant_id} is not known to this gateway.")
+            raise TenantNotAllowed(
+                f"The tenant {caller.tenant_id} is not known to this gateway. Its operator adds it under `[tenants]`."
+            )
         return caller
 
     async def _virtual_key(self, token: str | None) -> tuple[VirtualKey, Caller]:

@@ -70,9 +70,15 @@ class Routes:
         if model_required:
             raise MissingParameter("You must name a `model`. GET /v1/models lists yours.", param="model")
         if caller.allowed_models is not None:
-            raise EndpointNotAllowed("This key may only make calls that name one of its models; this one names none.")
+            raise EndpointNotAllowed(
+                "This key may only make calls that name one of its models, and this call names none. "
+                "Name one, or use a key that is not bound to models."
+            )
         if self._default_provider is None:
-            raise UnknownUrl("No route has this path: it names no model, and no default provider is configured.")
+            raise UnknownUrl(
+                "No route has this path: it names no model, and no default provider is configured. "
+                "Check it against the base URL, or have `auth.default_provider` set."
+            )
         return Route(None, (Deployment(self._default_provider, None),))
 
 
