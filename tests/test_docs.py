@@ -16,6 +16,7 @@ import pytest
 
 import proxy.core.errors
 from proxy.core.errors import GatewayError
+from proxy.ledger.entry import Entry
 from proxy.settings import model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,6 +167,15 @@ def test_every_metric_is_documented_and_nothing_else() -> None:
     assert set(re.findall(r"(?m)^\| `(tollway_\w+)`", text)) == measured
     named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"\btollway_\w+", text)}
     assert named <= measured
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_field_of_a_row_is_documented_and_nothing_else() -> None:
+    table = page("state.md").split("| Field | What it is |\n", 1)[1].split("\n\n", 1)[0]
+    cells = re.findall(r"(?m)^\| (`[^|]+`) \|", table)
+    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(Entry.__annotations__)
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────
