@@ -205,7 +205,8 @@ class App:
         if provider.transport is TransportKind.HTTPX:
             # A context of its own: httpx writes the protocols that it offers into it, and ours speaks but one.
             context = verified_context(provider.ca_file)
-            return StockTransport(connections_max=provider.connections_max, ssl_context=context)
+            proxy_url = None if provider.proxy_url is None else provider.proxy_url.reveal()
+            return StockTransport(connections_max=provider.connections_max, ssl_context=context, proxy_url=proxy_url)
         # Loading the machine's certificate authorities takes longer than all the rest: once.
         if provider.ca_file not in self._tls:
             self._tls[provider.ca_file] = verified_context(provider.ca_file)

@@ -19,6 +19,8 @@ def check(draft: Settings, source: Source) -> None:
     """Report what contradicts."""
     _check_addresses(draft, source)
     _check_trust(draft, source)
+    for provider in draft.providers.values():
+        _check_proxy(provider, source)
 
 
 def advise(settings: Settings) -> Iterator[str]:
@@ -72,6 +74,18 @@ def _check_trust(draft: Settings, source: Source) -> None:
             "the networks that may name a tenant, as server.bind is not local",
             "none",
             f"List them, or bind to 127.0.0.1 or a Unix socket instead of {bind}.",
+        )
+
+
+def _check_proxy(provider: ProviderSettings, source: Source) -> None:
+    """A proxy that nobody went through would be worse than none: it is often the only way that is allowed."""
+    where = member("providers", provider.name)
+    if provider.proxy_url is not None and provider.transport is not TransportKind.HTTPX:
+        source.report(
+            f"{where}.proxy_url",
+            f"nothing, as {where}.transport is {provider.transport}",
+            "the URL of a proxy",
+            f'Only transport = "{TransportKind.HTTPX}" goes through one.',
         )
 
 

@@ -40,6 +40,7 @@ from proxy.settings.values import (
     parse_pepper,
     parse_provider_key,
     parse_provider_name,
+    parse_proxy_url,
     parse_state_url,
     parse_tenant_id,
 )
@@ -171,6 +172,7 @@ def _provider(name: str, at: Reader, source: Source) -> ProviderSettings:
         allow_http=allow_http,
         allow_shared_state=at.flag("allow_shared_state", default.allow_shared_state),
         ca_file=at.text("ca_file", lambda text: _certificates(text, source), None),
+        proxy_url=at.text("proxy_url", parse_proxy_url, None),
         connections_max=at.integer("connections_max", default.connections_max, 1, CONNECTIONS_MAX),
     )
     at.close()

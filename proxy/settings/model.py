@@ -111,6 +111,7 @@ class ProviderSettings:
     allow_http: bool = False
     allow_shared_state: bool = False
     ca_file: Path | None = None
+    proxy_url: Secret | None = None  # it may hold a password; for httpx's transport alone
     connections_max: int = 1_000
 
 

@@ -135,6 +135,15 @@ def is_https_or_loopback(base_url: str) -> bool:
         return False
 
 
+def parse_proxy_url(text: str) -> Secret:
+    """`http://proxy.example:3128`, or https. It may hold a user name and a password: never shown."""
+    expected = "the URL of a proxy, such as http://proxy.example:3128"
+    parts = _split(text, expected, schemes=("http", "https"))
+    if parts.path not in ("", "/") or "?" in text or "#" in text:
+        raise Mismatch(expected + ", without a path, query or fragment", found="a URL with one (not shown)")
+    return Secret(text)
+
+
 def parse_state_url(text: str) -> str:
     """`sqlite:PATH`, `redis://host:6379/0` or `rediss://…`. It may hold a password: never shown."""
     expected = "sqlite:PATH, redis://host:6379/0 or rediss://host:6379/0"

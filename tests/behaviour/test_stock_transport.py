@@ -1,7 +1,8 @@
 """A provider with `transport = "httpx"` is reached by HTTP/2 where it speaks that, by HTTP/1.1 where
-it does not, and the other providers never notice it."""
+it does not, and through a proxy where one is set; the other providers never notice it."""
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from tests.authority import Authority, found
 from tests.gateway import dechunked, error_of, plain_request, running_gateway
+from tests.scripted_upstream import answer, scripted_upstream
 
 ANSWER = b'{"id":"x","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}'
 CHAT = "/v1/chat/completions"
@@ -168,3 +170,24 @@ async def test_an_upload_of_unknown_length_arrives_whole(authority, spoken):
             writer.close()
     assert raw.startswith(b"HTTP/1.1 200 ")
     assert [body for _, body in upstream.asked] == [b"--x one and two"]
+
+
+async def test_a_provider_behind_a_proxy_is_reached_through_it_and_its_password_is_never_shown():
+    async with scripted_upstream(answer(ANSWER)) as proxy:  # it answers for whom it is asked for
+        text = """
+[auth]
+mode = "passthrough"
+default_provider = "away"
+[providers.away]
+base_url = "http://127.0.0.1:9/v1"
+transport = "httpx"
+proxy_url = "env:PROXY"
+"""
+        environ = {"PROXY": f"http://us:pw-canary@127.0.0.1:{proxy.port}"}
+        async with running_gateway(text, environ=environ) as gateway:
+            status, _, body = await plain_request(gateway, "POST", CHAT, b'{"model":"m","messages":[]}')
+            assert (status, body) == (200, ANSWER)
+            assert "pw-canary" not in repr(gateway.app.snapshots.current.settings)
+        (asked,) = proxy.received
+        assert asked.target == "http://127.0.0.1:9/v1/chat/completions"
+        assert asked.header(b"proxy-authorization") == b"Basic " + base64.b64encode(b"us:pw-canary")

@@ -40,6 +40,7 @@ IN_WORDS = {
     "default_provider": "none",
     "provider_key": "none",
     "ca_file": "none",
+    "proxy_url": "none",
     "timeouts_s": "see below",
     "tenants": "every tenant",
 }

@@ -277,6 +277,24 @@ REFUSED = [
     (OPENAI + "timeouts_s = 5\n", "providers.openai.timeouts_s", "a table", ""),
     (OPENAI + "timeouts_s = { conect = 5 }\n", "providers.openai.timeouts_s.conect", "one of connect", '"connect"'),
     (OPENAI + "timeouts_s.idle = -0.5\n", "providers.openai.timeouts_s.idle", "a number of seconds", ""),
+    (
+        OPENAI + 'proxy_url = "http://p:3128"\n',
+        "providers.openai.proxy_url",
+        "nothing, as providers.openai.transport",
+        "httpx",
+    ),
+    (
+        OPENAI + 'transport = "httpx"\nproxy_url = "socks5://u:pw@x"\n',
+        "providers.openai.proxy_url",
+        "the URL of a proxy",
+        "",
+    ),
+    (
+        OPENAI + 'transport = "httpx"\nproxy_url = "http://x/y"\n',
+        "providers.openai.proxy_url",
+        "the URL of a proxy",
+        "",
+    ),
     (OPENAI + 'ca_file = "no.pem"\n', "providers.openai.ca_file", "a file that can be read", ""),
     (OPENAI + "[models.m]\n", "models.m.deployments", "a list of at least one table", ""),
     (OPENAI + "[models.m]\ndeployments = []\n", "models.m.deployments", "a list of at least one table", ""),
@@ -522,7 +540,7 @@ NAMES = st.sampled_from(
         *("server", "state", "auth", "providers", "models", "tenants", "bind", "admin_bind", "workers", "drain_s"),
         *("folder", "url", "mode", "peppers", "allow_keyless", "default_provider", "trusted_peers", "base_url"),
         *("provider_key", "timeouts_s", "transport", "ca_file", "connections_max", "deployments", "provider", "model"),
-        *("dialect", "a", "gpt-5", "plans"),
+        *("proxy_url", "dialect", "a", "gpt-5", "plans"),
     ]
 )
 TEXTS = st.text(max_size=20) | st.sampled_from(
