@@ -5,11 +5,11 @@ itself, because httpx's own client and pool cost more than the rest of the gatew
 """
 
 from collections.abc import AsyncIterator
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import httpx
 
-from proxy.adapters.http.framing import Ask
+from proxy.adapters.http.framing import Ask, Target
 from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
@@ -20,8 +20,6 @@ from proxy.core.errors import (
     UpstreamUnreachable,
 )
 from proxy.settings.model import ProviderSettings
-
-_URLS_REMEMBERED_MAX: Final = 1_024
 
 
 class UpstreamAnswer:
@@ -69,26 +67,23 @@ class UpstreamClient:
     """Sends to one provider."""
 
     __slots__ = (
-        "_base_path",
+        "_base",
         "_base_url",
-        "_host",
         "_name",
         "_own_transport",
         "_plain_timeouts_s",
         "_stream_timeouts_s",
         "_transport",
-        "_urls",
     )
 
     def __init__(self, provider: ProviderSettings, transport: httpx.AsyncBaseTransport) -> None:
         self._name = provider.name
         self._base_url = httpx.URL(provider.base_url)
-        self._base_path = self._base_url.raw_path.rstrip(b"/")
-        self._host = (b"host", self._base_url.netloc)
+        base = Target.of(self._base_url)
+        self._base = base._replace(path=base.path.rstrip(b"/"))
         self._transport = transport
         # Ours can be asked without httpx's request and response, which every call would pay for.
         self._own_transport = transport if isinstance(transport, Transport) else None
-        self._urls: dict[str, httpx.URL] = {}
         bounds = provider.timeouts_s
         common = {"connect": bounds.connect, "pool": bounds.pool, "write": bounds.idle, "total": bounds.total}
         self._plain_timeouts_s = common
@@ -109,15 +104,17 @@ class UpstreamClient:
             NoDeploymentAvailable: no connection came free in time.
             UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
         """
-        headers.append(self._host)
         timeouts_s = self._stream_timeouts_s if stream else self._plain_timeouts_s
+        path = self._base.path + target.encode("ascii")
         try:
             if self._own_transport is not None:
-                asked = await self._own_transport.ask(Ask(method, self._url(target), headers), body, timeouts_s)
-                head = asked.head
+                asked = Ask(method, Target(self._base.origin, self._base.netloc, path), headers)
+                round_trip = await self._own_transport.ask(asked, body, timeouts_s)
+                head = round_trip.head
                 assert head is not None, "it was waited for"
-                return UpstreamAnswer(head.status, head.headers, asked, self._name)
-            return await self._send_by_httpx(method, self._url(target), headers, body, timeouts_s)
+                return UpstreamAnswer(head.status, head.headers, round_trip, self._name)
+            url = self._base_url.copy_with(raw_path=path)
+            return await self._send_by_httpx(method, url, headers, body, timeouts_s)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
 
@@ -129,6 +126,7 @@ class UpstreamClient:
         body: RequestBody,
         timeouts_s: dict[str, float],
     ) -> UpstreamAnswer:
+        headers.append((b"host", self._base.netloc))
         if isinstance(body, WholeBody) and (body.content or method in ("POST", "PUT", "PATCH")):
             headers.append((b"content-length", b"%d" % len(body.content)))
         extensions = {"timeout": dict(timeouts_s)}
@@ -137,17 +135,6 @@ class UpstreamClient:
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
         lowered = [(name.lower(), value) for name, value in response.headers.raw]
         return UpstreamAnswer(response.status_code, lowered, response.stream, self._name)
-
-    def _url(self, target: str) -> httpx.URL:
-        known = self._urls.get(target)
-        if known is not None:
-            return known
-        url = self._base_url.copy_with(raw_path=self._base_path + target.encode("ascii"))
-        # Endpoints are few, targets with ids or queries without end: start anew rather than grow.
-        if len(self._urls) >= _URLS_REMEMBERED_MAX:
-            self._urls.clear()
-        self._urls[target] = url
-        return url
 
 
 class ArrivingBody(httpx.AsyncByteStream):

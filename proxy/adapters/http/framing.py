@@ -14,6 +14,8 @@ HEADERS_MAX: Final = 128
 _INTERIM_RESPONSES_MAX: Final = 16
 # RFC 9110, section 5.6.2: what a method or a field's name may be made of.
 _TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_NAMES_BYTES: Final = _TOKEN_BYTES + b"\n"
 _EMPTY_BODY_SAID: Final = frozenset({"POST", "PUT", "PATCH"})
 _LENGTH_DIGITS_MAX: Final = 18  # below 2**63
 _VERSIONS: Final = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
@@ -31,11 +33,24 @@ class ResponseHead(NamedTuple):
     headers: list[tuple[bytes, bytes]]
 
 
+class Target(NamedTuple):
+    """A URL taken apart, to be kept: `httpx.URL` puts its parts together at every look."""
+
+    origin: tuple[bytes, bytes, int | None]  # scheme, host and, unless it is the scheme's own, port
+    netloc: bytes
+    path: bytes  # with the query
+
+    @staticmethod
+    def of(url: httpx.URL) -> "Target":
+        """Take a URL apart."""
+        return Target((url.raw_scheme, url.raw_host, url.port), url.netloc, url.raw_path)
+
+
 class Ask(NamedTuple):
     """What a request's head is made of: `httpx.Request` without what it costs to make one."""
 
     method: str
-    url: httpx.URL
+    target: Target
     headers: list[tuple[bytes, bytes]]
 
 
@@ -49,27 +64,25 @@ def frame_request(ask: Ask, content: bytes | None) -> tuple[bytes, int | None]:
             or a body whose length is told wrongly or twice.
     """
     raw = ask.headers
-    lines = [name + b": " + value for name, value in raw]
-    names = [name for name, _ in raw]
-    lower_names = b"\n".join(names).lower().split(b"\n") if names else []
-    if len(lower_names) != len(names):
-        raise httpx.LocalProtocolError("a header's name holds a line break")
+    names = b"\n".join([pair[0] for pair in raw])
+    lower_names = names.lower()
     told_length = _only_value(b"content-length", lower_names, raw)
     coding = _only_value(b"transfer-encoding", lower_names, raw)
     content_length = _body_length(ask.method, content, told_length, coding)
+    target = ask.target.path
+    lines = [b"%b %b HTTP/1.1" % (ask.method.encode("ascii", "replace"), target)]
+    if _only_value(b"host", lower_names, raw) is None:
+        lines.append(b"Host: " + ask.target.netloc)
+    lines += [b": ".join(pair) for pair in raw]
     if told_length is None and coding is None:
         if content_length is None:
             lines.append(b"Transfer-Encoding: chunked")
         elif content_length or ask.method in _EMPTY_BODY_SAID:
             lines.append(b"Content-Length: %d" % content_length)
-    url = ask.url
-    target = url.raw_path
-    method = ask.method.encode("ascii", "replace")
-    start = b"%b %b HTTP/1.1" % (method, target)
-    if _only_value(b"host", lower_names, raw) is None:
-        lines.insert(0, b"Host: " + url.netloc)
-    head = b"\r\n".join((start, *lines, b"", b""))
-    _refuse_escapes(head, len(lines) + 2, names, method, target)
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    _refuse_escapes(head, len(lines) + 1, names, len(raw), target)
+    if ask.method not in _METHODS and (not ask.method or _not_token(ask.method.encode("ascii", "replace"))):
+        raise httpx.LocalProtocolError("the method is not a token")
     return head, content_length
 
 
@@ -82,12 +95,14 @@ def frame_chunk(piece: bytes) -> bytes:
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-def _only_value(lower_name: bytes, lower_names: list[bytes], raw: list[tuple[bytes, bytes]]) -> bytes | None:
+def _only_value(lower_name: bytes, lower_names: bytes, raw: list[tuple[bytes, bytes]]) -> bytes | None:
+    # Most names are not even a part of any that was given, and one search says so.
     if lower_name not in lower_names:
         return None
-    if lower_names.count(lower_name) > 1:
+    values = [value for name, value in raw if name.lower() == lower_name]
+    if len(values) > 1:
         raise httpx.LocalProtocolError(f"the request has two {lower_name.decode()} fields")
-    return raw[lower_names.index(lower_name)][1]
+    return values[0] if values else None
 
 
 def _body_length(method: str, content: bytes | None, told_length: bytes | None, coding: bytes | None) -> int | None:
@@ -107,16 +122,22 @@ def _body_length(method: str, content: bytes | None, told_length: bytes | None, 
     return length
 
 
-def _refuse_escapes(head: bytes, lines: int, names: list[bytes], method: bytes, target: bytes) -> None:
-    # One pass: each line has its CR and LF, and anything more has come in with a value.
+def _refuse_escapes(head: bytes, lines: int, names: bytes, names_count: int, target: bytes) -> None:
+    # One pass: each line has its CR and LF, and anything more has come in with a value or a name.
     if len(head) - len(head.translate(None, _ESCAPES)) != 2 * lines:
         raise httpx.LocalProtocolError("a header or the target holds CR, LF or NUL")
-    if b"".join(names).translate(None, _TOKEN_BYTES) or not all(names):
+    # `names` are parted by line feeds; around one that is empty, two stand together or one at an end.
+    parted = b"\n%b\n" % names
+    if names_count and (
+        names.translate(None, _NAMES_BYTES) or b"\n\n" in parted or parted.count(b"\n") > names_count + 1
+    ):
         raise httpx.LocalProtocolError("a header's name is not a token")
-    if not method or method.translate(None, _TOKEN_BYTES):
-        raise httpx.LocalProtocolError("the method is not a token")
     if b" " in target or not target:
         raise httpx.LocalProtocolError("the target is empty or holds a space")
+
+
+def _not_token(text: bytes) -> bool:
+    return bool(text.translate(None, _TOKEN_BYTES))
 
 
 class ResponseReader:
@@ -240,14 +261,13 @@ class ResponseReader:
         headers = self._headers
         if len(headers) > HEADERS_MAX or self._barren_bytes > HEAD_BYTES_MAX:
             self._measure_head()
-        is_sized = False
-        for name, value in headers:
-            if name == b"content-length":
-                is_sized = True  # llhttp itself refuses another one, or a transfer-encoding beside it
-            elif name == b"transfer-encoding":
-                if self._is_chunked or value.strip().lower() != b"chunked":
-                    raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
-                self._is_chunked = True
+        named = dict(headers)
+        is_sized = b"content-length" in named  # llhttp itself refuses another one, or a transfer-encoding beside it
+        if b"transfer-encoding" in named:
+            codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+            if codings != [b"chunked"]:
+                raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
+            self._is_chunked = True
         version = self._parser.get_http_version()
         if version != "1.1":
             if version != "1.0":

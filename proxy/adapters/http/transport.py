@@ -15,7 +15,7 @@ from typing import Final
 
 import httpx
 
-from proxy.adapters.http.framing import Ask, frame_request
+from proxy.adapters.http.framing import Ask, Target, frame_request
 from proxy.adapters.http.pool import Origin, Pool
 from proxy.adapters.http.round_trip import RoundTrip, Timeouts
 
@@ -95,7 +95,7 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: neither http nor https.
         """
         assert isinstance(request.stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
-        ask = Ask(request.method, request.url, request.headers.raw)
+        ask = Ask(request.method, Target.of(request.url), request.headers.raw)
         round_trip = await self.ask(ask, request.stream, request.extensions.get("timeout", {}))
         head = round_trip.head
         assert head is not None
@@ -109,8 +109,7 @@ class Transport(httpx.AsyncBaseTransport):
     async def ask(self, ask: Ask, body: httpx.AsyncByteStream, timeouts: Timeouts) -> RoundTrip:
         """`handle_async_request` without httpx's objects, which cost as much as the hop itself:
         the answer's `head` is there, and iterating it gives the raw body. Raises the same."""
-        url = ask.url
-        pool = self._pools.get((url.raw_scheme, url.raw_host, url.port)) or self._add_pool(url)
+        pool = self._pools.get(ask.target.origin) or self._add_pool(ask.target)
         content: bytes | None = None
         if isinstance(body, WholeBody):
             content = body.content
@@ -137,17 +136,18 @@ class Transport(httpx.AsyncBaseTransport):
         for pool in self._pools.values():
             pool.close()
 
-    def _add_pool(self, url: httpx.URL) -> Pool:
+    def _add_pool(self, target: Target) -> Pool:
         if self._is_closed:
             raise httpx.ConnectError("the transport is closed")
-        if url.scheme not in ("http", "https") or not url.host:
-            raise httpx.UnsupportedProtocol(f"neither http nor https, or no host: {url.scheme}")
+        scheme, host, port = target.origin
+        if scheme not in (b"http", b"https") or not host:
+            raise httpx.UnsupportedProtocol(f"neither http nor https, or no host: {scheme.decode('ascii', 'replace')}")
         ssl_context = None
-        if url.scheme == "https":
+        if scheme == b"https":
             if self._ssl_context is None:
                 self._ssl_context = verified_context(None)
             ssl_context = self._ssl_context
-        origin = Origin(url.raw_host.decode("ascii"), url.port or (443 if ssl_context else 80), ssl_context)
+        origin = Origin(host.decode("ascii"), port or (443 if ssl_context else 80), ssl_context)
         pool = Pool(
             origin,
             self._inbox,
@@ -155,7 +155,7 @@ class Transport(httpx.AsyncBaseTransport):
             idle_connections_max=self._idle_connections_max,
             idle_s=self._idle_s,
         )
-        self._pools[(url.raw_scheme, url.raw_host, url.port)] = pool
+        self._pools[target.origin] = pool
         return pool
 
 

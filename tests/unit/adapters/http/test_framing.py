@@ -9,6 +9,7 @@ from proxy.adapters.http.framing import (
     LAST_CHUNK,
     Ask,
     ResponseReader,
+    Target,
     frame_chunk,
     frame_request,
 )
@@ -18,7 +19,7 @@ CHUNKED = STATUS + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def asked(method="GET", url="http://up.example/v1/x?y=1", headers=()):
-    return Ask(method, httpx.URL(url), list(headers))
+    return Ask(method, Target.of(httpx.URL(url)), list(headers))
 
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -112,7 +113,7 @@ def test_a_target_that_breaks_out_of_its_line_is_refused(target):
     # httpx quotes such bytes itself; a target that got past it must not get past us.
     url._uri_reference = url._uri_reference._replace(path=target.decode())
     with pytest.raises(httpx.LocalProtocolError):
-        frame_request(Ask("GET", url, []), b"")
+        frame_request(Ask("GET", Target.of(url), []), b"")
 
 
 def test_a_chunk_is_its_length_in_hex_and_its_bytes():

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import respx
 
-from proxy.adapters.http.framing import LAST_CHUNK, Ask, frame_chunk
+from proxy.adapters.http.framing import LAST_CHUNK, Ask, Target, frame_chunk
 from proxy.adapters.http.transport import Transport, WholeBody
 from tests.unit.adapters.http.raw_server import (
     CHUNKED_HEAD,
@@ -44,7 +44,7 @@ async def test_a_request_and_its_answer(transport):
 
 async def test_asked_without_httpxs_objects(transport):
     async with RawServer(answering(b"HTTP/1.1 404 Nope\r\nX-One: 1\r\nContent-Length: 3\r\n\r\nabc")) as server:
-        ask = Ask("POST", httpx.URL(server.url), [(b"host", b"up")])
+        ask = Ask("POST", Target.of(httpx.URL(server.url)), [(b"host", b"up")])
         round_trip = await transport.ask(ask, WholeBody(b"hello"), {"total": 9.0})
         assert round_trip.head == (404, b"Nope", b"HTTP/1.1", [(b"x-one", b"1"), (b"content-length", b"3")])
         assert [chunk async for chunk in round_trip] == [b"abc"]
