@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
@@ -102,11 +103,11 @@ class App:
         self._retired: list[httpx.AsyncBaseTransport] = []
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._tls: dict[Path | None, ssl.SSLContext] = {}
-        self._virtual_key_cache = VirtualKeyCache()
         self.stores = connect_stores(settings)
         self._state_failure: str | None = "the state store was not asked yet"
         self._watch: asyncio.Task[None] | None = None
         self.metrics = Metrics()
+        self._virtual_key_cache = VirtualKeyCache(partial(self.metrics.state_called, "virtual_key_find"))
         self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
         self.settlement = Settlement(self.stores.ledger, self.metrics, self._access_log, clock)
         self.snapshots = SnapshotSlot(self._prepare(settings, {}))

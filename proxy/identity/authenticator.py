@@ -7,7 +7,7 @@ an outage says nothing about a key, so it is never a 401.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidApiKey, StateUnavailable, TenantNotAllowed
@@ -55,9 +55,11 @@ class VirtualKeyCache:
     nobody issued are held apart, so that guessing cannot push known keys out.
     """
 
-    __slots__ = ("_known", "_lookups", "_store_away_until_us", "_unknown")
+    __slots__ = ("_known", "_lookups", "_on_asked", "_store_away_until_us", "_unknown")
 
-    def __init__(self) -> None:
+    def __init__(self, on_asked: Callable[[float], object] = lambda _seconds: None) -> None:
+        """`on_asked` hears of every look at the store, and how many seconds it took."""
+        self._on_asked = on_asked
         self._known: OrderedDict[str, _Entry] = OrderedDict()
         self._unknown: OrderedDict[str, _Entry] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[_Entry]] = {}
@@ -113,6 +115,8 @@ class VirtualKeyCache:
                 virtual_key = await store.find(digests)
         except TimeoutError:
             raise _store_away() from None
+        finally:
+            self._on_asked((clock.monotonic_us() - asked_at_us) / 1e6)
         entry = _Entry(virtual_key, asked_at_us)
         if virtual_key is None:
             self._known.pop(digests[0], None)

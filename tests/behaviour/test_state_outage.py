@@ -21,6 +21,7 @@ BODY = b'{"model":"alias","messages":[]}'
 PEPPER = b"p" * 32
 KNOWN, OTHER = mint(b"k" * 32), mint(b"o" * 32)
 NOBODYS = mint(b"n" * 32)
+LOOKED_UP = 'tollway_state_seconds_count{operation="virtual_key_find"}'
 OUTAGE_S = 20.0  # generous: the store is asked once a second, and given up after a quarter of one
 
 
@@ -129,10 +130,12 @@ async def test_who_is_known_goes_on_and_who_is_not_is_told_503(fail):
             fail(server)
             # Known, and fresh; known, and to be looked up again; not known here; issued to nobody.
             assert await status_of(gateway, KNOWN) == 200
+            assert gateway.metric(LOOKED_UP) == 1  # before the outage
             clock.added_us += 10_000_000
             assert [await status_of(gateway, KNOWN) for _ in range(3)] == [200, 200, 200]
             await assert_unavailable(gateway, OTHER)
             await assert_unavailable(gateway, NOBODYS)
+            assert gateway.metric(LOOKED_UP) >= 4  # one in vain for each of the three
             await until_readyz(gateway, 503, "state", "ledger")
             # What is no virtual key at all needs no store to be refused.
             status, _, body = await plain_request(gateway, "POST", CHAT, BODY, [*JSON, (b"x-api-key", b"sk-else")])
