@@ -98,7 +98,7 @@ class ModelNotFound(GatewayError):
 
 
 class MethodNotAllowed(GatewayError):
-    """The endpoint exists, but not with this method."""
+    """A method that no endpoint of these APIs has, such as TRACE or CONNECT."""
 
     status, code, source = 405, "method_not_allowed", Source.CALLER
 
