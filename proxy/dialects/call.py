@@ -7,7 +7,7 @@ is refused, because the provider might choose the other one.
 from typing import Any, Final
 
 from proxy.core import jsonio
-from proxy.core.errors import DuplicateParameter, InvalidJson, InvalidParameter
+from proxy.core.errors import DuplicateParameter, InvalidJson, InvalidParameter, RequestTooLarge
 from proxy.core.types import Call
 from proxy.dialects.encoding import decompress
 from proxy.dialects.openai import BodyKind, Operation
@@ -27,6 +27,13 @@ DECIDING_NAMES: Final = (
     "messages",
     "container",
 )
+_DECIDING: Final = frozenset(DECIDING_NAMES)
+# A name is kept in the run's row, in a log line and in a header of the answer: without a bound
+# one caller's rows would be too large to be written, and everybody's would wait behind them.
+MODEL_CHARACTERS_MAX: Final = 256
+# What each value costs is far more than its bytes: 32 MiB of `[],` would take a gigabyte, and
+# hold everybody up for seconds. A text with a million commas and brackets is no honest call.
+VALUES_MAX: Final = 1_000_000
 
 
 def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_max: int) -> Call:
@@ -35,14 +42,16 @@ def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_ma
     Raises:
         InvalidJson: not JSON, or not an object where the endpoint takes one.
         InvalidParameter: `model` is no text, or `stream` no truth value.
-        DuplicateParameter: a deciding name stands twice.
-        UnsupportedEncoding, RequestTooLarge: the body cannot be decompressed.
+        DuplicateParameter: a deciding name stands twice, or in another case.
+        UnsupportedEncoding, RequestTooLarge: the body cannot be decompressed, or has too many values.
     """
     text = body if coding is None or coding == b"identity" else decompress(body, coding, bytes_max)
     if not text:
         if operation.body is BodyKind.JSON:
             raise InvalidJson("The request body is empty. Send one JSON object.")
         return Call(body=body)
+    if len(text) > VALUES_MAX and _values_at_most(text) > VALUES_MAX:
+        raise RequestTooLarge(f"The body has more than {VALUES_MAX} commas and brackets. Send less in one call.")
     document = jsonio.parse(text)
     if not isinstance(document, dict):
         if operation.body is BodyKind.JSON:
@@ -51,12 +60,35 @@ def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_ma
     twice = duplicates(text, document, DECIDING_NAMES)
     if twice is not None:
         raise DuplicateParameter(f"`{twice}` stands twice in the body. Send it once.", param=twice)
-    return Call(_model(document), _stream(document), body, text, document)
+    _refuse_other_case(document)
+    # Where the path may name another model than the body, the body's decides nothing.
+    model = None if operation.model_in_path else _model(document)
+    return Call(model, _stream(document), body, text, document)
+
+
+def _values_at_most(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _refuse_other_case(document: dict[str, Any]) -> None:
+    # Go's encoding/json, and what is written like it, takes `MODEL` for `model`, the last one if
+    # there are two; we would have decided on another one than is served.
+    for name in document:
+        if name.islower() and name.isascii():
+            continue
+        meant = name.casefold()
+        if meant in _DECIDING:
+            raise DuplicateParameter(f"Some providers read `{name}` as `{meant}`. Send `{meant}` alone.", param=name)
 
 
 def _model(document: dict[str, Any]) -> str | None:
     model = document.get("model")
-    if model is None or (isinstance(model, str) and model):
+    if model is None:
+        return None
+    if isinstance(model, str) and model:
+        if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
+            rule = f"at most {MODEL_CHARACTERS_MAX} printable characters"
+            raise InvalidParameter(f"`model` is {rule}. GET /v1/models lists yours.", param="model")
         return model
     if isinstance(model, str):
         raise InvalidParameter("`model` is empty. GET /v1/models lists yours.", param="model")

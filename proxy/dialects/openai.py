@@ -5,6 +5,7 @@ vendors' API references; Anthropic's Messages paths stand here too, because both
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -47,6 +48,7 @@ class Operation:
     admin: bool = False  # administers the provider's account
     base_shape: Shape = Shape.OPENAI
     gateway_served: bool = False  # answered here, from the routes
+    model_in_path: bool = False  # the path may name a model, whatever the body says
 
 
 # A caller's own credentials: they end here unless the caller's own key pays.
@@ -78,10 +80,14 @@ OBJECT_FAMILIES: Final = frozenset(
     }
 )
 _ADMIN_FAMILIES: Final = frozenset({"organization", "organizations", "projects"})
+# Before a model's name in paths: OpenAI's first API, Azure's, Gemini's, Vertex's, Bedrock's.
+_BEFORE_MODELS: Final = frozenset({"deployments", "engines", "model", "models", "publishers", "tunedmodels"})
 
 _OTHER: Final = Operation("other")
 _ADMIN: Final = Operation("admin", admin=True)
+_OTHER_WITH_MODEL: Final = Operation("other", model_in_path=True)
 _MODEL: Final = Operation("model", BodyKind.NONE, gateway_served=True)
+_MODELS: Final = Operation("models", BodyKind.NONE, gateway_served=True)
 _RESPONSE: Final = Operation("response", stream_end=StreamEnd.RESPONSE)
 _STORED_CHAT: Final = Operation("stored_chat_completions")
 _MESSAGE_BATCHES: Final = Operation("message_batches", base_shape=Shape.ANTHROPIC)
@@ -105,7 +111,8 @@ _POSTED: Final = {
     ("messages", "count_tokens"): Operation("messages_count_tokens", BodyKind.JSON, True, base_shape=Shape.ANTHROPIC),
 }
 _TABLE: Final = {
-    ("GET", ("models",)): Operation("models", BodyKind.NONE, gateway_served=True),
+    ("GET", ("models",)): _MODELS,
+    ("HEAD", ("models",)): _MODELS,
     **{("POST", path): operation for path, operation in _POSTED.items()},
 }
 
@@ -131,7 +138,7 @@ def classify(method: str, segments: tuple[str, ...]) -> Operation:
 
     Another `v1` before them, a slash after them and upper case change nothing: what another
     reader might take for a known path is treated as one. GET `models` is "models", and GET
-    `models/{id}` is "model": these two the gateway answers from its own routes.
+    `models/{id}` is "model", likewise HEAD: these two the gateway answers from its own routes.
     """
     operation = _TABLE.get((method, segments))
     if operation is not None:
@@ -144,31 +151,37 @@ def classify(method: str, segments: tuple[str, ...]) -> Operation:
 
 
 def path_parts(segments: tuple[str, ...]) -> tuple[str, ...]:
-    """The segments as the most lenient reader compares them: in lower case, without spaces
-    around them, empty ones at the end, or `v1` before them (a base URL that lacks its `/v1`
-    would make `/v1/v1/files` reach the provider's files)."""
-    parts = [segment.strip().lower() for segment in segments]
-    while parts and not parts[-1]:
-        parts.pop()
+    """The segments as the most lenient reader compares them: in lower case, without parameters
+    (`files;x=1`), without spaces around them or dots behind them, without empty ones, or `v1`
+    before them (a base URL that lacks its `/v1` would make `/v1/v1/files` reach the provider's
+    files). Letters that only look different (`ｆiles`, `fileſ`) are those that they stand for."""
+    parts = [part for segment in segments if (part := _plain(segment))]
     first = 0
     while first < len(parts) and parts[first] == "v1":
         first += 1
     return tuple(parts[first:])
 
 
+def _plain(segment: str) -> str:
+    if not segment.isascii():
+        segment = unicodedata.normalize("NFKC", segment).casefold()
+    return segment.partition(";")[0].strip().rstrip(". ").lower()
+
+
 def _by_family(method: str, parts: tuple[str, ...]) -> Operation:
     family = parts[0] if parts else ""
-    if family in _ADMIN_FAMILIES:
+    if family.partition(".")[0].partition(":")[0] in _ADMIN_FAMILIES:
         return _ADMIN
-    if family == "models":
-        # An id may hold slashes, encoded or not: all that follows is the id.
-        return _MODEL if method == "GET" and len(parts) > 1 else _OTHER
+    if family == "models" and method in ("GET", "HEAD") and len(parts) > 1:
+        return _MODEL  # an id may hold slashes, encoded or not: all that follows is the id
     if family == "responses":
         return _RESPONSE
     if parts[:2] == ("chat", "completions"):
         return _STORED_CHAT
     if parts[:2] == ("messages", "batches"):
         return _MESSAGE_BATCHES
+    if not _BEFORE_MODELS.isdisjoint(parts):
+        return _OTHER_WITH_MODEL
     return _FAMILIES.get(family, _OTHER)
 
 

@@ -14,20 +14,40 @@ from proxy.dialects.splice import count_members, may_hide_names
 
 # ── paths ────────────────────────────────────────────────────────────────────────────────
 
-_HELD: Final = OBJECT_FAMILIES | {
+_KEPT: Final = OBJECT_FAMILIES | {
+    "account",
+    "accounts",
+    "admin",
+    "admin_api_keys",
+    "api_keys",
+    "billing",
+    "cachedContents",  # Gemini's own API
     "chatkit",
+    "corpora",
+    "credits",
     "environments",
     "fine-tunes",
+    "invites",
+    "key",
+    "keys",
+    "load_lora_adapter",  # vLLM's: for every caller of the server
     "memory_stores",
     "organization",
     "organizations",
     "projects",
     "prompts",
     "sessions",
+    "tunedModels",
+    "unload_lora_adapter",
+    "users",
     "voice_consents",
     "voices",
     "webhooks",
 }
+# What is left of a segment where nobody could read it as one of these: no letters' case, no
+# hyphen, no underscore, and nothing of `files.json` or `files:upload` behind the name.
+_BARE_NAME: Final = re.compile(r"[^.:]*")
+_HELD: Final = frozenset(name.lower().replace("-", "").replace("_", "") for name in _KEPT)
 # Asking paths that have objects below them: all but the asking itself is about those.
 _STORED_BELOW: Final = frozenset({("chat", "completions"), ("responses",), ("messages",)})
 _ID_PREFIX: Final = re.compile(r"[a-z]+")
@@ -54,7 +74,12 @@ def path_names_object(method: str, segments: tuple[str, ...]) -> bool:
         return False
     if method != "POST" or any(parts[: len(path)] == path for path in _STORED_BELOW):
         return True
-    return any(part in _HELD or _is_object_id(part) for part in parts)
+    return any(_is_held(part) or _is_object_id(part) for part in parts)
+
+
+def _is_held(part: str) -> bool:
+    bare = _BARE_NAME.match(part)
+    return bare is not None and bare[0].replace("-", "").replace("_", "") in _HELD
 
 
 def _is_object_id(part: str) -> bool:
@@ -77,10 +102,11 @@ def _is_id_body(piece: str) -> bool:
 # The way back to the top: the parent's link and the step from there; None is the top itself.
 _Link: TypeAlias = "tuple[_Link, str | int] | None"
 
-# Names whose string, or list of strings, is an object's id wherever they stand.
+# Names whose string, or list of strings, is an object's id wherever they stand, in any case: Go's
+# encoding/json, and what is written like it, reads `File_ID` as `file_id`.
 _NAMING: Final = frozenset(
     {
-        "cachedContent",
+        "cachedcontent",
         "cached_content",
         "collection_ids",
         "connector_id",
@@ -88,6 +114,8 @@ _NAMING: Final = frozenset(
         "container_id",
         "file_id",
         "file_ids",
+        "file_uri",
+        "fileuri",
         "input_file_id",
         "library_ids",
         "skill_id",
@@ -98,7 +126,7 @@ _NAMING: Final = frozenset(
 # Names whose object has an `id`: a container, an earlier spoken answer, a voice of one's own.
 _NAMING_BY_ID: Final = frozenset({"audio", "container", "voice"})
 _NAMES: Final = _NAMING | _NAMING_BY_ID
-_TELLTALE: Final = re.compile(rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")')
+_TELLTALE: Final = re.compile(rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")', re.IGNORECASE)
 # The provider's own connectors, the same for every account; the request brings its authorization
 # (platform.openai.com/docs/guides/tools-connectors-mcp).
 _PUBLIC_CONNECTORS: Final = frozenset(
@@ -114,6 +142,8 @@ _PUBLIC_CONNECTORS: Final = frozenset(
         "sharepoint",
     )
 )
+# Gemini takes a film's address where it takes that of a file it keeps.
+_PUBLIC_VIDEOS: Final = ("https://www.youtube.com/", "https://youtu.be/")
 # What a model asked a tool for is the tool's business: the provider looks nothing up in it.
 _TOOL_USES: Final = frozenset({"mcp_tool_use", "server_tool_use", "tool_use"})
 _PATH_CHARACTERS_MAX: Final = 200
@@ -150,7 +180,7 @@ def _named_at_top(document: Mapping[str, Any]) -> str | None:
         if document.get(name) is not None:
             return name
     prompt = document.get("prompt")
-    if isinstance(prompt, Mapping) and prompt.get("id") is not None:
+    if isinstance(prompt, Mapping) and any(name.lower() == "id" and prompt[name] is not None for name in prompt):
         return "prompt"
     model = document.get("model")
     # A fine-tuned model belongs to one account (`ft:gpt-5:acme::id`; before 2023, `curie:ft-acme-…`).
@@ -201,25 +231,31 @@ def _walk(document: Mapping[str, Any]) -> tuple[str | None, int]:
 def _named_in(node: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     if node.get("type") == "item_reference":
         yield ("id",)
-    if node.keys().isdisjoint(_NAMES):
-        return
     for name, value in node.items():
-        if name in _NAMING and _holds_id(value) and not _is_public(name, node):
+        folded = name if name in _NAMES else name.casefold()
+        if folded not in _NAMES:
+            continue
+        if folded in _NAMING and _holds_id(value) and not _is_public(folded, value, node):
             yield (name,)
         # In a JSON Schema `id` is the schema of a property, and no string.
-        elif name in _NAMING_BY_ID and isinstance(value, dict) and _holds_id(value.get("id")):
+        elif folded in _NAMING_BY_ID and isinstance(value, dict) and _has_id(value):
             yield (name, "id")
+
+
+def _has_id(value: Mapping[str, Any]) -> bool:
+    return _holds_id(value.get("id")) or any(name.lower() == "id" and _holds_id(value[name]) for name in value)
 
 
 def _holds_id(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and any(isinstance(item, str) for item in value))
 
 
-def _is_public(name: str, node: Mapping[str, Any]) -> bool:
+def _is_public(name: str, value: object, node: Mapping[str, Any]) -> bool:
     """True for ids that mean the same in every account."""
     if name == "connector_id":
-        value = node[name]
         return isinstance(value, str) and value in _PUBLIC_CONNECTORS
+    if name in ("file_uri", "fileuri"):
+        return isinstance(value, str) and value.startswith(_PUBLIC_VIDEOS)
     return name == "skill_id" and node.get("type") == "anthropic"
 
 

@@ -56,7 +56,6 @@ class Dispatch:
         request = exchange.request
         target = f"{request.endpoint_path}?{request.query}" if request.query else request.endpoint_path
         answer = await access.client.send(request.method, target, headers, body, stream=exchange.call.stream)
-        exchange.head_us = self._clock.monotonic_us()
         try:
             return answer, await self._first_chunk(exchange, answer, payer)
         except BaseException:

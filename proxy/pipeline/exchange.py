@@ -42,8 +42,8 @@ class Exchange:
     status: int = 0  # what the caller was told; 0 while nothing is
     error: GatewayError | None = None
     sent_us: int | None = None
-    head_us: int | None = None
     first_byte_us: int | None = None
+    ended_us: int = 0  # set when it is closed
     body_bytes: int = 0
 
     @property

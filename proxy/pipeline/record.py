@@ -26,8 +26,8 @@ class Ending(NamedTuple):
     overhead_us: int | None
 
 
-def end(exchange: Exchange, ended_us: int) -> Ending:
-    """Sum an exchange up. `ended_us` is an instant of the clock that the exchange began with."""
+def end(exchange: Exchange) -> Ending:
+    """Sum an exchange up."""
     error, tap = exchange.error, exchange.usage_tap
     usage = tap.usage if tap is not None else None
     status = exchange.status or (error.status if error is not None else 500)
@@ -40,7 +40,7 @@ def end(exchange: Exchange, ended_us: int) -> Ending:
         usage,
         _usage_source(exchange) if usage is not None else None,
         deployment.label if deployment is not None else None,
-        ended_us - accepted_us,
+        exchange.ended_us - accepted_us,
         None if first_byte_us is None else first_byte_us - accepted_us,
         None if sent_us is None else sent_us - accepted_us,
     )

@@ -1,7 +1,9 @@
 """The last phase of every exchange: its row, its metrics, its log line. Once, always.
 
 `close` does not wait for anything: a caller that hangs up, or a task that is cancelled,
-cannot interrupt it. Rows are written in groups right after; shutdown waits for the last one.
+cannot interrupt it. What ended is summed up in small groups right after, because the same work
+for many at once finds its code in the processor's caches, and costs half; the rows are then
+written in larger groups. Shutdown waits for both, and a scrape for the first.
 """
 
 import asyncio
@@ -19,6 +21,8 @@ from proxy.telemetry.metrics import Metrics
 
 _log = logging.getLogger("tollway.settlement")
 
+_ENDED_S: Final = 0.005
+_ENDED_MAX: Final = 32  # some 0.4 ms of work: what another request may have to wait for
 _GATHER_S: Final = 0.05  # each group wakes the store's thread, which costs the loop its turn
 _GROUP_ROWS_MAX: Final = 1_000
 _RETRY_S: Final = 0.5
@@ -33,9 +37,11 @@ class Settlement:
         self._metrics = metrics
         self._access_log = access_log
         self._clock = clock
+        self._ended: list[Exchange] = []
         self._rows: list[SealedRow] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: str | None = None
+        metrics.before_scrape(self.sum_up)
 
     @property
     def failure(self) -> str | None:
@@ -56,18 +62,37 @@ class Settlement:
 
     def close(self, exchange: Exchange) -> None:
         """End an exchange."""
+        exchange.ended_us = self._clock.monotonic_us()
+        if not self._ended:
+            asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
+        self._ended.append(exchange)
+        if len(self._ended) >= _ENDED_MAX:
+            self.sum_up()
+
+    def sum_up(self) -> None:
+        """Make rows, metrics and log lines of what has ended by now."""
+        ended, self._ended = self._ended, []
+        for exchange in ended:
+            try:
+                self._sum_up(exchange)
+            except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
+                _log.exception("run %s could not be recorded whole", exchange.run_id)
+        if self._rows and self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_rows())
+        self._metrics.rows_pending(len(self._rows))
+
+    def _sum_up(self, exchange: Exchange) -> None:
         if exchange.usage_tap is not None:
             exchange.usage_tap.close()
-        ending = end(exchange, self._clock.monotonic_us())
+        ending = end(exchange)
         if exchange.dispatched:
             self._rows.append(encode(ledger_entry(exchange, ending)))
-            if self._writing is None:
-                self._writing = asyncio.get_running_loop().create_task(self._write_rows())
         self._observe(exchange, ending)
         self._access_log.write(log_line(exchange, ending))
 
     async def drain(self, timeout_s: float) -> int:
         """Write what is left; gives the number of rows that could not be written in time."""
+        self.sum_up()
         writing = self._writing
         if writing is not None:
             _, unfinished = await asyncio.wait({writing}, timeout=timeout_s)

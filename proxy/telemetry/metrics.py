@@ -8,7 +8,7 @@ objects cost ten times as much at each request.
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -116,7 +116,12 @@ class Metrics(Collector):
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
         self._rows_pending = 0
         self._loop_lag_s = 0.0
+        self._before_scrape: Callable[[], object] = lambda: None
         self._registry.register(self)
+
+    def before_scrape(self, catch_up: Callable[[], object]) -> None:
+        """Call this before each scrape, so that what was put off is counted."""
+        self._before_scrape = catch_up
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape reads, by the interface of prometheus-client."""
@@ -132,6 +137,7 @@ class Metrics(Collector):
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text, and its content type."""
+        self._before_scrape()
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def request_ended(
