@@ -19,6 +19,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 # RFC 3986, section 3.2: what a registered name, an address and a port are made of.
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]+")
+_LENGTH_DIGITS_MAX: Final = 18  # below 2**63
 
 _LENGTH, _CONNECTION, _DROPPED = range(3)
 _FRAMING_NAMES: Final = {
@@ -102,6 +103,9 @@ def check_head(http_version: str, method: str, target: bytes, headers: Sequence[
             raise MalformedRequest(
                 "`transfer-encoding` may not stand beside `content-length`, nor in HTTP/1.0. Send one of them."
             )
+    # Leading zeros are no fault of the grammar's; thousands of them are one of Python's `int`.
+    if len(named.get(b"content-length", b"")) > _LENGTH_DIGITS_MAX:
+        raise MalformedRequest(f"`content-length` has more than {_LENGTH_DIGITS_MAX} digits. Send the plain number.")
     if b"upgrade" in named:
         raise MalformedRequest(
             "`upgrade` is not served here. Set the client to HTTP/1.1 (Java: `HttpClient.Version.HTTP_1_1`)."
