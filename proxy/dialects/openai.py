@@ -180,9 +180,8 @@ def _by_family(method: str, parts: tuple[str, ...]) -> Operation:
         return _STORED_CHAT
     if parts[:2] == ("messages", "batches"):
         return _MESSAGE_BATCHES
-    if not _BEFORE_MODELS.isdisjoint(parts):
-        return _OTHER_WITH_MODEL
-    return _FAMILIES.get(family, _OTHER)
+    unknown = _OTHER if _BEFORE_MODELS.isdisjoint(parts) else _OTHER_WITH_MODEL
+    return _FAMILIES.get(family, unknown)
 
 
 def is_json(content_type: bytes | None) -> bool:
@@ -191,6 +190,24 @@ def is_json(content_type: bytes | None) -> bool:
         return False
     media_type = content_type.partition(b";")[0].strip().lower()
     return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+_CHARSET: Final = re.compile(rb"charset\*?\s*=")
+_READ_ALIKE: Final = re.compile(rb"charset\s*=\s*\"?(?:utf-?8|us-ascii|iso-8859-1)\"?\s*(?:;|$)")
+
+
+def is_charset_read_alike(content_type: bytes) -> bool:
+    """True where JSON under this content type has one meaning: no charset, or one in which each
+    of JSON's own characters is the byte that it is in UTF-8.
+
+    JSON is UTF-8 (RFC 8259, section 8.1), but some readers obey a charset. In UTF-7 `+ACI-` is
+    a quote, in Shift-JIS a backslash may be the half of a letter: such a reader finds other
+    members in the same bytes.
+    """
+    lowered = content_type.lower()
+    if b"charset" not in lowered:
+        return True
+    return len(_CHARSET.findall(lowered)) == len(_READ_ALIKE.findall(lowered))
 
 
 # ── targets ──────────────────────────────────────────────────────────────────────────────

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from proxy.core.errors import GatewayError, UnknownUrl
+from proxy.core.errors import GatewayError, MalformedRequest, UnknownUrl, UnsupportedEncoding
 from proxy.core.types import InboundRequest
-from proxy.dialects.openai import classify, parse_target
+from proxy.dialects.openai import BodyKind, classify, is_charset_read_alike, is_json, parse_target
 
 _VERSION_PREFIX = "/v1"
+# What the body is: with two of them, one reader's JSON is another one's plain text.
+_SAID_ONCE = (b"content-type", b"content-encoding")
 
 
 def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
-    """The request, but for its body. A target that cannot be served is its `fault`, so that
-    the refusal goes the one straight line, and is counted and logged like every other."""
+    """The request, but for its body. A target that cannot be served, or a body that two readers
+    would read differently, is its `fault`, so that the refusal goes the one straight line, and is
+    counted and logged like every other."""
     path = _path(scope)
     method = scope["method"]
     client = scope.get("client")
@@ -27,7 +30,7 @@ def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
         endpoint_path, segments = _endpoint(method, path)
     except GatewayError as error:
         endpoint_path, segments, fault = path, (), error
-    return InboundRequest(
+    request = InboundRequest(
         method=method,
         path=path,
         endpoint_path=endpoint_path,
@@ -37,6 +40,25 @@ def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
         peer=client[0] if client else None,
         fault=fault,
     )
+    if fault is None:
+        request.fault = _body_fault(request)
+    return request
+
+
+def _body_fault(request: InboundRequest) -> GatewayError | None:
+    """Why two readers of this head would read its body differently, if they would."""
+    fields, headers = request.fields, request.headers
+    if len(fields) != len(headers):
+        names = [name for name, _ in headers]
+        twice = next((name for name in _SAID_ONCE if names.count(name) > 1), None)
+        if twice is not None:
+            return MalformedRequest(f"The header `{twice.decode()}` is given more than once. Send it once.")
+    content_type = fields.get(b"content-type")
+    if content_type is None or is_charset_read_alike(content_type):
+        return None
+    if not is_json(content_type) and classify(request.method, request.segments).body is not BodyKind.JSON:
+        return None
+    return UnsupportedEncoding("The content-type names a charset that JSON is not in. Send UTF-8, and no `charset`.")
 
 
 def _path(scope: Mapping[str, Any]) -> str:
