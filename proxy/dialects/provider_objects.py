@@ -126,7 +126,9 @@ _NAMING: Final = frozenset(
 # Names whose object has an `id`: a container, an earlier spoken answer, a voice of one's own.
 _NAMING_BY_ID: Final = frozenset({"audio", "container", "voice"})
 _NAMES: Final = _NAMING | _NAMING_BY_ID
-_TELLTALE: Final = re.compile(rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")', re.IGNORECASE)
+_TELLTALE: Final = re.compile(
+    rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")', re.IGNORECASE
+)
 # The provider's own connectors, the same for every account; the request brings its authorization
 # (platform.openai.com/docs/guides/tools-connectors-mcp).
 _PUBLIC_CONNECTORS: Final = frozenset(
