@@ -45,7 +45,8 @@ def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_ma
         DuplicateParameter: a deciding name stands twice, or in another case.
         UnsupportedEncoding, RequestTooLarge: the body cannot be decompressed, or has too many values.
     """
-    text = body if coding is None or coding == b"identity" else decompress(body, coding, bytes_max)
+    is_plain = coding is None or coding.strip().lower() in (b"", b"identity")
+    text = body if coding is None or is_plain else decompress(body, coding, bytes_max)
     if not text:
         if operation.body is BodyKind.JSON:
             raise InvalidJson("The request body is empty. Send one JSON object.")

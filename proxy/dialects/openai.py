@@ -257,6 +257,14 @@ def _decoded(segment: str) -> str:
     return text
 
 
+def model_in_path(segments: tuple[str, ...]) -> str:
+    """The id in `/models/{id}`, in its own case; it may itself hold slashes, encoded or not."""
+    parts = list(segments)
+    while parts and parts[0].strip().lower() == "v1":
+        parts.pop(0)
+    return "/".join(parts[1:])
+
+
 def _is_model_id(segments: tuple[str, ...], index: int) -> bool:
     family_index = 1 if segments[0] == "v1" else 0
     return index > family_index and segments[family_index] == "models"

@@ -25,7 +25,7 @@ CONNECTION_EXTENSION: Final = "tollway.connection"
 
 _JOINED_BYTES_MAX: Final = 65_536  # what is larger is not copied for the sake of one write
 
-_logger = logging.getLogger("proxy.edge")
+_logger = logging.getLogger("tollway.edge")
 
 
 class Connection:

@@ -16,7 +16,8 @@ class DataPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; turn every other kind of connection away."""
         if scope["type"] == "http":
-            await self._line.serve(read_scope(scope), AsgiDownstream(scope, receive, send))
+            request = read_scope(scope)
+            await self._line.serve(request, AsgiDownstream(scope, request, receive, send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served here."})
         else:

@@ -13,7 +13,6 @@ and read on for a moment, so that the client reads the answer instead of a reset
 """
 
 import asyncio
-import logging
 from enum import Enum
 from typing import ClassVar, Final, cast
 
@@ -22,16 +21,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from proxy.core.errors import GatewayError, MalformedRequest, RequestTimedOut
-from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope, socket_address
+from proxy.edge.connection import Connection, http_scope, socket_address
 from proxy.edge.deadline import Deadline
 from proxy.edge.framing import ProtocolLimits, check_head, check_sizes, header_bytes
 from proxy.edge.pace import BodyPace
 from proxy.edge.problems import render_raw
 from proxy.edge.sockets import reset_on_close, unsent_bytes
-
-__all__ = ["CONNECTION_EXTENSION", "Connection", "ProtocolLimits", "TollwayProtocol"]
-
-_logger = logging.getLogger("proxy.edge")
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REQUEST_LINE_BYTES_MAX: Final = 64  # a request line without its target: method, version, spaces
@@ -369,11 +364,14 @@ class TollwayProtocol(asyncio.Protocol):
         self._closes_pipelined = True
         self._connection.keep_alive = False
 
+    def refused(self, error: GatewayError, client: tuple[str, int] | None) -> None:
+        """Hear of what is refused before the application. A subclass may count it."""
+
     def _refuse(self, error: GatewayError) -> None:
         """Answer before the application, or instead of it, and close."""
         if self._transport.is_closing():
             return
-        _logger.info("refused before the application: %s (%s)", error.code, self._client)
+        self.refused(error, self._client)
         connection = self._connection
         if connection is not None and not connection.complete:
             connection.lost()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from proxy.core.errors import CallerGone, GatewayError, RequestTooLarge, UpstreamTruncated
-from proxy.core.types import Answer
+from proxy.core.types import Answer, InboundRequest
 from proxy.dialects.usage import UsageTap
 from proxy.edge.connection import CONNECTION_EXTENSION, Connection
 from proxy.edge.problems import render
@@ -46,7 +46,7 @@ class AsgiDownstream:
         "head_sent",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, request: InboundRequest, receive: Receive, send: Send) -> None:
         extensions = scope.get("extensions") or {}
         self._connection: Connection | None = extensions.get(CONNECTION_EXTENSION)
         self._receive = receive
@@ -55,15 +55,11 @@ class AsgiDownstream:
         self._on_gone: Callable[[], object] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._body_read = False
-        self._announced_bytes: int | None = None
-        self._anthropic = False
+        announced = request.fields.get(b"content-length", b"")
+        self._announced_bytes = int(announced) if announced.isdigit() else None
+        self._anthropic = b"anthropic-version" in request.fields
         self.head_sent = False
         self.body_bytes = 0
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                self._announced_bytes = int(value) if value.isdigit() else None
-            elif name == b"anthropic-version":
-                self._anthropic = True
 
     def on_gone(self, callback: Callable[[], object]) -> None:
         self._on_gone = callback

@@ -11,11 +11,12 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from proxy.core.errors import GatewayError
 from proxy.edge.health import Readiness
 from proxy.edge.protocol import TollwayProtocol
 from proxy.edge.sockets import BindFailed, address_of, bind, remove_unix_file
@@ -23,7 +24,9 @@ from proxy.settings.model import ServerSettings
 
 __all__ = ["BindFailed", "serve"]
 
-_logger = logging.getLogger("proxy.edge")
+_logger = logging.getLogger("tollway.edge")
+
+OnRefused: TypeAlias = Callable[[GatewayError, tuple[str, int] | None], None]
 
 # Longer than common clients keep an idle connection (5 s to 60 s): who closes last is never
 # surprised by the other's close while it sends.
@@ -51,6 +54,14 @@ class _Stop:
         self.asked.set()
 
 
+def _heard(on_refused: OnRefused) -> type[TollwayProtocol]:
+    class HeardProtocol(TollwayProtocol):
+        def refused(self, error: GatewayError, client: tuple[str, int] | None) -> None:
+            on_refused(error, client)
+
+    return HeardProtocol
+
+
 class _Port(uvicorn.Server):
     """One listening port. uvicorn opens it; the end is ours.
 
@@ -58,10 +69,10 @@ class _Port(uvicorn.Server):
     blocks write, and leaves open a connection that was accepted just before it.
     """
 
-    def __init__(self, app: ASGIApp, bound: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, bound: socket.socket, on_refused: OnRefused | None = None) -> None:
         config = uvicorn.Config(
             app,
-            http=TollwayProtocol,
+            http=TollwayProtocol if on_refused is None else _heard(on_refused),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -130,6 +141,7 @@ async def serve(
     server_settings: ServerSettings,
     readiness: Readiness,
     on_reload: Callable[[], None],
+    on_refused: OnRefused | None = None,
     announce: Callable[[str], None],
 ) -> None:
     """Serve both ports until SIGTERM or SIGINT, then drain and return.
@@ -143,7 +155,7 @@ async def serve(
     """
     stop = _Stop(readiness)
     with _bound(server_settings) as (data_socket, admin_socket):
-        data, admin = _Port(data_app, data_socket), _Port(admin_app, admin_socket)
+        data, admin = _Port(data_app, data_socket, on_refused), _Port(admin_app, admin_socket)
         try:
             with _signals(stop, on_reload):
                 await data.open()

@@ -11,8 +11,9 @@ from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange, RunIds
+from proxy.pipeline.hang_up import HangUp
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers
-from proxy.pipeline.reading import HangUp, named_model, read_call
+from proxy.pipeline.reading import named_model, read_call
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import SnapshotSlot
 from proxy.routing.isolation import refuse_admin, refuse_shared_objects
@@ -78,8 +79,7 @@ class Line:
         if call.document is not None:
             caller = exchange.caller = with_body_user(caller, call.document)
 
-        models = list_models(exchange)
-        if models is not None:
+        if exchange.operation.gateway_served and (models := list_models(exchange)) is not None:
             exchange.status = models.status
             await downstream.send_answer(models, own_headers(exchange))
             return

@@ -1,12 +1,13 @@
 """What the gateway itself says: its headers beside an answer, and the list of models."""
 
-from datetime import UTC, datetime
+from typing import Any
 
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.types import Answer
+from proxy.dialects.openai import model_in_path
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.reading import model_in_path
+from proxy.pipeline.record import rfc3339
 from proxy.routing import listing
 
 
@@ -41,28 +42,30 @@ def list_models(exchange: Exchange) -> Answer | None:
         ModelNotFound: the model is routed, but not for this caller.
     """
     operation, snapshot, caller = exchange.operation, exchange.snapshot, exchange.caller
-    if not operation.gateway_served:
-        return None
+    assert operation.gateway_served, "every other call goes to a provider"
     assert caller is not None, "only a caller who is known sees models"
-    anthropic = exchange.request.fields.get(b"anthropic-version") is not None
-    created_at = datetime.fromtimestamp(snapshot.created_s, UTC).isoformat().replace("+00:00", "Z")
     visible = snapshot.routes.visible_to(caller)
+    shape = _anthropic_shape if b"anthropic-version" in exchange.request.fields else _openai_shape
     if operation.name == "models":
-        document = (
-            listing.anthropic_list(visible, created_at)
-            if anthropic
-            else listing.openai_list(visible, snapshot.created_s)
-        )
-        return Answer(200, jsonio.encode(document))
+        return Answer(200, jsonio.encode(shape(visible, None, snapshot.created_s)))
     alias = model_in_path(exchange.request.segments)
     if alias in visible:
-        document = (
-            listing.anthropic_model(alias, created_at) if anthropic else listing.openai_model(alias, snapshot.created_s)
-        )
-        return Answer(200, jsonio.encode(document))
+        return Answer(200, jsonio.encode(shape(visible, alias, snapshot.created_s)))
     if snapshot.routes.is_routed(alias):
-        raise ModelNotFound(f"The model `{alias[:128]}` does not exist or you do not have access to it.", param="model")
+        message = (
+            f"The model `{alias[:128]}` does not exist or you do not have access to it. GET /v1/models lists yours."
+        )
+        raise ModelNotFound(message, param="model")
     return None
+
+
+def _openai_shape(visible: list[str], alias: str | None, created_s: int) -> dict[str, Any]:
+    return listing.openai_list(visible, created_s) if alias is None else listing.openai_model(alias, created_s)
+
+
+def _anthropic_shape(visible: list[str], alias: str | None, created_s: int) -> dict[str, Any]:
+    created_at = rfc3339(created_s * 1_000)
+    return listing.anthropic_list(visible, created_at) if alias is None else listing.anthropic_model(alias, created_at)
 
 
 def _header_text(text: str) -> bytes:

@@ -1,10 +1,8 @@
 """Reads what the caller asks for: the body, bounded, and the few fields of it that decide."""
 
-import asyncio
-
 from proxy.core.types import Call
 from proxy.dialects.call import parse_call
-from proxy.dialects.openai import BodyKind, is_json
+from proxy.dialects.openai import BodyKind, is_json, model_in_path
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 
@@ -21,7 +19,7 @@ async def read_call(exchange: Exchange, downstream: Downstream) -> Call:
         if not request.has_body:
             # Taking the empty body leaves the caller's side free to tell of a disconnect.
             await downstream.read_body(0)
-            return Call(stream="stream=true" in request.query)
+            return Call(stream="stream=true" in request.query.split("&"))
         if not is_json(request.fields.get(b"content-type")):
             return Call()
     bytes_max = exchange.snapshot.settings.server.body_bytes_max
@@ -34,30 +32,3 @@ def named_model(exchange: Exchange) -> str | None:
     if exchange.operation.name == "model":
         return model_in_path(exchange.request.segments)
     return exchange.call.model_alias
-
-
-def model_in_path(segments: tuple[str, ...]) -> str:
-    """The id in `/models/{id}`, which may itself hold slashes, encoded or not."""
-    family_index = 1 if segments[0].lower() == "v1" else 0
-    return "/".join(segments[family_index + 1 :])
-
-
-class HangUp:
-    """Turns the caller's disconnect into a cancellation of the task that serves it."""
-
-    __slots__ = ("_task", "happened")
-
-    def __init__(self, downstream: Downstream) -> None:
-        self._task = asyncio.current_task()
-        self.happened = False
-        downstream.on_gone(self._cancel)
-
-    def absorb(self) -> None:
-        """The cancellation has done its work; the task may end in peace."""
-        if self._task is not None:
-            self._task.uncancel()
-
-    def _cancel(self) -> None:
-        self.happened = True
-        if self._task is not None:
-            self._task.cancel()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+from proxy.core.errors import GatewayError
 from proxy.core.types import Usage, UsageSource
 from proxy.ledger.entry import Entry
 from proxy.pipeline.exchange import Exchange
@@ -130,6 +131,19 @@ def log_line(exchange: Exchange, ending: Ending) -> dict[str, object]:
         "latency_ms": ending.latency_us / 1_000,
         "overhead_us": ending.overhead_us,
         "config": exchange.snapshot.version,
+    }
+
+
+def refusal_line(at_ms: int, error: GatewayError, peer: str | None) -> dict[str, object]:
+    """The access log's line for a request that could not be read."""
+    return {
+        "at": rfc3339(at_ms),
+        "run_id": None,
+        "peer": peer,
+        "endpoint": "unread",
+        "status": error.status,
+        "error": error.code,
+        "error_source": error.source,
     }
 
 

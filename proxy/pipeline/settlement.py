@@ -15,7 +15,16 @@ from proxy.core.errors import GatewayError, StateUnavailable
 from proxy.ledger.entry import SealedRow, encode
 from proxy.ledger.store import LedgerStore
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import Ending, deployment_label, end, ledger_entry, log_line, model_label, outcome
+from proxy.pipeline.record import (
+    Ending,
+    deployment_label,
+    end,
+    ledger_entry,
+    log_line,
+    model_label,
+    outcome,
+    refusal_line,
+)
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 
@@ -69,6 +78,13 @@ class Settlement:
         if len(self._ended) >= _ENDED_MAX:
             self.sum_up()
 
+    def note_refusal(self, error: GatewayError, peer: str | None) -> None:
+        """Count and log a request that was refused before it could be read: it has no exchange."""
+        self._metrics.request_ended(
+            "unread", "none", error.status, error.source, latency_us=0, first_byte_us=None, overhead_us=None
+        )
+        self._access_log.write(refusal_line(self._clock.now_ms(), error, peer))
+
     def sum_up(self) -> None:
         """Make rows, metrics and log lines of what has ended by now."""
         ended, self._ended = self._ended, []
@@ -106,6 +122,8 @@ class Settlement:
             while self._rows:
                 await asyncio.sleep(_GATHER_S)
                 await self._write_group(self._rows[:_GROUP_ROWS_MAX])
+                if self._failure is not None:
+                    await asyncio.sleep(_RETRY_S)
         finally:
             self._writing = None
 
@@ -113,17 +131,17 @@ class Settlement:
         began_us = self._clock.monotonic_us()
         try:
             await self._ledger.append(group)
-        except GatewayError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the rows are kept and the operator told
             if self._failure is None:
-                _log.error("ledger rows cannot be written, and are kept until they can: %s", error.message)
-            self._failure = error.message
-            await asyncio.sleep(_RETRY_S)
+                _log.exception("ledger rows cannot be written, and are kept until they can")
+            self._failure = error.message if isinstance(error, GatewayError) else f"{type(error).__name__}: {error}"
         else:
             # Appending is idempotent, so a group of unknown outcome is simply written again.
             del self._rows[: len(group)]
             self._failure = None
+        finally:
             self._metrics.state_called("ledger_append", (self._clock.monotonic_us() - began_us) / 1e6)
-        self._metrics.rows_pending(len(self._rows))
+            self._metrics.rows_pending(len(self._rows))
 
     def _observe(self, exchange: Exchange, ending: Ending) -> None:
         metrics = self._metrics
