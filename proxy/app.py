@@ -6,6 +6,7 @@ own Starlette or FastAPI application; `serve` runs it behind our own HTTP front.
 
 import asyncio
 import gc
+import io
 import logging
 import ssl
 import sys
@@ -46,6 +47,7 @@ from proxy.settings.model import AuthMode, ProviderSettings, Settings, Transport
 from proxy.settings.problem import SettingsError
 from proxy.simulated.transport import SimulatedTransport
 from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.error_log import ErrorLog
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.client import UpstreamClient
 
@@ -292,15 +294,19 @@ def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     `read_settings` reads the configuration anew when SIGHUP asks for it; what it raises
     (SettingsError, OSError, ValueError) leaves the old one in force.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    error_log = ErrorLog(io.FileIO(sys.stderr.fileno(), "w", closefd=False))
+    logging.basicConfig(handlers=[error_log], level=logging.INFO)
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)  # at INFO they write whole URLs
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, read_settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, read_settings, error_log))
+    finally:
+        error_log.end()
     return 0
 
 
-async def _serve(settings: Settings, read_settings: Callable[[], Settings]) -> None:
+async def _serve(settings: Settings, read_settings: Callable[[], Settings], error_log: ErrorLog) -> None:
     app = create_app(settings)
 
     def reload() -> None:
@@ -318,7 +324,7 @@ async def _serve(settings: Settings, read_settings: Callable[[], Settings]) -> N
             server_settings=settings.server,
             readiness=app.readiness,
             on_reload=reload,
-            announce=lambda line: print(line, file=sys.stderr, flush=True),
+            announce=error_log.say,
         )
     finally:
         await app.shutdown()
