@@ -17,6 +17,7 @@ from proxy.identity.caller import (
     caller_of_passthrough,
     caller_of_trusted_headers,
     caller_of_virtual_key,
+    is_foreign_page,
     is_trusted_peer,
     presented_token,
     read_claims,
@@ -157,7 +158,8 @@ class Authenticator:
         Raises:
             InvalidApiKey: no key, or one that is malformed, unknown, revoked or expired.
             InvalidHeader: one of the gateway's own headers has an impossible value.
-            TenantNotAllowed: another tenant than the key's, an unknown one, or an untrusted peer.
+            TenantNotAllowed: another tenant than the key's, an unknown one, an untrusted peer, or a
+                web page of another machine where no key is asked for.
             IdentityConflict: a header contradicts the user or feature of the key.
             StateUnavailable: the store is away, and the key is not known here.
         """
@@ -167,6 +169,8 @@ class Authenticator:
                 "This gateway believes `x-tollway-tenant` from listed networks only, and this peer is in none of them. "
                 "Its operator adds one to `auth.trusted_peers`."
             )
+        if self._auth.allow_keyless and mode is AuthMode.PASSTHROUGH:
+            _refuse_foreign_page(request)
         claims = read_claims(request.headers)
         if mode is AuthMode.VIRTUAL_KEYS:
             virtual_key, base = await self._virtual_key(presented_token(claims))
@@ -208,6 +212,16 @@ def _keep(entries: OrderedDict[str, _Entry], token_digest: str, entry: _Entry, e
     entries.move_to_end(token_digest)
     if len(entries) > entries_max:
         entries.popitem(last=False)
+
+
+def _refuse_foreign_page(request: InboundRequest) -> None:
+    """Where nobody needs a key, any page that a browser on this machine shows could spend the gateway's."""
+    origin = request.fields.get(b"origin")
+    if origin is not None and is_foreign_page(origin):
+        raise TenantNotAllowed(
+            "This gateway serves callers without a key, so it serves no web page of another machine. "
+            "Its operator sets `auth.allow_keyless = false`, or issues virtual keys."
+        )
 
 
 def _refused(token: str, why: str) -> InvalidApiKey:

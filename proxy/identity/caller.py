@@ -164,6 +164,27 @@ def is_trusted_peer(peer: str | None, networks: Iterable[Network]) -> bool:
     return address.is_loopback or any(address in network for network in networks)
 
 
+def is_foreign_page(origin: bytes) -> bool:
+    """True where a browser says that a page of another machine asks, or one that hides where it is from.
+
+    A page may post to any address of its visitor's machine, under its own name or (DNS rebinding)
+    one that it has made to mean this machine. Pages from here, and what is installed here (an
+    editor, an extension: other schemes), may ask.
+    """
+    scheme, _, rest = origin.strip().lower().decode("latin-1").partition("://")
+    if scheme not in ("http", "https"):
+        return scheme == "null"
+    host = rest[1:].partition("]")[0] if rest.startswith("[") else rest.partition(":")[0]
+    return host != "localhost" and not host.endswith(".localhost") and not _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def with_body_user(caller: Caller, document: Mapping[str, object]) -> Caller:
     """Add the user that the body names, `safety_identifier` before `user`, where none is known.
 

@@ -287,3 +287,38 @@ async def test_a_length_of_thousands_of_digits_is_400():
             assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
             writer.close()
             assert upstream.received == []
+
+
+# ── who asks ─────────────────────────────────────────────────────────────────────────────
+
+KEYLESS = """
+[auth]
+mode = "passthrough"
+allow_keyless = true
+[providers.paid]
+base_url = "{base_url}"
+provider_key = "sk-gateway-own-key"
+[models.paid]
+deployments = [{{ provider = "paid", model = "m" }}]
+"""
+PAID = b'{"model":"paid"}'
+
+
+async def test_no_web_page_spends_the_gateways_key():
+    """A form of any page may post text to 127.0.0.1, and needs no leave for that."""
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        async with running_gateway(KEYLESS.format(base_url=upstream.base_url)) as gateway:
+            page = [*content_type(b"text/plain;charset=UTF-8"), (b"origin", b"https://evil.test")]
+            status, _, body = await plain_request(gateway, "POST", CHAT, PAID, page)
+            assert (status, error_of(body)["code"]) == (403, "tenant_not_allowed")
+            assert upstream.received == []
+            own_page = [*JSON, (b"origin", b"http://localhost:3000")]
+            for headers in (JSON, own_page):
+                assert (await plain_request(gateway, "POST", CHAT, PAID, headers))[0] == 200
+
+
+async def test_a_page_with_a_key_of_its_own_is_served_where_one_is_asked_for():
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        async with running_gateway(passthrough_to(upstream.base_url)) as gateway:
+            page = [*JSON, (b"origin", b"https://app.test")]
+            assert (await plain_request(gateway, "POST", CHAT, b'{"model":"m"}', page))[0] == 200

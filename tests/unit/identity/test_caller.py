@@ -11,6 +11,7 @@ from proxy.identity.caller import (
     caller_of_passthrough,
     caller_of_trusted_headers,
     caller_of_virtual_key,
+    is_foreign_page,
     is_trusted_peer,
     parse_prompt,
     presented_token,
@@ -216,3 +217,27 @@ def test_parse_prompt(value, expected):
 def test_a_prompt_without_a_name_or_version_is_refused(value):
     with pytest.raises(InvalidHeader, match="name@version"):
         parse_prompt(value)
+
+
+@pytest.mark.parametrize(
+    ("origin", "foreign"),
+    [
+        (b"https://evil.test", True),
+        (b"http://evil.test:8080", True),  # a name that its owner has made to mean this machine
+        (b"http://localhost.evil.test", True),
+        (b"http://127.0.0.1.evil.test", True),
+        (b"http://[2001:db8::1]:8080", True),
+        (b"http://10.0.0.7", True),
+        (b"https://", True),
+        (b"null", True),  # a sandboxed frame, a file
+        (b"HTTPS://EVIL.test", True),
+        (b"http://localhost:3000", False),
+        (b"http://app.localhost:3000", False),
+        (b"http://127.0.0.1:3000", False),
+        (b"http://[::1]:3000", False),
+        (b"vscode-webview://1a2b3c", False),
+        (b"chrome-extension://abcdef", False),
+    ],
+)
+def test_which_pages_are_of_another_machine(origin, foreign):
+    assert is_foreign_page(origin) is foreign
