@@ -55,6 +55,7 @@ _log = logging.getLogger("tollway")
 
 _SETTLE_S: Final = 10.0
 _WATCH_S: Final = 1.0
+_RETIRED_S: Final = 5.0
 _YOUNG_OBJECTS: Final = 20_000  # of some hundred a request; CPython's 700 collects every few requests
 
 Transports: TypeAlias = Mapping[str, httpx.AsyncBaseTransport]
@@ -102,7 +103,8 @@ class App:
     def __init__(self, settings: Settings, transports: Transports, access_log_sink: BinaryIO, clock: Clock) -> None:
         self._given_transports = transports
         self._clock = clock
-        self._retired: list[httpx.AsyncBaseTransport] = []
+        self._retired: set[httpx.AsyncBaseTransport] = set()  # of providers that a reload changed
+        self._closing: set[asyncio.Task[None]] = set()
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._tls: dict[Path | None, ssl.SSLContext] = {}
         self.stores = connect_stores(settings)
@@ -190,17 +192,33 @@ class App:
     def _providers(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> dict[str, ProviderAccess]:
         """Clients for every provider; one that did not change keeps its open connections."""
         accesses: dict[str, ProviderAccess] = {}
+        for name in self._transports.keys() - settings.providers.keys():
+            self._retire(self._transports.pop(name), before.get(name))
         for name, provider in settings.providers.items():
             known = before.get(name)
             if known is not None and known.settings == provider:
                 accesses[name] = known
                 continue
             if name in self._transports:
-                self._retired.append(self._transports.pop(name))
+                self._retire(self._transports.pop(name), known)
             transport = self._given_transports.get(name) or self._make_transport(provider)
             self._transports[name] = transport
             accesses[name] = ProviderAccess(provider, UpstreamClient(provider, transport))
         return accesses
+
+    def _retire(self, transport: httpx.AsyncBaseTransport, access: ProviderAccess | None) -> None:
+        """Let the exchanges of an old snapshot end on it: none may last longer than its total time."""
+        if transport in self._given_transports.values():
+            return  # whoever handed it in closes it, and it may be in use again
+        self._retired.add(transport)
+        ending_s = access.settings.timeouts_s.total if access is not None else 0.0
+        asyncio.get_running_loop().call_later(ending_s + _RETIRED_S, self._close_retired, transport)
+
+    def _close_retired(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._retired.discard(transport)
+        closing = asyncio.get_running_loop().create_task(transport.aclose())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def _make_transport(self, provider: ProviderSettings) -> httpx.AsyncBaseTransport:
         if provider.transport is TransportKind.SIMULATED:
@@ -324,6 +342,7 @@ async def _serve(settings: Settings, read_settings: Callable[[], Settings], erro
             server_settings=settings.server,
             readiness=app.readiness,
             on_reload=reload,
+            on_refused=lambda error, client: app.settlement.note_refusal(error, client[0] if client else None),
             announce=error_log.say,
         )
     finally:

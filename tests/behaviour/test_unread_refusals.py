@@ -16,4 +16,6 @@ def test_a_request_that_is_not_http_has_a_log_line_and_a_metric(tmp_path: Path) 
         counted = 'tollway_requests_total{endpoint="unread",error_source="caller",model="none",status="400"}'
         assert command.metric(counted) == 1
     lines = [line for line in command.log_lines() if line["endpoint"] == "unread"]
-    assert [(line["status"], line["error"], line["peer"]) for line in lines] == [(400, "malformed_request", "127.0.0.1")]
+    assert [(line["status"], line["error"], line["peer"]) for line in lines] == [
+        (400, "malformed_request", "127.0.0.1")
+    ]

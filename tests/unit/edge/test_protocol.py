@@ -14,7 +14,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from proxy.edge.protocol import CONNECTION_EXTENSION, Connection, ProtocolLimits, TollwayProtocol
+from proxy.edge.connection import CONNECTION_EXTENSION, Connection
+from proxy.edge.framing import ProtocolLimits
+from proxy.edge.protocol import TollwayProtocol
 
 PATIENCE_S = 10.0  # beyond this it hangs
 LONG_S = 600.0  # never, for a test

@@ -1,25 +1,27 @@
 """A store that fails in a way nobody thought of costs no row, and shows."""
 
-import asyncio
 import io
+from collections.abc import Sequence
 
 from proxy.core.clock import Clock
+from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
 from proxy.pipeline.settlement import Settlement
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
+from tests.scripted_upstream import until
 
 
-class BrokenLedger:
+class BrokenLedger(EmbeddedLedgerStore):
     """Fails once with an error that no store is meant to raise, then works."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.calls_count = 0
         self.rows: list[SealedRow] = []
 
-    async def append(self, rows):
-        self.calls += 1
-        if self.calls == 1:
+    async def append(self, rows: Sequence[SealedRow]) -> None:
+        self.calls_count += 1
+        if self.calls_count == 1:
             raise ValueError("no such table: ledger")
         self.rows += rows
 
@@ -29,9 +31,7 @@ async def test_an_unforeseen_failure_keeps_the_rows_and_tells_the_operator():
     settlement = Settlement(ledger, metrics, AccessLog(io.BytesIO(), metrics.log_dropped), Clock())
     settlement._rows.append(SealedRow("acme", "run_1", b"{}"))
     settlement.sum_up()
-    while ledger.calls == 0:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0)
+    await until(lambda: settlement.failure is not None)
     assert settlement.failure == "ValueError: no such table: ledger"
     assert await settlement.drain(5.0) == 0
     assert [row.run_id for row in ledger.rows] == ["run_1"]
