@@ -52,9 +52,11 @@ class Operation:
 
 
 # A caller's own credentials: they end here unless the caller's own key pays.
-CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
+CREDENTIAL_HEADERS: Final = frozenset(
+    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key", b"cookie"}
+)
 # Whose account a request is for: with another account's key, a 401.
-ACCOUNT_HEADERS: Final = frozenset({b"openai-organization", b"openai-project"})
+ACCOUNT_HEADERS: Final = frozenset({b"openai-organization", b"openai-project", b"x-goog-user-project"})
 # What an answer tells of the account that paid.
 ACCOUNT_RESPONSE_HEADERS: Final = ACCOUNT_HEADERS | {b"set-cookie", b"anthropic-organization-id"}
 
@@ -258,11 +260,15 @@ def _decoded(segment: str) -> str:
 
 
 def model_in_path(segments: tuple[str, ...]) -> str:
-    """The id in `/models/{id}`, in its own case; it may itself hold slashes, encoded or not."""
-    parts = list(segments)
-    while parts and parts[0].strip().lower() == "v1":
-        parts.pop(0)
-    return "/".join(parts[1:])
+    """The id in `/models/{id}`, in its own case; it may itself hold slashes, encoded or not.
+    What a lenient server would cut off behind it (`;x`, a slash) is no part of it."""
+    parts = [segment.partition(";")[0].strip() for segment in segments]
+    while parts and not parts[-1]:
+        parts.pop()
+    first = 0
+    while first < len(parts) and parts[first].lower() in ("v1", ""):
+        first += 1
+    return "/".join(parts[first + 1 :])
 
 
 def _is_model_id(segments: tuple[str, ...], index: int) -> bool:

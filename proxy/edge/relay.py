@@ -133,13 +133,12 @@ class AsgiDownstream:
             self.body_bytes += len(chunk)
             if self.body_bytes == expected_bytes:
                 # The last byte is known for what it is: no empty message has to follow it.
+                _refuse_truncated(tap)
                 await self._send_chunk(chunk, more=False)
                 return
             await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
-        tap.close()
-        if tap.saw_end is False:
-            raise UpstreamTruncated("The stream ended without its last event: what came is not the whole answer.")
+        _refuse_truncated(tap)
         await self._send_chunk(b"", more=False)
 
     async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
@@ -210,6 +209,12 @@ class AsgiDownstream:
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
             callback()
+
+
+def _refuse_truncated(tap: UsageTap) -> None:
+    tap.close()
+    if tap.saw_end is False:
+        raise UpstreamTruncated("The stream ended without its last event: what came is not the whole answer.")
 
 
 def _too_large(bytes_max: int) -> RequestTooLarge:

@@ -16,7 +16,7 @@ from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.upstream.client import ArrivingBody, RequestBody, UpstreamAnswer
-from proxy.upstream.headers import request_headers
+from proxy.upstream.headers import outbound_query, request_headers
 from proxy.upstream.payer import Payer
 
 _REFUSAL_BYTES_MAX: Final = 65_536
@@ -52,9 +52,10 @@ class Dispatch:
             decompressed=decompressed,
         )
         exchange.attempts += 1
-        exchange.sent_us = self._clock.monotonic_us()
+        exchange.sent_at_us = self._clock.monotonic_us()
         request = exchange.request
-        target = f"{request.endpoint_path}?{request.query}" if request.query else request.endpoint_path
+        query = outbound_query(request.query, payer.source)
+        target = f"{request.endpoint_path}?{query}" if query else request.endpoint_path
         answer = await access.client.send(request.method, target, headers, body, stream=exchange.call.stream)
         try:
             return answer, await self._first_chunk(exchange, answer, payer)
@@ -68,7 +69,7 @@ class Dispatch:
             _refuse_credentials(exchange, answer, first_chunk)
         else:
             first_chunk = await answer.next_chunk()
-        exchange.first_byte_us = self._clock.monotonic_us()
+        exchange.first_byte_at_us = self._clock.monotonic_us()
         fields = answer.fields
         exchange.usage_tap = UsageTap(exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"))
         return first_chunk

@@ -4,7 +4,6 @@ State lives here and nowhere else: the line fills the fields in its own order, a
 settlement reads them once, at the end, whatever happened.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +16,6 @@ from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
 
 _NO_CALL: Final = Call()  # until the body is read
-_RANDOM_BYTES: Final = 10
-_POOL_BYTES: Final = 4_000
 
 
 @dataclass(slots=True)
@@ -30,7 +27,7 @@ class Exchange:
     snapshot: Snapshot
     operation: Operation
     started_at_ms: int
-    accepted_us: int
+    accepted_at_us: int
     prompt: Prompt | None = None
     caller: Caller | None = None
     call: Call = _NO_CALL
@@ -41,32 +38,12 @@ class Exchange:
     usage_tap: UsageTap | None = None
     status: int = 0  # what the caller was told; 0 while nothing is
     error: GatewayError | None = None
-    sent_us: int | None = None
-    first_byte_us: int | None = None
-    ended_us: int = 0  # set when it is closed
+    sent_at_us: int | None = None
+    first_byte_at_us: int | None = None
+    ended_at_us: int = 0  # set when it is closed
     body_bytes: int = 0
 
     @property
     def dispatched(self) -> bool:
         """True once a provider may have seen the call: from then on it has a row."""
         return self.attempts > 0
-
-
-class RunIds:
-    """Names for runs: they sort by time, and cannot be guessed (48 bits of milliseconds, 80
-    random ones). The system is asked for random bytes once in four hundred runs."""
-
-    __slots__ = ("_at", "_pool")
-
-    def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
-
-    def next(self, started_at_ms: int) -> str:
-        """A name that no run had before."""
-        if self._at >= len(self._pool):
-            self._pool = os.urandom(_POOL_BYTES)
-            self._at = 0
-        random = self._pool[self._at : self._at + _RANDOM_BYTES]
-        self._at += _RANDOM_BYTES
-        return f"run_{started_at_ms:012x}{random.hex()}"

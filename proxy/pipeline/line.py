@@ -10,10 +10,11 @@ from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
-from proxy.pipeline.exchange import Exchange, RunIds
+from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.hang_up import HangUp
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers
 from proxy.pipeline.reading import named_model, read_call
+from proxy.pipeline.run_ids import RunIds
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import SnapshotSlot
 from proxy.routing.isolation import refuse_admin, refuse_shared_objects
@@ -38,11 +39,11 @@ class Line:
 
     async def serve(self, request: InboundRequest, downstream: Downstream) -> None:
         """Answer one request. Raises nothing for what a caller or a provider did."""
-        accepted_us = self._clock.monotonic_us()
+        accepted_at_us = self._clock.monotonic_us()
         operation = classify(request.method, request.segments)
         started_at_ms = self._clock.now_ms()
         run_id = self._run_ids.next(started_at_ms)
-        exchange = Exchange(run_id, request, self._snapshots.current, operation, started_at_ms, accepted_us)
+        exchange = Exchange(run_id, request, self._snapshots.current, operation, started_at_ms, accepted_at_us)
         hang_up = HangUp(downstream)
         try:
             await self._answer(exchange, downstream)
@@ -92,6 +93,8 @@ class Line:
         exchange.key_source = payer.source
         if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
             refuse_shared_objects(request, call)
+        if call.document is not None:
+            exchange.call = call._replace(document=None)  # decided: it need not outlive the provider's thinking
 
         self._settlement.check_room()
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)

@@ -22,10 +22,10 @@ def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
 def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     """The headers beside a provider's answer."""
     assert exchange.deployment is not None
-    assert exchange.sent_us is not None
-    assert exchange.first_byte_us is not None
-    own_us = exchange.sent_us - exchange.accepted_us
-    upstream_us = exchange.first_byte_us - exchange.sent_us
+    assert exchange.sent_at_us is not None
+    assert exchange.first_byte_at_us is not None
+    own_us = exchange.sent_at_us - exchange.accepted_at_us
+    upstream_us = exchange.first_byte_at_us - exchange.sent_at_us
     timing = b"tollway;dur=%.3f, upstream;dur=%.3f" % (own_us / 1_000, upstream_us / 1_000)
     headers = own_headers(exchange)
     headers.append((b"x-tollway-model", _header_text(exchange.deployment.label)))

@@ -31,4 +31,7 @@ def named_model(exchange: Exchange) -> str | None:
     """The alias that routes the call: from the body, or from a path that is a model's."""
     if exchange.operation.name == "model":
         return model_in_path(exchange.request.segments)
+    caller = exchange.caller
+    if exchange.operation.name == "other" and caller is not None and caller.allowed_models is not None:
+        return None  # on a path that nobody here knows, the path may be what decides
     return exchange.call.model_alias

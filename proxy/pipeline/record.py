@@ -32,7 +32,11 @@ def end(exchange: Exchange) -> Ending:
     error, tap = exchange.error, exchange.usage_tap
     usage = tap.usage if tap is not None else None
     status = exchange.status or (error.status if error is not None else 500)
-    accepted_us, first_byte_us, sent_us = exchange.accepted_us, exchange.first_byte_us, exchange.sent_us
+    accepted_at_us, first_byte_at_us, sent_at_us = (
+        exchange.accepted_at_us,
+        exchange.first_byte_at_us,
+        exchange.sent_at_us,
+    )
     deployment = exchange.deployment
     return Ending(
         rfc3339(exchange.started_at_ms),
@@ -41,9 +45,9 @@ def end(exchange: Exchange) -> Ending:
         usage,
         _usage_source(exchange) if usage is not None else None,
         deployment.label if deployment is not None else None,
-        exchange.ended_us - accepted_us,
-        None if first_byte_us is None else first_byte_us - accepted_us,
-        None if sent_us is None else sent_us - accepted_us,
+        exchange.ended_at_us - accepted_at_us,
+        None if first_byte_at_us is None else first_byte_at_us - accepted_at_us,
+        None if sent_at_us is None else sent_at_us - accepted_at_us,
     )
 
 

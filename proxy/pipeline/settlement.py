@@ -71,7 +71,7 @@ class Settlement:
 
     def close(self, exchange: Exchange) -> None:
         """End an exchange."""
-        exchange.ended_us = self._clock.monotonic_us()
+        exchange.ended_at_us = self._clock.monotonic_us()
         if not self._ended:
             asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
         self._ended.append(exchange)

@@ -4,6 +4,7 @@ The interface is httpx's, so that any of its transports fits; the calls go to th
 itself, because httpx's own client and pool cost more than the rest of the gateway together.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -59,6 +60,8 @@ class UpstreamAnswer:
         """Let go of the connection: back to its pool if the body was read to its end."""
         await self._stream.aclose()
 
+
+_log = logging.getLogger("tollway.upstream")
 
 RequestBody: TypeAlias = "WholeBody | ArrivingBody"
 
@@ -150,20 +153,25 @@ class ArrivingBody(httpx.AsyncByteStream):
 
 
 def _before_head(error: httpx.TransportError, provider: str) -> GatewayError:
+    # The error's own words name addresses of the operator's network: they are for its log.
+    _log.warning("%s: %s", provider, error)
     if isinstance(error, httpx.PoolTimeout):
         return NoDeploymentAvailable(
             f"Every connection to {provider} is in use. Try again shortly.", retry_after_ms=1_000
         )
+    if isinstance(error, httpx.ConnectTimeout):
+        return UpstreamTimedOut(f"{provider} did not answer in time: no connection could be made. Try again.")
     if isinstance(error, httpx.TimeoutException):
         return UpstreamTimedOut(f"{provider} did not answer in time: {error}.")
     if isinstance(error, httpx.ProtocolError):
-        return UpstreamMalformed(f"{provider} sent an answer that is not valid HTTP: {error}.")
-    return UpstreamUnreachable(f"{provider} could not be reached, or broke off before it answered: {error}.")
+        return UpstreamMalformed(f"{provider} sent an answer that is not valid HTTP. Try again.")
+    return UpstreamUnreachable(f"{provider} could not be reached, or broke off before it answered. Try again.")
 
 
 def _after_head(error: httpx.TransportError, provider: str) -> GatewayError:
+    _log.warning("%s: %s", provider, error)
     if isinstance(error, httpx.TimeoutException):
         return UpstreamTimedOut(f"{provider} stopped sending: {error}.")
     if isinstance(error, httpx.ProtocolError):
-        return UpstreamMalformed(f"{provider} sent a body that is not valid HTTP: {error}.")
-    return UpstreamTruncated(f"{provider} broke off in the middle of its answer: {error}.")
+        return UpstreamMalformed(f"{provider} sent a body that is not valid HTTP.")
+    return UpstreamTruncated(f"{provider} broke off in the middle of its answer.")

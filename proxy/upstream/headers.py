@@ -7,6 +7,7 @@ cross only where the caller's own key pays; everything else passes as it came.
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from urllib.parse import unquote_plus
 
 from proxy.core.secret import Secret
 from proxy.core.types import InboundRequest, KeySource
@@ -31,17 +32,29 @@ _REQUEST_DROPPED = HOP_BY_HOP | {
     b"content-length",
     b"expect",
     b"accept-encoding",
-    # Where the caller sits is between the caller and the gateway.
+    # Where the caller sits, and by which name it reached us, is between it and the gateway.
     b"forwarded",
+    b"x-forwarded",
     b"x-forwarded-for",
     b"x-forwarded-host",
     b"x-forwarded-port",
+    b"x-forwarded-prefix",
     b"x-forwarded-proto",
+    b"x-forwarded-server",
+    b"x-host",
     b"x-real-ip",
+    # What makes some servers serve another method or path than the one that was checked.
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+    b"x-original-url",
+    b"x-rewrite-url",
 }
 # Where the gateway pays, the caller's keys and account end here too.
 _DROPPED_FROM_GATEWAY = HOP_BY_HOP | ACCOUNT_RESPONSE_HEADERS
 _DROPPED_FOR_GATEWAY = _REQUEST_DROPPED | CREDENTIAL_HEADERS | ACCOUNT_HEADERS
+# Parameters of a query that carry a key (Gemini's `key`, Azure's `api-key`).
+_QUERY_KEYS = frozenset({"key", "api-key", "api_key", "apikey", "access_token", "subscription-key"})
 _OURS = b"x-tollway-"
 _ZERO_WEIGHT = re.compile(rb"q\s*=\s*0(\.0*)?\s*(;|$)")
 _READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
@@ -70,6 +83,14 @@ def request_headers(
     if content_length is not None:
         headers.append((b"content-length", content_length))
     return headers
+
+
+def outbound_query(query: str, payer: KeySource) -> str:
+    """The query of an attempt: as it came, less the caller's own keys where the gateway pays."""
+    if payer is KeySource.CALLER or not query:
+        return query
+    kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]).lower() not in _QUERY_KEYS]
+    return "&".join(kept)
 
 
 def response_headers(

@@ -279,3 +279,16 @@ async def test_bytes_after_an_answer_are_nobodys():
         upstream.script = lambda _request: GOOD
         assert (await plain_request(gateway, "POST", CHAT, PLAIN))[2] == b'{"id":"good"}'
         assert upstream.connections_made == 2
+
+
+async def test_a_stream_with_a_length_is_whole_only_with_its_last_event():
+    event = b'data: {"choices":[]}\n\n'
+    script = answer(event, headers=[(b"content-type", b"text/event-stream")])
+    async with scripted_upstream(script) as upstream, gateway_before(upstream) as gateway:
+        with pytest.raises(BrokenOff):
+            await plain_request(gateway, "POST", "/v1/chat/completions", b'{"model":"m","stream":true}')
+        upstream.script = lambda _request: answer(
+            event + b"data: [DONE]\n\n", headers=[(b"content-type", b"text/event-stream")]
+        )
+        status, _, body = await plain_request(gateway, "POST", "/v1/chat/completions", b'{"model":"m","stream":true}')
+        assert (status, body) == (200, event + b"data: [DONE]\n\n")

@@ -173,3 +173,34 @@ async def test_secrets_are_in_no_log_line_row_or_metric():
         assert "run_" in gateway.log_sink.getvalue().decode()
         for secret in (GATEWAYS, CALLERS_TOKEN, "canary-prompt", "canary-query"):
             assert secret not in seen
+
+
+async def test_a_callers_key_in_the_query_does_not_cross_where_the_gateway_pays():
+    target = CHAT + "?key=callers&a=%20b&Api-Key=callers&api%2Dkey=callers&c"
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        async with running_gateway(with_gateways_key(upstream.base_url)) as gateway:
+            assert (await plain_request(gateway, "POST", target, b'{"model":"m"}', ACME))[0] == 200
+            assert upstream.received[0].target == CHAT + "?a=%20b&c"
+        async with running_gateway(passthrough_to(upstream.base_url)) as gateway:
+            assert (await plain_request(gateway, "POST", target, b'{"model":"m"}'))[0] == 200
+            assert upstream.received[1].target == target
+
+
+async def test_addresses_of_the_operators_network_are_not_told(caplog):
+    async with running_gateway(with_gateways_key("http://127.0.0.1:1/v1")) as gateway:
+        status, _, body = await plain_request(gateway, "POST", CHAT, b'{"model":"m"}', ACME)
+        assert (status, error_of(body)["code"]) == (502, "upstream_unreachable")
+        assert b"127.0.0.1" not in body
+        assert "127.0.0.1:1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"x-http-method-override", b"x-original-url", b"x-rewrite-url", b"x-forwarded-prefix", b"x-host", b"x-real-ip"],
+)
+async def test_a_header_that_overrides_what_was_checked_does_not_cross(name):
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        async with running_gateway(with_gateways_key(upstream.base_url)) as gateway:
+            headers = [*ACME, (name, b"/v1/files")]
+            assert (await plain_request(gateway, "POST", CHAT, b'{"model":"m"}', headers))[0] == 200
+            assert upstream.received[0].header(name) is None
