@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import Final, TextIO, TypeAlias
 
 import httpx
 import uvloop
@@ -49,6 +49,7 @@ from proxy.simulated.transport import SimulatedTransport
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.error_log import ErrorLog
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.sink import Sink
 from proxy.upstream.client import UpstreamClient
 
 _log = logging.getLogger("tollway")
@@ -100,7 +101,7 @@ def peppers_of(settings: Settings) -> tuple[bytes, ...]:
 class App:
     """The gateway as an ASGI application. A host that mounts it calls `startup` and `shutdown`."""
 
-    def __init__(self, settings: Settings, transports: Transports, access_log_sink: BinaryIO, clock: Clock) -> None:
+    def __init__(self, settings: Settings, transports: Transports, access_log_sink: Sink, clock: Clock) -> None:
         self._given_transports = transports
         self._clock = clock
         self._retired: set[httpx.AsyncBaseTransport] = set()  # of providers that a reload changed
@@ -287,7 +288,7 @@ def create_app(
     settings: Settings,
     *,
     transports: Transports | None = None,
-    access_log_sink: BinaryIO | None = None,
+    access_log_sink: Sink | None = None,
     clock: Clock | None = None,
 ) -> App:
     """The gateway as an ASGI application.
@@ -303,7 +304,7 @@ def create_app(
         ValueError: the pepper's file holds something else.
     """
     settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return App(settings, transports or {}, access_log_sink or sys.stdout.buffer, clock or Clock())
+    return App(settings, transports or {}, access_log_sink or _unbuffered(sys.stdout), clock or Clock())
 
 
 def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
@@ -312,7 +313,7 @@ def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     `read_settings` reads the configuration anew when SIGHUP asks for it; what it raises
     (SettingsError, OSError, ValueError) leaves the old one in force.
     """
-    error_log = ErrorLog(io.FileIO(sys.stderr.fileno(), "w", closefd=False))
+    error_log = ErrorLog(_unbuffered(sys.stderr))
     logging.basicConfig(handlers=[error_log], level=logging.INFO)
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)  # at INFO they write whole URLs
@@ -347,6 +348,13 @@ async def _serve(settings: Settings, read_settings: Callable[[], Settings], erro
         )
     finally:
         await app.shutdown()
+
+
+def _unbuffered(stream: TextIO) -> Sink:
+    try:
+        return io.FileIO(stream.fileno(), "w", closefd=False)
+    except io.UnsupportedOperation:  # a host that put its own stream in its place
+        return stream.buffer
 
 
 def _calm_garbage_collection() -> None:

@@ -6,9 +6,10 @@ own. A reader that stops reading costs lines, which are counted, and never laten
 
 import threading
 from collections.abc import Callable
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from proxy.core import jsonio
+from proxy.telemetry.sink import Sink, write_whole
 
 _PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
 _GATHER_S: Final = 0.05
@@ -17,7 +18,7 @@ _GATHER_S: Final = 0.05
 class AccessLog:
     """Gathers lines and writes them in batches."""
 
-    def __init__(self, sink: BinaryIO, on_dropped: Callable[[int], None]) -> None:
+    def __init__(self, sink: Sink, on_dropped: Callable[[int], None]) -> None:
         self._sink = sink
         self._on_dropped = on_dropped
         self._lines: list[bytes] = []
@@ -68,8 +69,7 @@ class AccessLog:
     def _write(self, lines: list[bytes]) -> None:
         block = b"\n".join(lines) + b"\n"
         try:
-            self._sink.write(block)
-            self._sink.flush()
+            write_whole(self._sink, block)
         except (OSError, ValueError):  # the reader is gone; requests go on
             self._on_dropped(len(lines))
         with self._swap:

@@ -9,15 +9,11 @@ are dropped, and how many is said once there is room.
 import logging
 import queue
 import threading
-from typing import Final, Protocol
+from typing import Final
+
+from proxy.telemetry.sink import Sink, write_whole
 
 _LINES_MAX: Final = 2_000
-
-
-class Sink(Protocol):
-    """An unbuffered stream of bytes: a buffered one's lock, held by a stuck thread, aborts the process's end."""
-
-    def write(self, data: bytes, /) -> int | None: ...
 
 
 class ErrorLog(logging.Handler):
@@ -69,7 +65,6 @@ class ErrorLog(logging.Handler):
     def _write(self, line: str) -> None:
         data = line.encode(errors="backslashreplace") + b"\n"
         try:
-            while data:
-                data = data[self._sink.write(data) or 0 :]
+            write_whole(self._sink, data)
         except (OSError, ValueError):
             pass  # the reader is gone; nobody is left to tell
