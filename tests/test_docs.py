@@ -234,3 +234,25 @@ def test_the_commands_of_a_help_text_are_found() -> None:
 
 if __name__ == "__main__":
     (DOCS / "commands.md").write_text(commands_page())
+
+
+# ── headers and log fields ───────────────────────────────────────────────────────────────
+
+
+def test_every_header_of_the_gateways_own_is_documented() -> None:
+    said = set()
+    for file in ("proxy/pipeline/own_words.py", "proxy/edge/problems.py"):
+        said |= set(re.findall(r'b"(x-[a-z-]+|server-timing|retry-after(?:-ms)?)"', (ROOT / file).read_text()))
+    assert "x-tollway-run-id" in said
+    headers = page("answers.md").partition("## The access log")[0]
+    assert {name for name in said if f"`{name}`" not in headers} == set()
+
+
+def test_every_field_of_the_access_log_is_documented() -> None:
+    source = (
+        (ROOT / "proxy/pipeline/record.py").read_text().partition("def log_line")[2].partition("def refusal_line")[0]
+    )
+    fields = set(re.findall(r'^ {8}"(\w+)":', source, re.MULTILINE))
+    assert "run_id" in fields
+    table = page("answers.md").partition("## The access log")[2]
+    assert {name for name in fields if f"`{name}`" not in table} == set()
