@@ -7,6 +7,7 @@ or closed. Closing is final, idempotent, and tells the pool at once.
 import asyncio
 import math
 import select
+import socket
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -16,6 +17,9 @@ from proxy.adapters.http.framing import ResponseReader
 from proxy.adapters.http.round_trip import RoundTrip
 
 _JOINED_BYTES_MAX: Final = 65_536  # head and body below this leave in one write
+# A peer that vanished without a word (a firewall's forgetting, a machine that died) is noticed
+# within a minute, and not at the end of a plain call's total time. See tcp(7).
+_PROBES: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 _UNSENT_BYTES_MAX: Final = 65_536  # beyond this a request counts as not sent yet
 
 

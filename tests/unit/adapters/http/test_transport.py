@@ -372,3 +372,14 @@ async def test_httpx_itself_can_use_the_transport(transport):
 async def test_a_whole_body_gives_its_content_once():
     assert [piece async for piece in WholeBody(b"abc")] == [b"abc"]
     assert [piece async for piece in WholeBody(b"")] == []
+
+
+async def test_a_peer_that_vanishes_without_a_word_is_probed_for(transport):
+    async with RawServer(answering(OK)) as server:
+        target = Target.of(httpx.URL(server.url))
+        round_trip = await transport.ask(Ask("GET", target, []), WholeBody(b""), {"total": 9.0})
+        assert [chunk async for chunk in round_trip]
+        (connection,) = transport._pools[target.origin]._idle
+        wire = connection._transport.get_extra_info("socket")
+        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
