@@ -161,7 +161,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         # Low at 0: "resume" then says that everything was sent.
         duplex.set_write_buffer_limits(high=_UNSENT_BYTES_MAX, low=0)
-        self._poll.register(duplex.get_extra_info("socket").fileno(), select.POLLIN)
+        wire = duplex.get_extra_info("socket")
+        self._poll.register(wire.fileno(), select.POLLIN)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _PROBES:
+            if hasattr(socket, option):  # not every system has each
+                wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop puts what it receives."""
