@@ -49,6 +49,7 @@ class Connection:
         "head_sent",
         "keep_alive",
         "request_complete",
+        "task",
     )
 
     def __init__(
@@ -71,6 +72,7 @@ class Connection:
         self.head_sent = False
         self.complete = False  # the answer's last byte is written
         self.disconnected = False
+        self.task: asyncio.Task[None] | None = None  # what runs the application, set by the wire
 
     # ── for the application ──────────────────────────────────────────────────────────────
 

@@ -180,7 +180,7 @@ class TollwayProtocol(asyncio.Protocol):
         self._pace.begin()
         scope = http_scope(connection, version, method, target, headers)
         scope["scheme"], scope["client"], scope["server"] = self._scheme, self._client, self._server
-        task = self._loop.create_task(connection.run(self._app, scope))
+        task = connection.task = self._loop.create_task(connection.run(self._app, scope))
         task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
 

@@ -44,11 +44,15 @@ class AsgiDownstream:
         "_watcher",
         "body_bytes",
         "head_sent",
+        "task",
     )
 
     def __init__(self, scope: Scope, request: InboundRequest, receive: Receive, send: Send) -> None:
         extensions = scope.get("extensions") or {}
-        self._connection: Connection | None = extensions.get(CONNECTION_EXTENSION)
+        connection: Connection | None = extensions.get(CONNECTION_EXTENSION)
+        self._connection = connection
+        # Our own wire made the task, and has it at hand; to ask which runs is a system call.
+        self.task: asyncio.Task[None] | None = asyncio.current_task() if connection is None else connection.task
         self._receive = receive
         self._send = send
         self._gone = False

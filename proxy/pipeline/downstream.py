@@ -4,6 +4,7 @@ The protocol is stated here and implemented at the front (`edge.relay`): the lin
 know about ASGI, and unit tests drive it with a scripted caller.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -19,6 +20,11 @@ class Downstream(Protocol):
     @property
     def head_sent(self) -> bool:
         """True once the answer's head is on its way: nothing else can be said then."""
+        ...
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The task that serves this request: what a hang-up cancels."""
         ...
 
     @property

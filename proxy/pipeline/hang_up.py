@@ -1,7 +1,5 @@
 """The caller's disconnect, turned into the end of the work for it."""
 
-import asyncio
-
 from proxy.pipeline.downstream import Downstream
 
 
@@ -11,7 +9,7 @@ class HangUp:
     __slots__ = ("_task", "happened")
 
     def __init__(self, downstream: Downstream) -> None:
-        self._task = asyncio.current_task()
+        self._task = downstream.task
         self.happened = False
         downstream.on_gone(self._cancel)
 

@@ -42,12 +42,22 @@ class Pool:
         "_open",
         "_origin",
         "_waiters",
+        "loop",
     )
 
     def __init__(
-        self, origin: Origin, inbox: memoryview, *, connections_max: int, idle_connections_max: int, idle_s: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origin: Origin,
+        inbox: memoryview,
+        *,
+        connections_max: int,
+        idle_connections_max: int,
+        idle_s: float,
     ) -> None:
         assert connections_max > 0
+        # Kept, since to ask for the running one is a system call (getpid) on CPython 3.11.
+        self.loop = loop
         self._origin = origin
         self._inbox = inbox
         self._connections_max = connections_max
@@ -87,7 +97,7 @@ class Pool:
             httpx.PoolTimeout: all are in use, and none came free in time.
             httpx.ConnectTimeout, httpx.ConnectError: there is no connection to be had.
         """
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         until = min(loop.time() + bound_s(timeouts, "pool"), total_until)
         is_back = False
         while True:

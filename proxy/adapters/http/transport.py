@@ -117,7 +117,7 @@ class Transport(httpx.AsyncBaseTransport):
             content = b"".join(body)
         request_head, content_length = frame_request(ask, content)
         total_s = timeouts.get("total")
-        total_until = math.inf if total_s is None else asyncio.get_running_loop().time() + total_s
+        total_until = math.inf if total_s is None else pool.loop.time() + total_s
 
         connection = pool.take_idle() or await pool.acquire(timeouts, total_until)
         # No await until the round trip owns the connection.
@@ -149,6 +149,7 @@ class Transport(httpx.AsyncBaseTransport):
             ssl_context = self._ssl_context
         origin = Origin(host.decode("ascii"), port or (443 if ssl_context else 80), ssl_context)
         pool = Pool(
+            asyncio.get_running_loop(),
             origin,
             self._inbox,
             connections_max=self._connections_max,

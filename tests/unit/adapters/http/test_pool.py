@@ -305,6 +305,7 @@ class HandedOver:
         parsed = httpx.URL(url)
         assert parsed.port is not None
         self.pool = Pool(
+            asyncio.get_running_loop(),
             Origin(parsed.host, parsed.port, None),
             memoryview(bytearray(1_024)),
             connections_max=1,
