@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Final
 
 from proxy.core.clock import Clock
 from proxy.core.errors import CallerGone, GatewayError, GatewayStopped, InternalError
@@ -23,6 +24,8 @@ from proxy.upstream.headers import response_headers
 from proxy.upstream.payer import choose_payer
 
 _log = logging.getLogger("tollway.line")
+
+_LARGE_BYTES: Final = 65_536
 
 
 class Line:
@@ -93,8 +96,9 @@ class Line:
         exchange.key_source = payer.source
         if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
             refuse_shared_objects(request, call)
-        if call.document is not None:
-            exchange.call = call._replace(document=None)  # decided: it need not outlive the provider's thinking
+        if call.text is not None and len(call.text) > _LARGE_BYTES:
+            # All is decided: what was parsed need not be held for as long as the provider thinks.
+            call = exchange.call = call._replace(document=None)
 
         self._settlement.check_room()
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
