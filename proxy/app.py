@@ -184,6 +184,7 @@ class App:
         )
         return Snapshot(
             settings=settings,
+            version_header=(b"x-tollway-config", settings.version.encode()),
             authenticator=authenticator,
             routes=Routes(settings.models, settings.auth.default_provider),
             providers=self._providers(settings, before),
@@ -191,28 +192,31 @@ class App:
         )
 
     def _providers(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> dict[str, ProviderAccess]:
-        """Clients for every provider; one that did not change keeps its open connections."""
+        """Clients for every provider; one that did not change keeps its open connections.
+
+        Everything new is made first: where one cannot be, nothing that is in force was touched.
+        """
         accesses: dict[str, ProviderAccess] = {}
-        for name in self._transports.keys() - settings.providers.keys():
-            self._retire(self._transports.pop(name), before.get(name))
+        transports: dict[str, httpx.AsyncBaseTransport] = {}
         for name, provider in settings.providers.items():
             known = before.get(name)
             if known is not None and known.settings == provider:
-                accesses[name] = known
+                accesses[name], transports[name] = known, self._transports[name]
                 continue
-            if name in self._transports:
-                self._retire(self._transports.pop(name), known)
             transport = self._given_transports.get(name) or self._make_transport(provider)
-            self._transports[name] = transport
-            accesses[name] = ProviderAccess(provider, UpstreamClient(provider, transport))
+            accesses[name], transports[name] = ProviderAccess(provider, UpstreamClient(provider, transport)), transport
+        old, self._transports = self._transports, transports
+        for name, transport in old.items():
+            if transports.get(name) is not transport:
+                self._retire(transport, before[name])
         return accesses
 
-    def _retire(self, transport: httpx.AsyncBaseTransport, access: ProviderAccess | None) -> None:
+    def _retire(self, transport: httpx.AsyncBaseTransport, access: ProviderAccess) -> None:
         """Let the exchanges of an old snapshot end on it: none may last longer than its total time."""
         if transport in self._given_transports.values():
             return  # whoever handed it in closes it, and it may be in use again
         self._retired.add(transport)
-        ending_s = access.settings.timeouts_s.total if access is not None else 0.0
+        ending_s = access.settings.timeouts_s.total
         asyncio.get_running_loop().call_later(ending_s + _RETIRED_S, self._close_retired, transport)
 
     def _close_retired(self, transport: httpx.AsyncBaseTransport) -> None:

@@ -13,10 +13,7 @@ from proxy.routing import listing
 
 def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     """The headers that every answer carries, refusals too."""
-    return [
-        (b"x-tollway-run-id", exchange.run_id.encode()),
-        (b"x-tollway-config", exchange.snapshot.version.encode()),
-    ]
+    return [(b"x-tollway-run-id", exchange.run_id.encode()), exchange.snapshot.version_header]
 
 
 def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:

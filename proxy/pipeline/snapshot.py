@@ -25,6 +25,7 @@ class Snapshot:
     """What holds from one load of the configuration to the next."""
 
     settings: Settings
+    version_header: tuple[bytes, bytes]
     authenticator: Authenticator
     routes: Routes
     providers: Mapping[str, ProviderAccess]

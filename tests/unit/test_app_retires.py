@@ -3,6 +3,8 @@
 import io
 from pathlib import Path
 
+import pytest
+
 from proxy import app as composition
 from proxy.adapters.http.transport import Transport
 from proxy.app import create_app
@@ -46,5 +48,22 @@ async def test_old_transports_are_closed_and_kept_ones_are_not(tmp_path, monkeyp
 
     await until(lambda: closed("changed") and closed("dropped"))
     assert not closed("kept")
+    assert not app._retired
+    await app.shutdown()
+
+
+async def test_a_reload_that_cannot_be_carried_out_leaves_everything_in_force(tmp_path, monkeypatch):
+    app = create_app(settings(BEFORE, tmp_path), access_log_sink=io.BytesIO())
+    await app.startup()
+    transports, snapshot = dict(app._transports), app.snapshots.current
+
+    def unreadable(_provider: object) -> None:
+        raise OSError("the certificate authorities cannot be read")
+
+    monkeypatch.setattr(app, "_make_transport", unreadable)
+    with pytest.raises(OSError, match="cannot be read"):
+        app.reload(settings(BEFORE.replace("total = 0.01", "total = 0.02"), tmp_path))
+    assert app.snapshots.current is snapshot
+    assert app._transports == transports
     assert not app._retired
     await app.shutdown()
