@@ -23,6 +23,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 # Under a host's server: a caller that takes no byte for so long ends the stream.
 _WRITE_STALL_S: Final = 30.0
+_LENGTH_DIGITS_MAX: Final = 18
 
 
 class AnswerCutShort(Exception):
@@ -35,7 +36,6 @@ class AsgiDownstream:
     __slots__ = (
         "_announced_bytes",
         "_anthropic",
-        "_body_read",
         "_connection",
         "_gone",
         "_on_gone",
@@ -58,9 +58,9 @@ class AsgiDownstream:
         self._gone = False
         self._on_gone: Callable[[], object] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._body_read = False
         announced = request.fields.get(b"content-length", b"")
-        self._announced_bytes = int(announced) if announced.isdigit() else None
+        countable = announced.isdigit() and len(announced) <= _LENGTH_DIGITS_MAX  # a host's server may let more pass
+        self._announced_bytes = int(announced) if countable else None
         self._anthropic = b"anthropic-version" in request.fields
         self.head_sent = False
         self.body_bytes = 0
@@ -197,7 +197,6 @@ class AsgiDownstream:
         return self._gone or (self._connection is not None and self._connection.disconnected)
 
     def _body_done(self) -> None:
-        self._body_read = True
         if self._connection is None and self._watcher is None and self._on_gone is not None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 

@@ -1,7 +1,7 @@
 """The caller's side of one exchange, as the line sees it.
 
-The protocol is stated here and implemented at the front (`edge.relay`): the line must not
-know about ASGI, and unit tests drive it with a scripted caller.
+The protocol is stated here and implemented at the front (`edge.relay`), because arrows point
+down and the line must not know about ASGI.
 """
 
 import asyncio

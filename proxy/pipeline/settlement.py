@@ -2,8 +2,8 @@
 
 `close` does not wait for anything: a caller that hangs up, or a task that is cancelled,
 cannot interrupt it. What ended is summed up in small groups right after, because the same work
-for many at once finds its code in the processor's caches, and costs half; the rows are then
-written in larger groups. Shutdown waits for both, and a scrape for the first.
+for many at once finds its code in the processor's caches; the rows are then written in larger
+groups. Shutdown waits for both, and a scrape for the first.
 """
 
 import asyncio

@@ -22,6 +22,23 @@ from proxy.core.errors import (
 )
 from proxy.settings.model import ProviderSettings
 
+_log = logging.getLogger("tollway.upstream")
+
+
+class ArrivingBody(httpx.AsyncByteStream):
+    """A request body that arrives piece by piece."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+
+RequestBody: TypeAlias = WholeBody | ArrivingBody
+
 
 class UpstreamAnswer:
     """A provider's answer: the head at once, the raw body as it arrives. Close it always."""
@@ -59,11 +76,6 @@ class UpstreamAnswer:
     async def aclose(self) -> None:
         """Let go of the connection: back to its pool if the body was read to its end."""
         await self._stream.aclose()
-
-
-_log = logging.getLogger("tollway.upstream")
-
-RequestBody: TypeAlias = "WholeBody | ArrivingBody"
 
 
 class UpstreamClient:
@@ -138,18 +150,6 @@ class UpstreamClient:
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
         lowered = [(name.lower(), value) for name, value in response.headers.raw]
         return UpstreamAnswer(response.status_code, lowered, response.stream, self._name)
-
-
-class ArrivingBody(httpx.AsyncByteStream):
-    """A request body that arrives piece by piece."""
-
-    __slots__ = ("_chunks",)
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks
 
 
 def _before_head(error: httpx.TransportError, provider: str) -> GatewayError:
