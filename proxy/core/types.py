@@ -4,13 +4,17 @@ What every request makes is a named tuple: as immutable as a frozen dataclass, a
 fifth of the time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from proxy.core.errors import GatewayError
 from proxy.core.secret import Secret
+
+Result = TypeVar("Result")
+
+_WORKED_OUT_MAX: Final = 16
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header fields in order of arrival, names in lower case."""
@@ -43,14 +47,17 @@ class Caller(NamedTuple):
     provider_token: Secret | None = None  # the caller's own provider key (passthrough)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class InboundRequest:
-    """One request as it came off the wire, before its body.
+    """What a request's head says, and its body is not needed for.
 
     `path` is the target's path as sent (still percent-encoded), less the mount's root path;
     `endpoint_path` is what follows `/v1` in it, and `segments` the parts of that between
-    slashes, each decoded once. `headers` is a snapshot, names in lower case; `fields` holds
-    the first value of each.
+    slashes, each decoded once. `headers` is a snapshot, names in lower case, less the
+    content-length; `fields` holds the first value of each.
+
+    A client sends one head with call after call, so a connection may use one of these for many
+    calls: nothing here depends on the body but that there is one (`has_body`).
     """
 
     method: str
@@ -60,16 +67,26 @@ class InboundRequest:
     query: str
     headers: Headers
     peer: str | None  # the client's address; None on a Unix socket
+    has_body: bool = False  # the framing announces one (RFC 9112, section 6)
     fault: GatewayError | None = None  # why the target cannot be served, if it cannot
     fields: Mapping[bytes, bytes] = field(init=False, repr=False)
+    _worked_out: dict[Hashable, Any] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fields = dict(reversed(self.headers))
 
-    @property
-    def has_body(self) -> bool:
-        """True where the framing announces a body (RFC 9112, section 6)."""
-        return self.fields.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.fields
+    def once(self, what: Hashable, work: Callable[[], Result]) -> Result:
+        """The result of `work`, done once for this head and for all else that `what` names.
+
+        What it raises is not kept: the next call works again.
+        """
+        known = self._worked_out
+        result: Result | None = known.get(what)
+        if result is None:
+            if len(known) >= _WORKED_OUT_MAX:  # after some reloads of the configuration
+                known.clear()
+            result = known[what] = work()
+        return result
 
 
 class Deployment(NamedTuple):

@@ -8,13 +8,14 @@ from False to True.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
 
 from proxy.core.errors import InternalError
 from proxy.edge.framing import encode_head
+from proxy.edge.head import Head
 from proxy.edge.problems import render
 
 if TYPE_CHECKING:
@@ -43,21 +44,23 @@ class Connection:
         "_length_left",
         "_unwritten_head",
         "_wire",
+        "announced_bytes",
         "awaits_continue",
         "complete",
         "disconnected",
+        "head",
         "head_sent",
         "keep_alive",
         "request_complete",
         "task",
     )
 
-    def __init__(
-        self, wire: "TollwayProtocol", *, is_head: bool, http_1_0: bool, keep_alive: bool, awaits_continue: bool
-    ) -> None:
+    def __init__(self, wire: "TollwayProtocol", head: Head, announced_bytes: int | None) -> None:
+        self.head = head
+        self.announced_bytes = announced_bytes  # of the request's body; None: there is none, or it comes in chunks
         self._wire = wire
-        self._bodiless = is_head
-        self._http_1_0 = http_1_0
+        self._bodiless = head.method == "HEAD"
+        self._http_1_0 = head.http_version == "1.0"
         self._chunks: list[bytes] = []
         self._buffered_bytes = 0
         self._body_given = False
@@ -66,8 +69,8 @@ class Connection:
         self._aborted = False
         self._unwritten_head = b""
         self._length_left: int | None = None  # None: chunks, or until the connection's end
-        self.awaits_continue = awaits_continue  # the caller holds the body back for `100 Continue`
-        self.keep_alive = keep_alive
+        self.awaits_continue = head.awaits_continue  # until it is told to go on, or does so unasked
+        self.keep_alive = head.keep_alive
         self.request_complete = False  # the body's last byte is here
         self.head_sent = False
         self.complete = False  # the answer's last byte is written
@@ -291,23 +294,25 @@ class Connection:
             callback()
 
 
-def http_scope(
-    connection: Connection, http_version: str, method: str, target: bytes, headers: list[tuple[bytes, bytes]]
-) -> Scope:
-    """ASGI's scope of one request, less the addresses. The target is a path, in ASCII."""
-    raw_path, _, query = target.partition(b"?")
+def connection_of(scope: Scope) -> Connection | None:
+    """Our own wire's connection; None behind a host application's server."""
+    connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION_EXTENSION)
+    return connection
+
+
+def http_scope(head: Head) -> dict[str, Any]:
+    """ASGI's scope of a request, less its headers, its extensions and the addresses."""
+    raw_path, _, query = head.target.partition(b"?")  # in ASCII, says `check_head`
     path = raw_path.decode("ascii")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": http_version,
-        "method": method,
+        "http_version": head.http_version,
+        "method": head.method,
         "path": unquote(path) if "%" in path else path,
         "raw_path": raw_path,
         "query_string": query,
         "root_path": "",
-        "headers": headers,
-        "extensions": {CONNECTION_EXTENSION: connection},
     }
 
 

@@ -1,5 +1,6 @@
 """The data plane as one raw ASGI callable: no middleware, no routing tree, no request objects."""
 
+from proxy.edge.connection import connection_of
 from proxy.edge.intake import read_scope
 from proxy.edge.relay import AsgiDownstream, Receive, Scope, Send
 from proxy.pipeline.line import Line
@@ -16,8 +17,13 @@ class DataPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; turn every other kind of connection away."""
         if scope["type"] == "http":
-            request = read_scope(scope)
-            await self._line.serve(request, AsgiDownstream(scope, request, receive, send))
+            connection = connection_of(scope)
+            request = connection.head.request if connection is not None else None
+            if request is None:
+                request = read_scope(scope)
+                if connection is not None:
+                    connection.head.request = request
+            await self._line.serve(request, AsgiDownstream(connection, scope, request, receive, send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served here."})
         else:

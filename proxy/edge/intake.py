@@ -30,19 +30,25 @@ def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
         endpoint_path, segments = _endpoint(method, path)
     except GatewayError as error:
         endpoint_path, segments, fault = path, (), error
+    headers = tuple(scope["headers"])
     request = InboundRequest(
         method=method,
         path=path,
         endpoint_path=endpoint_path,
         segments=segments,
         query=scope["query_string"].decode("latin-1"),
-        headers=tuple(scope["headers"]),
+        headers=tuple([pair for pair in headers if pair[0] != b"content-length"]),
         peer=client[0] if client else None,
+        has_body=any(_announces_body(name, value) for name, value in headers),
         fault=fault,
     )
     if fault is None:
         request.fault = _body_fault(request)
     return request
+
+
+def _announces_body(name: bytes, value: bytes) -> bool:
+    return name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
 
 
 def _body_fault(request: InboundRequest) -> GatewayError | None:

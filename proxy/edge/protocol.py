@@ -16,20 +16,20 @@ import asyncio
 from enum import Enum
 from typing import ClassVar, Final, cast
 
-import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from proxy.core.errors import GatewayError, MalformedRequest, RequestTimedOut
-from proxy.edge.connection import Connection, http_scope, socket_address
+from proxy.core.errors import GatewayError, RequestTimedOut
+from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope, socket_address
 from proxy.edge.deadline import Deadline
-from proxy.edge.framing import ProtocolLimits, check_head, check_sizes, header_bytes
+from proxy.edge.framing import ProtocolLimits
+from proxy.edge.head import Head
 from proxy.edge.pace import BodyPace
 from proxy.edge.problems import render_raw
+from proxy.edge.reader import RequestReader
 from proxy.edge.sockets import reset_on_close, unsent_bytes
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_REQUEST_LINE_BYTES_MAX: Final = 64  # a request line without its target: method, version, spaces
 
 
 class _Phase(Enum):
@@ -37,10 +37,6 @@ class _Phase(Enum):
     BODY = "body"
     ANSWERING = "answering"  # the request is complete, its answer is not
     CLOSING = "closing"  # nothing more is served; what still comes is thrown away
-
-
-class _Pipelined(Exception):
-    """Stops the parser at a second request."""
 
 
 class TollwayProtocol(asyncio.Protocol):
@@ -63,15 +59,10 @@ class TollwayProtocol(asyncio.Protocol):
         self._connections = cast("set[asyncio.Protocol]", server_state.connections)
         self._tasks = server_state.tasks
         self._loop = _loop or asyncio.get_running_loop()
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._reader: RequestReader | None = RequestReader(self, self.limits)
         self._transport: asyncio.Transport
         self._phase = _Phase.HEAD
         self._connection: Connection | None = None
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._message_begun = False
-        self._head_bytes = 0
-        self._refusal: GatewayError | None = None
         self._closes_pipelined = False
         self._discarded_bytes = 0
         self._closing_bytes = 0
@@ -98,7 +89,9 @@ class TollwayProtocol(asyncio.Protocol):
         self._phase = _Phase.CLOSING
         self._deadline.close()
         self.resume_writing()
-        self._parser = self._refusal = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.lost()
@@ -123,68 +116,43 @@ class TollwayProtocol(asyncio.Protocol):
         if phase is _Phase.ANSWERING or phase is _Phase.CLOSING:
             self._discard(data)
             return
-        assert self._parser is not None
-        if phase is _Phase.HEAD:
-            self._head_bytes += len(data)
-        else:
-            self._pace.feed_wire(len(data))
+        reader = self._reader
+        assert reader is not None
+        is_new = False
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._parser_stopped(error)
+            if phase is _Phase.HEAD:
+                is_new = reader.feed_head(data)
+            else:
+                self._pace.feed_wire(len(data))
+                reader.feed_body(data)
+        except GatewayError as refusal:
+            if self._phase is _Phase.ANSWERING:
+                self._stop_at_pipelined()  # the request is whole; what follows it in the same bytes is not served
+            else:
+                self._refuse(refusal)
             return
         # A request that came whole is being answered by now: nothing to watch.
-        if self._phase is _Phase.HEAD:
-            self._watch_head(len(data))
-        elif self._phase is _Phase.BODY:
+        if self._phase is _Phase.BODY:
             self._watch_body(new=phase is _Phase.HEAD)
+        elif is_new and self._phase is _Phase.HEAD:
+            self._deadline.set(self.limits.head_s)
 
-    # ── the parser's side ────────────────────────────────────────────────────────────────
+    # ── the reader's side ────────────────────────────────────────────────────────────────
 
-    def on_message_begin(self) -> None:
-        if self._phase is not _Phase.HEAD:
-            raise _Pipelined
-        self._message_begun = True
-        self._target = b""
-        self._headers = []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        parser, target, headers = self._parser, self._target, self._headers
-        assert parser is not None
-        method = parser.get_method().decode("ascii")
-        version = parser.get_http_version()
-        try:
-            large = self._head_bytes > self.limits.head_bytes_max
-            check_sizes(self.limits, target, headers, header_bytes(headers) if large else 0)
-            awaits_continue = check_head(version, method, target, headers)
-        except GatewayError as refusal:
-            self._refusal = refusal
-            raise
-        connection = Connection(
-            self,
-            is_head=method == "HEAD",
-            http_1_0=version == "1.0",
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            awaits_continue=awaits_continue,
-        )
-        self._connection = connection
-        # The application's list must not grow under its hands: trailers go into one of their own.
-        self._headers = []
+    def request_begun(self, head: Head, headers: list[tuple[bytes, bytes]], announced_bytes: int | None) -> None:
+        if not head.scope:
+            head.scope = http_scope(head)
+            head.scope.update(scheme=self._scheme, client=self._client, server=self._server)
+        connection = self._connection = Connection(self, head, announced_bytes)
         self._phase = _Phase.BODY
         self._pace.begin()
-        scope = http_scope(connection, version, method, target, headers)
-        scope["scheme"], scope["client"], scope["server"] = self._scheme, self._client, self._server
+        scope = head.scope.copy()
+        scope["headers"], scope["extensions"] = headers, {CONNECTION_EXTENSION: connection}
         task = connection.task = self._loop.create_task(connection.run(self._app, scope))
         task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
 
-    def on_body(self, body: bytes) -> None:
+    def body_came(self, body: bytes) -> None:
         connection = self._connection
         assert connection is not None
         self._pace.feed(len(body))
@@ -193,11 +161,8 @@ class TollwayProtocol(asyncio.Protocol):
             self._begin_body_window()
         connection.feed(body)
 
-    def on_message_complete(self) -> None:
+    def request_ended(self) -> None:
         assert self._connection is not None
-        if self._headers:
-            self._refusal = MalformedRequest("Trailers after the body are not served here. Send them as headers.")
-            raise self._refusal
         self._phase = _Phase.ANSWERING
         self._deadline.clear()
         # Nothing of this request is to come: from here on we read to see the client hang up.
@@ -251,8 +216,8 @@ class TollwayProtocol(asyncio.Protocol):
             self._close()
         else:
             self._phase = _Phase.HEAD
-            self._message_begun = False
-            self._head_bytes = 0
+            if self._reader is not None:
+                self._reader.begin_next()
             self._discarded_bytes = 0
             self._deadline.set(self._keep_alive_s)
 
@@ -285,19 +250,6 @@ class TollwayProtocol(asyncio.Protocol):
 
     # ── limits ───────────────────────────────────────────────────────────────────────────
 
-    def _watch_head(self, fed_bytes: int) -> None:
-        if not self._message_begun:  # an empty line between requests
-            self._head_bytes = 0
-            return
-        try:
-            seen_bytes = self._head_bytes - len(self._target) - _REQUEST_LINE_BYTES_MAX
-            check_sizes(self.limits, self._target, self._headers, seen_bytes)
-        except GatewayError as refusal:
-            self._refuse(refusal)
-            return
-        if self._head_bytes == fed_bytes:  # its first bytes
-            self._deadline.set(self.limits.head_s)
-
     def _watch_body(self, *, new: bool) -> None:
         connection = self._connection
         assert connection is not None
@@ -319,7 +271,7 @@ class TollwayProtocol(asyncio.Protocol):
 
     def _expired(self) -> None:
         if self._phase is _Phase.HEAD:
-            if self._message_begun:
+            if self._reader is not None and self._reader.begun:
                 self._refuse(RequestTimedOut(f"The headers did not arrive within {self.limits.head_s:g} s."))
             else:
                 self._close()
@@ -341,12 +293,6 @@ class TollwayProtocol(asyncio.Protocol):
             self._refuse(refusal)
 
     # ── endings ──────────────────────────────────────────────────────────────────────────
-
-    def _parser_stopped(self, error: Exception) -> None:
-        if self._phase is _Phase.ANSWERING:
-            self._stop_at_pipelined()  # the request is whole; what follows it in the same bytes is not served
-            return
-        self._refuse(self._refusal or MalformedRequest(f"The request is not valid HTTP/1.1: {error}."))
 
     def _discard(self, data: bytes) -> None:
         self._discarded_bytes += len(data)

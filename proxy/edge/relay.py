@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from proxy.core.errors import CallerGone, GatewayError, RequestTooLarge, UpstreamTruncated
 from proxy.core.types import Answer, InboundRequest
 from proxy.dialects.usage import UsageTap
-from proxy.edge.connection import CONNECTION_EXTENSION, Connection
+from proxy.edge.connection import Connection
 from proxy.edge.problems import render
 from proxy.upstream.client import UpstreamAnswer
 
@@ -34,7 +34,6 @@ class AsgiDownstream:
     """One request's caller."""
 
     __slots__ = (
-        "_announced_bytes",
         "_anthropic",
         "_connection",
         "_gone",
@@ -42,14 +41,15 @@ class AsgiDownstream:
         "_receive",
         "_send",
         "_watcher",
+        "announced_bytes",
         "body_bytes",
         "head_sent",
         "task",
     )
 
-    def __init__(self, scope: Scope, request: InboundRequest, receive: Receive, send: Send) -> None:
-        extensions = scope.get("extensions") or {}
-        connection: Connection | None = extensions.get(CONNECTION_EXTENSION)
+    def __init__(
+        self, connection: Connection | None, scope: Scope, request: InboundRequest, receive: Receive, send: Send
+    ) -> None:
         self._connection = connection
         # Our own wire made the task, and has it at hand; to ask which runs is a system call.
         self.task: asyncio.Task[None] | None = asyncio.current_task() if connection is None else connection.task
@@ -58,9 +58,7 @@ class AsgiDownstream:
         self._gone = False
         self._on_gone: Callable[[], object] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        announced = request.fields.get(b"content-length", b"")
-        countable = announced.isdigit() and len(announced) <= _LENGTH_DIGITS_MAX  # a host's server may let more pass
-        self._announced_bytes = int(announced) if countable else None
+        self.announced_bytes = _announced_bytes(scope) if connection is None else connection.announced_bytes
         self._anthropic = b"anthropic-version" in request.fields
         self.head_sent = False
         self.body_bytes = 0
@@ -71,7 +69,7 @@ class AsgiDownstream:
             self._connection.on_disconnect(self._tell_gone)
 
     async def read_body(self, bytes_max: int) -> bytes:
-        if self._connection is not None and (self._announced_bytes or 0) <= bytes_max:
+        if self._connection is not None and (self.announced_bytes or 0) <= bytes_max:
             whole = self._connection.whole_body()
             if whole is not None:
                 if len(whole) > bytes_max:
@@ -97,7 +95,7 @@ class AsgiDownstream:
                 yield piece
 
     async def _receive_body(self, bytes_max: int) -> Message:
-        if self._announced_bytes is not None and self._announced_bytes > bytes_max:
+        if self.announced_bytes is not None and self.announced_bytes > bytes_max:
             raise _too_large(bytes_max)
         return await self._next_message()
 
@@ -212,6 +210,13 @@ class AsgiDownstream:
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
             callback()
+
+
+def _announced_bytes(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) <= _LENGTH_DIGITS_MAX else None
+    return None
 
 
 def _refuse_truncated(tap: UsageTap) -> None:

@@ -8,11 +8,14 @@ an outage says nothing about a key, so it is never a 401.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidApiKey, StateUnavailable, TenantNotAllowed
+from proxy.core.secret import Secret
 from proxy.core.types import Caller, InboundRequest
 from proxy.identity.caller import (
+    Claims,
     base_caller,
     caller_of_passthrough,
     caller_of_trusted_headers,
@@ -47,6 +50,14 @@ class _Entry:
         self.virtual_key = virtual_key
         self.caller = None if virtual_key is None else base_caller(virtual_key)
         self.read_at_us = read_at_us
+
+
+class _Presented(NamedTuple):
+    """A well-formed virtual key as a head presents it."""
+
+    claims: Claims
+    token: Secret
+    token_digest: str  # under the newest pepper
 
 
 class VirtualKeyCache:
@@ -163,48 +174,55 @@ class Authenticator:
             IdentityConflict: a header contradicts the user or feature of the key.
             StateUnavailable: the store is away, and the key is not known here.
         """
-        mode = self._auth.mode
-        if mode is AuthMode.TRUSTED_HEADERS and not is_trusted_peer(request.peer, self._auth.trusted_peers):
+        if self._auth.mode is AuthMode.VIRTUAL_KEYS:
+            return await self._caller_of_virtual_key(request)
+        # Who calls stands in the head alone: once is enough for as often as it comes.
+        return request.once(self, lambda: self._caller_without_store(request))
+
+    def _caller_without_store(self, request: InboundRequest) -> Caller:
+        if self._auth.mode is AuthMode.PASSTHROUGH:
+            if self._auth.allow_keyless:
+                _refuse_foreign_page(request)
+            return self._known(caller_of_passthrough(read_claims(request.headers), self._auth.default_tenant))
+        if not is_trusted_peer(request.peer, self._auth.trusted_peers):
             raise TenantNotAllowed(
                 "This gateway believes `x-tollway-tenant` from listed networks only, and this peer is in none of them. "
                 "Its operator adds one to `auth.trusted_peers`."
             )
-        if self._auth.allow_keyless and mode is AuthMode.PASSTHROUGH:
-            _refuse_foreign_page(request)
-        claims = read_claims(request.headers)
-        if mode is AuthMode.VIRTUAL_KEYS:
-            virtual_key, base = await self._virtual_key(presented_token(claims))
-            caller = caller_of_virtual_key(virtual_key, claims, base)
-        elif mode is AuthMode.PASSTHROUGH:
-            caller = caller_of_passthrough(claims, self._auth.default_tenant)
-        else:
-            caller = caller_of_trusted_headers(claims)
-        if self._known_tenants is not None and caller.tenant_id not in self._known_tenants:
-            raise TenantNotAllowed(
-                f"The tenant {caller.tenant_id} is not known to this gateway. Its operator adds it under `[tenants]`."
-            )
-        return caller
+        return self._known(caller_of_trusted_headers(read_claims(request.headers)))
 
-    async def _virtual_key(self, token: str | None) -> tuple[VirtualKey, Caller]:
+    async def _caller_of_virtual_key(self, request: InboundRequest) -> Caller:
+        presented = request.once(self, lambda: self._presented(request))
+        entry = self._cache.fresh(presented.token_digest, self._clock.monotonic_us())
+        if entry is None:
+            assert self._store is not None
+            older = (digest(presented.token.reveal(), pepper) for pepper in self._peppers[1:])
+            entry = await self._cache.lookup((presented.token_digest, *older), self._store, self._clock)
+        virtual_key, caller = entry.virtual_key, entry.caller
+        if virtual_key is None or caller is None:
+            raise _refused(presented.token.reveal(), "is not known to this gateway")
+        state = virtual_key.state(self._clock.now_ms())
+        if state is not VirtualKeyState.ACTIVE:
+            raise _refused(presented.token.reveal(), f"is {state}")
+        return self._known(caller_of_virtual_key(virtual_key, presented.claims, caller))
+
+    def _presented(self, request: InboundRequest) -> _Presented:
+        claims = read_claims(request.headers)
+        token = presented_token(claims)
         if token is None:
             raise InvalidApiKey(
                 "No API key. Send a virtual key as `Authorization: Bearer twk_…` (or in `x-api-key` or `api-key`)."
             )
         if not is_well_formed(token):
             raise _refused(token, f"is not a virtual key: one is `twk_` and {TOKEN_CHARACTERS - 4} letters and digits")
-        newest = digest(token, self._peppers[0])
-        entry = self._cache.fresh(newest, self._clock.monotonic_us())
-        if entry is None:
-            assert self._store is not None
-            older = (digest(token, pepper) for pepper in self._peppers[1:])
-            entry = await self._cache.lookup((newest, *older), self._store, self._clock)
-        virtual_key, caller = entry.virtual_key, entry.caller
-        if virtual_key is None or caller is None:
-            raise _refused(token, "is not known to this gateway")
-        state = virtual_key.state(self._clock.now_ms())
-        if state is not VirtualKeyState.ACTIVE:
-            raise _refused(token, f"is {state}")
-        return virtual_key, caller
+        return _Presented(claims, Secret(token), digest(token, self._peppers[0]))
+
+    def _known(self, caller: Caller) -> Caller:
+        if self._known_tenants is not None and caller.tenant_id not in self._known_tenants:
+            raise TenantNotAllowed(
+                f"The tenant {caller.tenant_id} is not known to this gateway. Its operator adds it under `[tenants]`."
+            )
+        return caller
 
 
 def _keep(entries: OrderedDict[str, _Entry], token_digest: str, entry: _Entry, entries_max: int) -> None:

@@ -15,7 +15,7 @@ from proxy.dialects.splice import replace_string
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
-from proxy.upstream.client import ArrivingBody, RequestBody, UpstreamAnswer
+from proxy.upstream.client import ArrivingBody, PreparedHead, RequestBody, UpstreamAnswer, UpstreamClient
 from proxy.upstream.headers import outbound_query, request_headers
 from proxy.upstream.payer import Payer
 
@@ -42,21 +42,17 @@ class Dispatch:
         """
         deployment = exchange.deployment
         assert deployment is not None, "selection comes before dispatch"
-        access = exchange.snapshot.providers[deployment.provider]
-        body, decompressed, content_length = _outbound_body(exchange, deployment, downstream)
-        headers = request_headers(
-            exchange.request,
-            payer.source,
-            payer.provider_key,
-            content_length=content_length,
-            decompressed=decompressed,
-        )
+        client = exchange.snapshot.providers[deployment.provider].client
+        body, decompressed, told_length = _outbound_body(exchange, deployment, downstream)
+        if decompressed or told_length is not None:
+            head = _outbound_head(exchange, client, payer, told_length, decompressed=decompressed)
+        else:
+            # The same for as often as the caller's head comes again, while the provider's settings hold.
+            what = (client, payer.source is KeySource.CALLER)
+            head = exchange.request.once(what, lambda: _outbound_head(exchange, client, payer))
         exchange.attempts += 1
         exchange.sent_at_us = self._clock.monotonic_us()
-        request = exchange.request
-        query = outbound_query(request.query, payer.source)
-        target = f"{request.endpoint_path}?{query}" if query else request.endpoint_path
-        answer = await access.client.send(request.method, target, headers, body, stream=exchange.call.stream)
+        answer = await client.send(head, body, stream=exchange.call.stream)
         try:
             return answer, await self._first_chunk(exchange, answer, payer)
         except BaseException:
@@ -75,6 +71,23 @@ class Dispatch:
         return first_chunk
 
 
+def _outbound_head(
+    exchange: Exchange,
+    client: UpstreamClient,
+    payer: Payer,
+    told_length: bytes | None = None,
+    *,
+    decompressed: bool = False,
+) -> PreparedHead:
+    request = exchange.request
+    headers = request_headers(
+        request, payer.source, payer.provider_key, content_length=told_length, decompressed=decompressed
+    )
+    query = outbound_query(request.query, payer.source)
+    target = f"{request.endpoint_path}?{query}" if query else request.endpoint_path
+    return client.prepare(request.method, target, headers)
+
+
 def _outbound_body(
     exchange: Exchange, deployment: Deployment, downstream: Downstream
 ) -> tuple[RequestBody, bool, bytes | None]:
@@ -84,7 +97,8 @@ def _outbound_body(
         if not request.has_body:
             return WholeBody(b""), False, None
         bytes_max = exchange.snapshot.settings.server.upload_bytes_max
-        return ArrivingBody(downstream.stream_body(bytes_max)), False, request.fields.get(b"content-length")
+        length = downstream.announced_bytes
+        return ArrivingBody(downstream.stream_body(bytes_max)), False, None if length is None else b"%d" % length
     if call.text is None or call.model_alias is None or deployment.model in (None, call.model_alias):
         return WholeBody(call.body), False, None
     assert deployment.model is not None

@@ -28,6 +28,11 @@ class Downstream(Protocol):
         ...
 
     @property
+    def announced_bytes(self) -> int | None:
+        """The length of the request's body, where the caller told it."""
+        ...
+
+    @property
     def body_bytes(self) -> int:
         """How much of an upstream's answer was passed on."""
         ...

@@ -49,7 +49,14 @@ class Line:
         exchange = Exchange(run_id, request, self._snapshots.current, operation, started_at_ms, accepted_at_us)
         hang_up = HangUp(downstream)
         try:
-            await self._answer(exchange, downstream)
+            try:
+                await self._walk(exchange, downstream)
+            except GatewayError as error:
+                await _refuse(exchange, error, downstream)
+            except Exception:  # noqa: BLE001  a fault of ours costs one request, and is logged whole
+                _log.exception("run %s failed in the gateway itself", run_id)
+                fault = InternalError(f"The gateway failed. Its log says why, under {run_id}.")
+                await _refuse(exchange, fault, downstream)
         except asyncio.CancelledError:
             if not hang_up.happened:  # the process is going down, and this task with it
                 exchange.error = GatewayStopped("The gateway was stopped before the answer ended.")
@@ -60,16 +67,6 @@ class Line:
             downstream.close()
             exchange.body_bytes = downstream.body_bytes
             self._settlement.close(exchange)
-
-    async def _answer(self, exchange: Exchange, downstream: Downstream) -> None:
-        try:
-            await self._walk(exchange, downstream)
-        except GatewayError as error:
-            await _refuse(exchange, error, downstream)
-        except Exception:  # noqa: BLE001  a fault of ours costs one request, and is logged whole
-            _log.exception("run %s failed in the gateway itself", exchange.run_id)
-            fault = InternalError(f"The gateway failed. Its log says why, under {exchange.run_id}.")
-            await _refuse(exchange, fault, downstream)
 
     async def _walk(self, exchange: Exchange, downstream: Downstream) -> None:
         request, snapshot = exchange.request, exchange.snapshot

@@ -6,11 +6,11 @@ itself, because httpx's own client and pool cost more than the rest of the gatew
 
 import logging
 from collections.abc import AsyncIterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import httpx
 
-from proxy.adapters.http.framing import Ask, Target
+from proxy.adapters.http.framing import Ask, FramedHead, Target, frame_head
 from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
@@ -37,7 +37,19 @@ class ArrivingBody(httpx.AsyncByteStream):
         return self._chunks
 
 
+class StockHead(NamedTuple):
+    """The head of an attempt as httpx's own transport takes it."""
+
+    method: str
+    url: httpx.URL
+    headers: list[tuple[bytes, bytes]]
+
+    def __repr__(self) -> str:  # the headers hold a provider key
+        return f"StockHead({self.method!r})"
+
+
 RequestBody: TypeAlias = WholeBody | ArrivingBody
+PreparedHead: TypeAlias = FramedHead | StockHead
 
 
 class UpstreamAnswer:
@@ -104,48 +116,45 @@ class UpstreamClient:
         self._plain_timeouts_s = common
         self._stream_timeouts_s = {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}
 
-    async def send(
-        self,
-        method: str,
-        target: str,
-        headers: list[tuple[bytes, bytes]],
-        body: RequestBody,
-        *,
-        stream: bool,
-    ) -> UpstreamAnswer:
-        """Make one attempt. `target` is the path after the base URL, with its query.
+    def prepare(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> PreparedHead:
+        """The head of an attempt, which may be sent again with another body. `target` is the path
+        after the base URL, with its query.
+
+        Raises:
+            UpstreamMalformed: it cannot be said in HTTP.
+        """
+        path = self._base.path + target.encode("ascii")
+        if self._own_transport is None:
+            return StockHead(method, self._base_url.copy_with(raw_path=path), headers)
+        try:
+            return frame_head(Ask(method, Target(self._base.origin, self._base.netloc, path), headers))
+        except httpx.LocalProtocolError as error:
+            raise _before_head(error, self._name) from error
+
+    async def send(self, head: PreparedHead, body: RequestBody, *, stream: bool) -> UpstreamAnswer:
+        """Make one attempt.
 
         Raises:
             NoDeploymentAvailable: no connection came free in time.
             UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
         """
         timeouts_s = self._stream_timeouts_s if stream else self._plain_timeouts_s
-        path = self._base.path + target.encode("ascii")
         try:
-            if self._own_transport is not None:
-                asked = Ask(method, Target(self._base.origin, self._base.netloc, path), headers)
-                round_trip = await self._own_transport.ask(asked, body, timeouts_s)
-                head = round_trip.head
-                assert head is not None, "it was waited for"
-                return UpstreamAnswer(head.status, head.headers, round_trip, self._name)
-            url = self._base_url.copy_with(raw_path=path)
-            return await self._send_by_httpx(method, url, headers, body, timeouts_s)
+            if isinstance(head, StockHead):
+                return await self._send_by_httpx(head, body, timeouts_s)
+            assert self._own_transport is not None, "it prepared the head"
+            round_trip = await self._own_transport.ask(head, body, timeouts_s)
+            answer = await round_trip.wait_head()
+            return UpstreamAnswer(answer.status, answer.headers, round_trip, self._name)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
 
-    async def _send_by_httpx(
-        self,
-        method: str,
-        url: httpx.URL,
-        headers: list[tuple[bytes, bytes]],
-        body: RequestBody,
-        timeouts_s: dict[str, float],
-    ) -> UpstreamAnswer:
-        headers.append((b"host", self._base.netloc))
-        if isinstance(body, WholeBody) and (body.content or method in ("POST", "PUT", "PATCH")):
+    async def _send_by_httpx(self, head: StockHead, body: RequestBody, timeouts_s: dict[str, float]) -> UpstreamAnswer:
+        headers = [*head.headers, (b"host", self._base.netloc)]
+        if isinstance(body, WholeBody) and (body.content or head.method in ("POST", "PUT", "PATCH")):
             headers.append((b"content-length", b"%d" % len(body.content)))
         extensions = {"timeout": dict(timeouts_s)}
-        request = httpx.Request(method, url, headers=headers, stream=body, extensions=extensions)
+        request = httpx.Request(head.method, head.url, headers=headers, stream=body, extensions=extensions)
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
         lowered = [(name.lower(), value) for name, value in response.headers.raw]

@@ -54,36 +54,59 @@ class Ask(NamedTuple):
     headers: list[tuple[bytes, bytes]]
 
 
-def frame_request(ask: Ask, content: bytes | None) -> tuple[bytes, int | None]:
-    """Serialise a request's head. `content` is the whole body; None: it will be streamed.
+class FramedHead(NamedTuple):
+    """A request's head, checked and serialised, less what its body decides. It may be used again."""
 
-    Gives the head, and the body's length in bytes; None: it goes in chunks.
+    method: str
+    target: Target
+    lines: bytes  # each with its line end
+    told_length: bytes | None  # of a content-length among the headers that were given
+    coding: bytes | None  # likewise, a transfer-encoding
+
+    def __repr__(self) -> str:  # the lines hold a provider key
+        return f"FramedHead({self.method!r}, {self.target.path!r})"
+
+    def before(self, content: bytes | None) -> tuple[bytes, int | None]:
+        """The head of a request with this body, and the body's length in bytes. Without `content`
+        it is streamed; it goes in chunks where the length is None.
+
+        Raises:
+            httpx.LocalProtocolError: the length was told wrongly or twice.
+        """
+        if content and self.told_length is None and self.coding is None:
+            return b"%bContent-Length: %d\r\n\r\n" % (self.lines, len(content)), len(content)
+        length = _body_length(self.method, content, self.told_length, self.coding)
+        if self.told_length is not None or self.coding is not None:
+            return self.lines + b"\r\n", length
+        if length is None:
+            return self.lines + b"Transfer-Encoding: chunked\r\n\r\n", None
+        if self.method in _EMPTY_BODY_SAID:
+            return self.lines + b"Content-Length: 0\r\n\r\n", 0
+        return self.lines + b"\r\n", length
+
+
+def frame_head(ask: Ask) -> FramedHead:
+    """Check and serialise what does not depend on the body.
 
     Raises:
-        httpx.LocalProtocolError: a name, value or target that would break out of its place,
-            or a body whose length is told wrongly or twice.
+        httpx.LocalProtocolError: a name, value or target that would break out of its place, or a
+            framing field that stands twice.
     """
     raw = ask.headers
     names = b"\n".join([pair[0] for pair in raw])
     lower_names = names.lower()
     told_length = _only_value(b"content-length", lower_names, raw)
     coding = _only_value(b"transfer-encoding", lower_names, raw)
-    content_length = _body_length(ask.method, content, told_length, coding)
     target = ask.target.path
     lines = [b"%b %b HTTP/1.1" % (ask.method.encode("ascii", "replace"), target)]
     if _only_value(b"host", lower_names, raw) is None:
         lines.append(b"Host: " + ask.target.netloc)
     lines += [b": ".join(pair) for pair in raw]
-    if told_length is None and coding is None:
-        if content_length is None:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif content_length or ask.method in _EMPTY_BODY_SAID:
-            lines.append(b"Content-Length: %d" % content_length)
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
-    _refuse_escapes(head, len(lines) + 1, names, len(raw), target)
+    head = b"\r\n".join(lines) + b"\r\n"
+    _refuse_escapes(head, len(lines), names, len(raw), target)
     if ask.method not in _METHODS and (not ask.method or _not_token(ask.method.encode("ascii", "replace"))):
         raise httpx.LocalProtocolError("the method is not a token")
-    return head, content_length
+    return FramedHead(ask.method, ask.target, head, told_length, coding)
 
 
 def frame_chunk(piece: bytes) -> bytes:

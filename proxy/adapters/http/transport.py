@@ -15,7 +15,7 @@ from typing import Final
 
 import httpx
 
-from proxy.adapters.http.framing import Ask, Target, frame_request
+from proxy.adapters.http.framing import Ask, FramedHead, Target, frame_head
 from proxy.adapters.http.pool import Origin, Pool
 from proxy.adapters.http.round_trip import RoundTrip, Timeouts
 
@@ -95,10 +95,9 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: neither http nor https.
         """
         assert isinstance(request.stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
-        ask = Ask(request.method, Target.of(request.url), request.headers.raw)
-        round_trip = await self.ask(ask, request.stream, request.extensions.get("timeout", {}))
-        head = round_trip.head
-        assert head is not None
+        framed = frame_head(Ask(request.method, Target.of(request.url), request.headers.raw))
+        round_trip = await self.ask(framed, request.stream, request.extensions.get("timeout", {}))
+        head = await round_trip.wait_head()
         return httpx.Response(
             head.status,
             headers=head.headers,
@@ -106,28 +105,28 @@ class Transport(httpx.AsyncBaseTransport):
             extensions={"http_version": head.http_version, "reason_phrase": head.reason},
         )
 
-    async def ask(self, ask: Ask, body: httpx.AsyncByteStream, timeouts: Timeouts) -> RoundTrip:
+    async def ask(self, framed: FramedHead, body: httpx.AsyncByteStream, timeouts: Timeouts) -> RoundTrip:
         """`handle_async_request` without httpx's objects, which cost as much as the hop itself:
-        the answer's `head` is there, and iterating it gives the raw body. Raises the same."""
-        pool = self._pools.get(ask.target.origin) or self._add_pool(ask.target)
+        the request is sent or on its way; wait for the answer's head, then iterate for its raw
+        body. Raises the same, here or there."""
+        pool = self._pools.get(framed.target.origin) or self._add_pool(framed.target)
         content: bytes | None = None
         if isinstance(body, WholeBody):
             content = body.content
         elif isinstance(body, httpx.ByteStream):
             content = b"".join(body)
-        request_head, content_length = frame_request(ask, content)
+        request_head, content_length = framed.before(content)
         total_s = timeouts.get("total")
         total_until = math.inf if total_s is None else pool.loop.time() + total_s
 
         connection = pool.take_idle() or await pool.acquire(timeouts, total_until)
         # No await until the round trip owns the connection.
         round_trip = RoundTrip(connection, timeouts, total_until)
-        bodiless = ask.method == "HEAD"
+        bodiless = framed.method == "HEAD"
         if content is not None:
             round_trip.send(request_head, content, bodiless=bodiless)
         else:
             round_trip.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
-        await round_trip.wait_head()
         return round_trip
 
     async def aclose(self) -> None:

@@ -11,7 +11,7 @@ from proxy.adapters.http.framing import (
     ResponseReader,
     Target,
     frame_chunk,
-    frame_request,
+    frame_head,
 )
 
 STATUS = b"HTTP/1.1 200 OK\r\n"
@@ -54,8 +54,8 @@ def asked(method="GET", url="http://up.example/v1/x?y=1", headers=()):
         ),
     ],
 )
-def test_frame_request(method, headers, content, expected):
-    assert frame_request(asked(method, headers=headers), content)[0] == expected
+def test_a_head_is_framed(method, headers, content, expected):
+    assert frame_head(asked(method, headers=headers)).before(content)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_frame_request(method, headers, content, expected):
     [([], b"abc", 3), ([], None, None), ([(b"content-length", b"12")], None, 12)],
 )
 def test_the_body_is_delimited_as_the_head_says(headers, content, length):
-    assert frame_request(asked("POST", headers=headers), content)[1] == length
+    assert frame_head(asked("POST", headers=headers)).before(content)[1] == length
 
 
 def test_a_port_that_is_not_the_schemes_is_in_the_host():
-    assert b"\r\nHost: up.example:8443\r\n" in frame_request(asked(url="https://up.example:8443/"), b"")[0]
-    assert b"\r\nHost: up.example\r\n" in frame_request(asked(url="https://up.example:443/"), b"")[0]
-    assert b"\r\nHost: [::1]:80\r\n" in frame_request(asked(url="https://[::1]:80/"), b"")[0]
+    assert b"\r\nHost: up.example:8443\r\n" in frame_head(asked(url="https://up.example:8443/")).before(b"")[0]
+    assert b"\r\nHost: up.example\r\n" in frame_head(asked(url="https://up.example:443/")).before(b"")[0]
+    assert b"\r\nHost: [::1]:80\r\n" in frame_head(asked(url="https://[::1]:80/")).before(b"")[0]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_a_port_that_is_not_the_schemes_is_in_the_host():
 )
 def test_a_request_that_could_be_read_in_two_ways_is_refused(headers, content):
     with pytest.raises(httpx.LocalProtocolError):
-        frame_request(asked("POST", headers=headers), content)
+        frame_head(asked("POST", headers=headers)).before(content)
 
 
 @pytest.mark.parametrize("method", ["G T", "GET\r\nx: y", "", "GÉT"])
 def test_a_method_that_is_no_token_is_refused(method):
     with pytest.raises(httpx.LocalProtocolError):
-        frame_request(asked(method), b"")
+        frame_head(asked(method)).before(b"")
 
 
 @pytest.mark.parametrize("target", [b"/a b", b"/a HTTP/1.1\r\nx: y", b"/a\0"])
@@ -113,7 +113,7 @@ def test_a_target_that_breaks_out_of_its_line_is_refused(target):
     # httpx quotes such bytes itself; a target that got past it must not get past us.
     url._uri_reference = url._uri_reference._replace(path=target.decode())
     with pytest.raises(httpx.LocalProtocolError):
-        frame_request(Ask("GET", Target.of(url), []), b"")
+        frame_head(Ask("GET", Target.of(url), [])).before(b"")
 
 
 def test_a_chunk_is_its_length_in_hex_and_its_bytes():
