@@ -47,7 +47,7 @@ class Head:
         self.method = method
         self.target = target
         self.http_version = http_version
-        self.headers = headers
+        self.headers = tuple(headers)  # the application may do to its list as it likes
         self.keep_alive = keep_alive
         self.awaits_continue = awaits_continue  # the caller holds the body back for `100 Continue`
         # Made of it when it came first, and kept here for the next time:
@@ -81,6 +81,6 @@ class Head:
 
     def with_length(self, body_bytes: int) -> list[tuple[bytes, bytes]]:
         """The headers of a head that was told again."""
-        headers = self.headers.copy()
+        headers = list(self.headers)
         headers[self._length_index] = (b"content-length", b"%d" % body_bytes)
         return headers

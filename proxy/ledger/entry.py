@@ -4,8 +4,7 @@ Pure. The row never holds a prompt, a completion or a key: there is no field for
 fields of money, caches and fallbacks come with the features that know them.
 """
 
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from proxy.core import jsonio
 
@@ -44,8 +43,7 @@ class Entry(TypedDict):
     overhead_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SealedRow:
+class SealedRow(NamedTuple):
     """A row as the stores take it: whose it is, its identity, and opaque bytes."""
 
     tenant_id: str

@@ -104,6 +104,8 @@ def response_headers(
         dropped |= named
     if status in (204, 304):
         dropped |= {b"content-length"}
+    if dropped.isdisjoint(fields) and _OURS not in b"\n".join(fields):
+        return list(upstream)
     return [pair for pair in upstream if pair[0] not in dropped and pair[0][:10] != _OURS]
 
 

@@ -422,6 +422,72 @@ async def test_one_connection_serves_many_requests():
         assert served.state.total_requests == 5
 
 
+KEYED = POST + b"Content-Length: %d\r\nX-Key: %b\r\n\r\n%b"
+
+
+async def test_a_head_that_comes_again_is_served_as_the_first_one_however_it_is_cut():
+    first, body = KEYED % (3, b"one", b"abc"), b"another body"
+    again = KEYED % (len(body), b"one", body)
+    async with serving(echo) as served, connected(served.port) as (reader, writer):
+        for cut in range(len(again)):
+            for request, answer in ((first, b"abc"), (again, body)):
+                writer.write(request[:cut])
+                await writer.drain()
+                await asyncio.sleep(0.001)
+                writer.write(request[cut:])
+                assert (await read_answer(reader))[1] == answer
+        parsed, told = served.scopes[0], served.scopes[1]
+        assert dict(told["headers"]) == {b"host": b"a", b"content-length": b"12", b"x-key": b"one"}
+        assert [name for name, _ in told["headers"]] == [name for name, _ in parsed["headers"]]
+        differing = {name for name in parsed if parsed[name] != told[name]}
+        assert differing == {"headers", "extensions"}
+
+
+async def test_what_an_application_does_to_its_scope_is_not_seen_by_the_next_request():
+    seen = []
+
+    async def vandal(scope, receive, send):
+        seen.append((scope["path"], len(scope["headers"])))
+        scope["headers"].clear()
+        scope["path"] = "/elsewhere"
+        await echo(scope, receive, send)
+
+    async with serving(vandal) as served, connected(served.port) as (reader, writer):
+        for _ in range(3):
+            writer.write(KEYED % (3, b"one", b"abc"))
+            await read_answer(reader)
+    assert seen == [("/", 3)] * 3
+
+
+async def test_another_head_between_is_another_request():
+    async with serving(echo) as served, connected(served.port) as (reader, writer):
+        for name in (b"one", b"two", b"two", b"one", b"one"):
+            writer.write(KEYED % (3, name, b"abc"))
+            await read_answer(reader)
+        seen = [dict(scope["headers"])[b"x-key"] for scope in served.scopes]
+        assert seen == [b"one", b"two", b"two", b"one", b"one"]
+
+
+async def test_what_follows_a_body_whose_head_came_again_is_not_served():
+    request = KEYED % (3, b"one", b"abc")
+    async with serving(echo) as served, connected(served.port) as (reader, writer):
+        writer.write(request)
+        await read_answer(reader)
+        writer.write(request + request)
+        answer = await to_the_end(reader)
+        assert answer.endswith(b"\r\n\r\nabc")
+        assert answer.count(b"HTTP/1.1 200") == 1
+        assert len(served.scopes) == 2
+
+
+async def test_a_body_whose_head_came_again_has_the_same_bounds():
+    async with serving(echo, body_first_byte_s=0.1) as served, connected(served.port) as (reader, writer):
+        writer.write(KEYED % (3, b"one", b"abc"))
+        await read_answer(reader)
+        writer.write(KEYED % (3, b"one", b""))
+        assert refused(await to_the_end(reader)) == (408, "request_timeout")
+
+
 async def test_an_empty_line_between_requests_is_forgiven():
     async with serving(echo, head_s=0.1) as served, connected(served.port) as (reader, writer):
         writer.write(POST + b"Content-Length: 2\r\n\r\nhi\r\n")

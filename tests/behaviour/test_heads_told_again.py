@@ -1,0 +1,89 @@
+"""Promise: on a connection that sends one head after the other, what is remembered of the last
+one never decides for another: not who calls, not whose key pays, not what a reload changed."""
+
+import json
+import random
+from pathlib import Path
+
+import httpx
+
+from proxy.settings.load import load
+from tests.gateway import passthrough_to, running_gateway
+from tests.scripted_upstream import answer, scripted_upstream
+
+FIRST_KEY, SECOND_KEY = "sk-gateway-first", "sk-gateway-second"
+
+
+def one_connection(gateway) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=gateway.url, limits=httpx.Limits(max_connections=1), trust_env=False)
+
+
+def keyed(base_url: str, provider_key: str) -> str:
+    return f"""
+[auth]
+mode = "trusted-headers"
+default_provider = "scripted"
+[providers.scripted]
+base_url = "{base_url}"
+provider_key = "{provider_key}"
+"""
+
+
+async def test_every_call_is_its_own_tenants_whatever_came_before_it_on_the_connection():
+    order = random.Random(7).choices(["acme", "other", "third"], k=60)
+    async with (
+        scripted_upstream(answer(b"{}")) as upstream,
+        running_gateway(keyed(upstream.base_url, FIRST_KEY)) as gateway,
+    ):
+        async with one_connection(gateway) as client:
+            for number, tenant in enumerate(order):
+                headers = {"x-tollway-tenant": tenant, "x-tollway-user": f"{tenant}-user"}
+                document = {"model": "m", "note": "x" * (number % 7), "n": number}
+                sent = await client.post("/v1/chat/completions", json=document, headers=headers)
+                assert sent.status_code == 200
+        assert len(gateway.state.connections) <= 1
+        for tenant in set(order):
+            rows = await gateway.rows(tenant)
+            assert [row["user"] for row in rows] == [f"{tenant}-user"] * order.count(tenant)
+        assert [json.loads(request.body)["n"] for request in upstream.received] == list(range(60))
+        assert {request.header(b"authorization") for request in upstream.received} == {f"Bearer {FIRST_KEY}".encode()}
+
+
+async def test_a_callers_key_stays_with_its_provider_when_the_model_changes_under_the_same_head():
+    async with scripted_upstream(answer(b"{}")) as first, scripted_upstream(answer(b"{}")) as second:
+        text = passthrough_to(
+            first.base_url,
+            f"""
+[providers.other]
+base_url = "{second.base_url}"
+provider_key = "{SECOND_KEY}"
+[models.elsewhere]
+deployments = [{{ provider = "other", model = "o-1" }}]
+""",
+        ).replace('mode = "passthrough"', 'mode = "passthrough"\nallow_keyless = true')
+        async with running_gateway(text) as gateway, one_connection(gateway) as client:
+            for model in ("alias", "elsewhere", "elsewhere", "alias", "alias", "elsewhere"):
+                headers = {"authorization": "Bearer sk-callers"}
+                sent = await client.post("/v1/chat/completions", json={"model": model}, headers=headers)
+                assert sent.status_code == 200
+        assert [request.header(b"authorization") for request in first.received] == [b"Bearer sk-callers"] * 3
+        assert [request.header(b"authorization") for request in second.received] == [
+            f"Bearer {SECOND_KEY}".encode()
+        ] * 3
+
+
+async def test_a_reload_holds_for_the_next_call_of_a_connection_that_is_open():
+    async with (
+        scripted_upstream(answer(b"{}")) as upstream,
+        running_gateway(keyed(upstream.base_url, FIRST_KEY)) as gateway,
+    ):
+        async with one_connection(gateway) as client:
+            for provider_key in (FIRST_KEY, SECOND_KEY, SECOND_KEY, FIRST_KEY):
+                text = keyed(upstream.base_url, provider_key)
+                gateway.app.reload(load(text, path="test.toml", environ={}, read_file=Path.read_text))
+                sent = await client.post(
+                    "/v1/chat/completions", json={"model": "m"}, headers={"x-tollway-tenant": "acme"}
+                )
+                assert sent.status_code == 200
+        sent_keys = [request.header(b"authorization") for request in upstream.received]
+        assert sent_keys == [f"Bearer {key}".encode() for key in (FIRST_KEY, SECOND_KEY, SECOND_KEY, FIRST_KEY)]
