@@ -12,6 +12,7 @@ from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
+from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
@@ -67,6 +68,12 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
             return asyncio.run(list_virtual_keys(arguments, settings, app, terminal, clock))
         case "keys revoke":
             return asyncio.run(revoke_virtual_key(arguments, settings, app, terminal, clock))
+        case "tenants put":
+            return asyncio.run(put_tenant(arguments, settings, app, terminal, clock))
+        case "tenants list":
+            return asyncio.run(list_tenants(arguments, settings, app, terminal, clock))
+        case "tenants delete":
+            return asyncio.run(delete_tenant(arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
 

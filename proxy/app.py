@@ -31,10 +31,12 @@ from proxy.edge.admin import create_admin_app
 from proxy.edge.endpoints import DataPlane
 from proxy.edge.health import Readiness
 from proxy.edge.relay import Receive, Scope, Send
-from proxy.identity.authenticator import Authenticator, VirtualKeyCache
-from proxy.identity.embedded import EmbeddedVirtualKeyStore
+from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
+from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
+from proxy.identity.tenant_store import RedisTenantStore, TenantStore
+from proxy.identity.tenants import Tenants, make_tenant_cache
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.pipeline.dispatch import Dispatch
@@ -67,6 +69,7 @@ class Stores:
     """What outlives the process."""
 
     virtual_keys: VirtualKeyStore
+    tenants: TenantStore
     ledger: LedgerStore
     door: SqliteDoor | RedisDoor
 
@@ -76,9 +79,11 @@ def connect_stores(settings: Settings) -> Stores:
     url = settings.state.url
     if url.startswith(URL_PREFIX):
         embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
-        return Stores(EmbeddedVirtualKeyStore(embedded), EmbeddedLedgerStore(embedded), embedded)
+        return Stores(
+            EmbeddedVirtualKeyStore(embedded), EmbeddedTenantStore(embedded), EmbeddedLedgerStore(embedded), embedded
+        )
     shared = RedisDoor(url)
-    return Stores(RedisVirtualKeyStore(shared), RedisLedgerStore(shared), shared)
+    return Stores(RedisVirtualKeyStore(shared), RedisTenantStore(shared), RedisLedgerStore(shared), shared)
 
 
 @asynccontextmanager
@@ -112,7 +117,8 @@ class App:
         self._state_failure: str | None = "the state store was not asked yet"
         self._watch: asyncio.Task[None] | None = None
         self.metrics = Metrics()
-        self._virtual_key_cache = VirtualKeyCache(partial(self.metrics.state_called, "virtual_key_find"))
+        self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
+        self._tenant_cache = make_tenant_cache(partial(self.metrics.state_called, "tenant_find"))
         self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
         self.settlement = Settlement(self.stores.ledger, self.metrics, self._access_log, clock)
         self.snapshots = SnapshotSlot(self._prepare(settings, {}))
@@ -176,7 +182,7 @@ class App:
     def _prepare(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> Snapshot:
         authenticator = Authenticator(
             auth=settings.auth,
-            known_tenants=settings.tenants,
+            tenants=Tenants(settings, self.stores.tenants, self._tenant_cache, self._clock),
             store=self.stores.virtual_keys,
             cache=self._virtual_key_cache,
             peppers=peppers_of(settings) if settings.auth.mode is AuthMode.VIRTUAL_KEYS else (),

@@ -74,7 +74,7 @@ DOORS: dict[str, dict[str, str]] = {
 
 PURE = (
     *("proxy.core.*", "proxy.settings.*", "proxy.pricing.*", "proxy.dialects.*", "proxy.routing.*"),
-    *("proxy.identity.virtual_key", "proxy.identity.caller"),
+    *("proxy.identity.virtual_key", "proxy.identity.caller", "proxy.identity.tenant"),
     *("proxy.cache.fingerprint", "proxy.cache.policy"),
     *("proxy.admission.limits", "proxy.admission.caps", "proxy.admission.keys"),
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),

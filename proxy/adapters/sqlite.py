@@ -54,6 +54,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
         "CREATE INDEX ledger_by_tenant ON ledger (tenant_id, position)",
     ),
+    (
+        """CREATE TABLE tenants (
+            id TEXT NOT NULL PRIMARY KEY,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 

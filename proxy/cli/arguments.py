@@ -5,7 +5,10 @@ import re
 from collections.abc import Sequence
 
 from proxy import __version__
+from proxy.cli.limits import add_limits
 from proxy.core.tenant import is_tenant_id
+from proxy.settings.model import NoCeiling, StreamUsage
+from proxy.settings.values import Mismatch, parse_time_zone
 
 DAYS_MAX = 36_500
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([mhdw])")
@@ -48,6 +51,15 @@ def model_list(text: str) -> frozenset[str]:
     return models
 
 
+def time_zone(text: str) -> str:
+    """An IANA time zone that this machine knows."""
+    try:
+        return parse_time_zone(text)
+    except Mismatch as mismatch:
+        message = f"{text!r} is no {mismatch.expected.removeprefix('a ')}. {mismatch.suggestion or ''}"
+        raise argparse.ArgumentTypeError(message.strip()) from None
+
+
 def _parser() -> argparse.ArgumentParser:
     # A default here would overwrite what was typed before the verb, so these have none.
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -84,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Virtual keys: what a tenant's programs present instead of a provider's key.",
     )
     _add_key_verbs(keys, shared)
+
+    tenants = nouns.add_parser(
+        "tenants",
+        help="put, list and delete tenants",
+        description="Tenants: who owns virtual keys, limits and money. One that the configuration's file names is "
+        "changed there.",
+    )
+    _add_tenant_verbs(tenants, shared)
     return parser
 
 
@@ -101,6 +121,7 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
     issue.add_argument("--feature", metavar="F", help="the only feature that it is for")
     issue.add_argument("--models", type=model_list, metavar="A,B", help="the only models that it opens")
     issue.add_argument("--expires", type=duration_ms, metavar="SPAN", help="when it ends: 30m, 12h, 30d, 4w")
+    add_limits(issue)
     issue.set_defaults(command="keys issue")
 
     listing = verbs.add_parser(
@@ -120,3 +141,58 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
     )
     revoke.add_argument("id", metavar="ID", help="as `tollway keys list` shows it")
     revoke.set_defaults(command="keys revoke")
+
+
+def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    verbs = tenants.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    put = verbs.add_parser(
+        "put",
+        parents=[shared],
+        help="add a tenant, or change one",
+        description="Add a tenant, or change one: what is not typed stays as it is, and is the default for a new "
+        "tenant. Running gateways see it within seconds. A tenant that the configuration's file names is refused, "
+        "because the file wins.",
+        epilog="Example: tollway tenants put acme --plan pro --timezone Europe/Berlin",
+    )
+    put.add_argument("id", type=tenant_id, metavar="ID", help="1 to 64 letters, digits, _ and -")
+    put.add_argument("--plan", metavar="P", help="one that stands under [plans] (default: default)")
+    put.add_argument(
+        "--timezone", type=time_zone, metavar="Z", help="where its days and months begin: Europe/Berlin (default: UTC)"
+    )
+    put.add_argument(
+        "--no-ceiling",
+        choices=[how.value for how in NoCeiling],
+        metavar="HOW",
+        help="what a call without max_tokens holds under a cap: auto, reserve, extend, insert (default: auto)",
+    )
+    put.add_argument(
+        "--stream-usage",
+        choices=[how.value for how in StreamUsage],
+        metavar="HOW",
+        help="how a stream's usage is learnt: auto, leave, inject, restore (default: auto)",
+    )
+    yes_or_no = argparse.BooleanOptionalAction
+    put.add_argument(
+        "--allow-unmetered", action=yes_or_no, help="let calls of unknown cost pass its caps (default: no)"
+    )
+    put.add_argument("--count-own-key", action=yes_or_no, help="caps count callers' own provider keys (default: no)")
+    put.set_defaults(command="tenants put")
+
+    listing = verbs.add_parser(
+        "list",
+        parents=[shared],
+        help="show the tenants of the file and of the store",
+        description="Show the tenants that the configuration's file names, and those that were put.",
+    )
+    listing.set_defaults(command="tenants list")
+
+    delete = verbs.add_parser(
+        "delete",
+        parents=[shared],
+        help="forget a tenant that was put",
+        description="Forget a tenant that was put. Refused while virtual keys of it still work. Its rows stay in the "
+        "ledger.",
+    )
+    delete.add_argument("id", type=tenant_id, metavar="ID", help="as `tollway tenants list` shows it")
+    delete.add_argument("--force", action="store_true", help="revoke its virtual keys first")
+    delete.set_defaults(command="tenants delete")

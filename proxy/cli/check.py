@@ -10,7 +10,7 @@ from proxy.cli.configuration import Configuration
 from proxy.cli.reach import endpoint_of, reach
 from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, Terminal
 from proxy.core.errors import GatewayError
-from proxy.settings.model import Settings, TransportKind
+from proxy.settings.model import AuthMode, AuthSettings, Settings, TransportKind
 from proxy.settings.problem import SettingsError
 
 TARGETS_AT_ONCE_MAX = 16
@@ -106,8 +106,15 @@ def _summary(settings: Settings) -> list[tuple[str, str]]:
         ("auth", f"{auth.mode}; {default}"),
         ("providers", _providers(settings)),
         ("models", str(len(settings.models))),
-        ("tenants", f"{len(settings.tenants)} in the file{', no others' if auth.known_tenants_only else ''}"),
+        ("plans", ", ".join(settings.plans)),
+        ("tenants", f"{len(settings.tenants)} in the file{_others(auth)}"),
     ]
+
+
+def _others(auth: AuthSettings) -> str:
+    if auth.mode is AuthMode.PASSTHROUGH:
+        return f"; every call is {auth.default_tenant}'s"
+    return ", and those that were put" if auth.known_tenants_only else ", and whoever else is named"
 
 
 def _providers(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.identity.store import VirtualKeyStore
+from proxy.identity.tenant_store import TenantStore
 from proxy.settings.model import Settings
 
 
@@ -14,6 +15,11 @@ class OpenStores(Protocol):
     @property
     def virtual_keys(self) -> VirtualKeyStore:
         """Who may call."""
+        ...
+
+    @property
+    def tenants(self) -> TenantStore:
+        """Whom they belong to, as far as the file does not say it."""
         ...
 
 

@@ -2,9 +2,10 @@
 
 import secrets
 from argparse import Namespace
-from datetime import UTC, datetime
 
-from proxy.cli.composition import Composition
+from proxy.cli.composition import Composition, OpenStores
+from proxy.cli.instants import instant
+from proxy.cli.limits import described, typed_limits
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidParameter
@@ -38,18 +39,20 @@ async def issue_virtual_key(
             feature=arguments.feature,
             allowed_models=arguments.models,
             expires_at_ms=None if arguments.expires is None else now_ms + arguments.expires,
+            limits=typed_limits(arguments),
         )
     except InvalidParameter as error:
         raise CommandFailed(error.message, exit_code=EXIT_USAGE) from None
     newest_pepper = composition.peppers_of(settings)[0]
     async with composition.open_stores(settings) as stores:
         await stores.virtual_keys.put(virtual_key, digest(token.reveal(), newest_pepper))
+        tenant_known = await _is_known(virtual_key.tenant_id, settings, stores)
     # Stored first: a key that was printed and is not known would look like an outage later.
     terminal.say(token.reveal())
     terminal.answer({"virtual_key": token.reveal(), **_described(virtual_key, now_ms)})
-    expiry = "" if virtual_key.expires_at_ms is None else f", until {_instant(virtual_key.expires_at_ms)}"
+    expiry = "" if virtual_key.expires_at_ms is None else f", until {instant(virtual_key.expires_at_ms)}"
     terminal.note(f"Issued {virtual_key.id} for {virtual_key.tenant_id}{expiry}. The key is shown only this once.")
-    for note in _notes(virtual_key, settings):
+    for note in _notes(virtual_key, settings, tenant_known):
         terminal.note(f"Note: {note}")
     return EXIT_OK
 
@@ -83,14 +86,25 @@ async def revoke_virtual_key(
     return EXIT_OK
 
 
-def _notes(virtual_key: VirtualKey, settings: Settings) -> list[str]:
+async def _is_known(tenant_id: str, settings: Settings, stores: OpenStores) -> bool:
+    """Whether the gateway will serve this tenant's calls; the store is asked only where that depends on it."""
+    auth = settings.auth
+    if not auth.known_tenants_only or tenant_id in settings.tenants or tenant_id == auth.default_tenant:
+        return True
+    return await stores.tenants.find(tenant_id) is not None
+
+
+def _notes(virtual_key: VirtualKey, settings: Settings, tenant_known: bool) -> list[str]:
     """Why this key, though it is valid, may not do what was hoped for."""
     notes = []
     auth, tenant_id = settings.auth, virtual_key.tenant_id
     if auth.mode is not AuthMode.VIRTUAL_KEYS:
         notes.append(f'auth.mode is "{auth.mode}": this gateway does not ask for virtual keys.')
-    if auth.known_tenants_only and tenant_id not in settings.tenants and tenant_id != auth.default_tenant:
-        notes.append(f"{tenant_id} is not under [tenants] and auth.known_tenants_only is true: its calls are refused.")
+    if not tenant_known:
+        notes.append(
+            f"{tenant_id} is not under [tenants], nor was it put with `tollway tenants put`, and "
+            "auth.known_tenants_only is true: its calls are refused."
+        )
     for alias in sorted(virtual_key.allowed_models or ()):
         model = settings.models.get(alias)
         if model is None and auth.default_provider is None:
@@ -109,9 +123,10 @@ def _described(virtual_key: VirtualKey, now_ms: int) -> dict[str, object]:
         "user": virtual_key.user,
         "feature": virtual_key.feature,
         "models": None if models is None else sorted(models),
-        "created_at": _instant(virtual_key.created_at_ms),
-        "expires_at": None if virtual_key.expires_at_ms is None else _instant(virtual_key.expires_at_ms),
-        "revoked_at": None if virtual_key.revoked_at_ms is None else _instant(virtual_key.revoked_at_ms),
+        "limits": described(virtual_key.limits),
+        "created_at": instant(virtual_key.created_at_ms),
+        "expires_at": None if virtual_key.expires_at_ms is None else instant(virtual_key.expires_at_ms),
+        "revoked_at": None if virtual_key.revoked_at_ms is None else instant(virtual_key.revoked_at_ms),
         "last_four": virtual_key.last_four,
     }
 
@@ -125,12 +140,7 @@ def _row(virtual_key: VirtualKey, now_ms: int) -> tuple[str, ...]:
         virtual_key.user or "any",
         virtual_key.feature or "any",
         "all" if models is None else ",".join(sorted(models)),
-        _instant(virtual_key.created_at_ms),
-        "never" if virtual_key.expires_at_ms is None else _instant(virtual_key.expires_at_ms),
+        instant(virtual_key.created_at_ms),
+        "never" if virtual_key.expires_at_ms is None else instant(virtual_key.expires_at_ms),
         f"…{virtual_key.last_four}",
     )
-
-
-def _instant(at_ms: int) -> str:
-    """RFC 3339, UTC, whole seconds."""
-    return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

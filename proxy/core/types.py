@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from proxy.core.errors import GatewayError
+from proxy.core.limits import ScopeLimits
 from proxy.core.secret import Secret
 
 Result = TypeVar("Result")
@@ -45,6 +46,7 @@ class Caller(NamedTuple):
     virtual_key_id: str | None = None
     allowed_models: frozenset[str] | None = None  # None: every model
     provider_token: Secret | None = None  # the caller's own provider key (passthrough)
+    virtual_key_limits: ScopeLimits | None = None  # the key's own, which stand in for its plan's
 
 
 @dataclass(slots=True, eq=False)

@@ -19,10 +19,11 @@ from proxy.core.errors import (
     InvalidHeader,
     TenantNotAllowed,
 )
+from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.secret import Secret
 from proxy.core.tenant import is_tenant_id
 from proxy.core.types import Caller, Headers
-from proxy.identity.virtual_key import LABEL_BYTES_MAX, VirtualKey, is_label
+from proxy.identity.virtual_key import VirtualKey
 from proxy.settings.model import Network
 
 TENANT_HEADER = b"x-tollway-tenant"
@@ -124,6 +125,7 @@ def base_caller(virtual_key: VirtualKey) -> Caller:
         feature=virtual_key.feature,
         virtual_key_id=virtual_key.id,
         allowed_models=virtual_key.allowed_models,
+        virtual_key_limits=virtual_key.limits,
     )
 
 

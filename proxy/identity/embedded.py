@@ -1,4 +1,4 @@
-"""Virtual keys in the embedded store: one row each, and its digest beside it."""
+"""Virtual keys and tenants in the embedded store: one row each; a virtual key has its digest beside it."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
+from proxy.identity import tenant
+from proxy.identity.tenant import TenantRecord
 from proxy.identity.virtual_key import VirtualKey, decode, encode
 
 _PUT = """
@@ -17,6 +19,13 @@ _LIST_ALL = "SELECT record, revoked_at_ms FROM virtual_keys ORDER BY created_at_
 _LIST_ONE = "SELECT record, revoked_at_ms FROM virtual_keys WHERE tenant_id = ? ORDER BY created_at_ms, id"
 _REVOKE = "UPDATE virtual_keys SET revoked_at_ms = ? WHERE id = ? AND revoked_at_ms IS NULL"
 _ONE = "SELECT record, revoked_at_ms FROM virtual_keys WHERE id = ?"
+
+_PUT_TENANT = """
+    INSERT INTO tenants (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record
+"""
+_FIND_TENANT = "SELECT record FROM tenants WHERE id = ?"
+_LIST_TENANTS = "SELECT record FROM tenants ORDER BY id"
+_DELETE_TENANT = "DELETE FROM tenants WHERE id = ?"
 
 
 class EmbeddedVirtualKeyStore:
@@ -60,6 +69,36 @@ class EmbeddedVirtualKeyStore:
 
     async def ping(self) -> None:
         await self._door.ping()
+
+
+class EmbeddedTenantStore:
+    """Tenants in SQLite."""
+
+    __slots__ = ("_door",)
+
+    def __init__(self, door: SqliteDoor) -> None:
+        self._door = door
+
+    async def put(self, record: TenantRecord) -> None:
+        row = (require_tenant_id(record.id), tenant.encode(record))
+
+        def step(connection: sqlite3.Connection) -> None:
+            connection.execute(_PUT_TENANT, row)
+
+        await self._door.run(step)
+
+    async def find(self, tenant_id: str) -> TenantRecord | None:
+        query = (_FIND_TENANT, (require_tenant_id(tenant_id),))
+        row = await self._door.read(lambda connection: connection.execute(*query).fetchone())
+        return None if row is None else tenant.decode(row[0])
+
+    async def list(self) -> Sequence[TenantRecord]:
+        rows = await self._door.read(lambda connection: connection.execute(_LIST_TENANTS).fetchall())
+        return [tenant.decode(data) for (data,) in rows]
+
+    async def delete(self, tenant_id: str) -> bool:
+        query = (_DELETE_TENANT, (require_tenant_id(tenant_id),))
+        return await self._door.run(lambda connection: connection.execute(*query).rowcount) == 1
 
 
 def _revoked(row: tuple[bytes, int | None]) -> VirtualKey:

@@ -84,7 +84,7 @@ class RedisVirtualKeyStore:
 
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
         if tenant_id is None:
-            tenant_ids = sorted({member.decode() for member in await _scan(self._door, "SSCAN", _TENANTS)})
+            tenant_ids = sorted({member.decode() for member in await scan(self._door, "SSCAN", _TENANTS)})
         else:
             tenant_ids = [tenant_id]
         found: list[VirtualKey] = []
@@ -114,11 +114,11 @@ class RedisVirtualKeyStore:
 
 
 async def _scan_hash(door: RedisDoor, name: str) -> dict[bytes, bytes]:
-    flat = await _scan(door, "HSCAN", name)
+    flat = await scan(door, "HSCAN", name)
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-async def _scan(door: RedisDoor, command: str, name: str) -> list[bytes]:
+async def scan(door: RedisDoor, command: str, name: str) -> list[bytes]:
     """Everything in a set or a hash, some entries perhaps twice, without holding Redis up."""
     found: list[bytes] = []
     cursor = b"0"

@@ -12,6 +12,8 @@ from zlib import crc32
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidParameter
+from proxy.core.label import LABEL_BYTES_MAX, is_label
+from proxy.core.limits import ScopeLimits, limits_of, with_burst, written
 from proxy.core.secret import Secret
 from proxy.core.tenant import is_tenant_id
 
@@ -19,7 +21,6 @@ TOKEN_PREFIX = "twk_"
 TOKEN_CHARACTERS = 53
 TOKEN_RANDOM_BYTES = 32
 ID_RANDOM_BYTES = 16
-LABEL_BYTES_MAX = 128  # a user's or a feature's name
 ALLOWED_MODELS_MAX = 1_000
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -50,6 +51,7 @@ class VirtualKey:
     allowed_models: frozenset[str] | None = None  # None: every model
     expires_at_ms: int | None = None
     revoked_at_ms: int | None = None
+    limits: ScopeLimits | None = None  # its own; where it has none of a kind, its plan's hold
 
     def state(self, now_ms: int) -> VirtualKeyState:
         """A key that is both revoked and expired counts as revoked."""
@@ -98,6 +100,7 @@ def issue(
     feature: str | None = None,
     allowed_models: frozenset[str] | None = None,
     expires_at_ms: int | None = None,
+    limits: ScopeLimits | None = None,
 ) -> VirtualKey:
     """The record of a token that was just minted.
 
@@ -126,20 +129,8 @@ def issue(
         feature=feature,
         allowed_models=allowed_models,
         expires_at_ms=expires_at_ms,
+        limits=None if limits is None else with_burst(limits),
     )
-
-
-def is_label(text: str) -> bool:
-    """True for a user's or feature's name: 1 to 128 bytes of UTF-8, without control characters."""
-    if not 0 < len(text) <= LABEL_BYTES_MAX:
-        return False
-    if text.isascii():
-        return text.isprintable()
-    try:
-        byte_count = len(text.encode("utf-8"))
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return byte_count <= LABEL_BYTES_MAX and not any(c < " " or "\x7f" <= c <= "\x9f" for c in text)
 
 
 def encode(virtual_key: VirtualKey) -> bytes:
@@ -155,6 +146,7 @@ def encode(virtual_key: VirtualKey) -> bytes:
         "allowed_models": None if allowed_models is None else sorted(allowed_models),
         "expires_at_ms": virtual_key.expires_at_ms,
         "revoked_at_ms": virtual_key.revoked_at_ms,
+        "limits": None if virtual_key.limits is None else written(virtual_key.limits),
     }
     return jsonio.encode({name: value for name, value in fields.items() if value is not None})
 
@@ -173,6 +165,7 @@ def decode(data: bytes) -> VirtualKey:
         allowed_models=None if allowed_models is None else frozenset(allowed_models),
         expires_at_ms=fields.get("expires_at_ms"),
         revoked_at_ms=fields.get("revoked_at_ms"),
+        limits=limits_of(fields.get("limits", {})),
     )
 
 

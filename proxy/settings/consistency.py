@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from proxy.settings.model import Address, AuthMode, AuthSettings, ProviderSettings, Settings, TransportKind
 from proxy.settings.problem import member
 from proxy.settings.reader import Source
+from proxy.settings.spending import advise_spending
 from proxy.settings.values import is_https_or_loopback
 
 _WILDCARD_HOSTS = ("0.0.0.0", "::")
@@ -29,6 +30,7 @@ def advise(settings: Settings) -> Iterator[str]:
     for provider in settings.providers.values():
         yield from _advise_provider(provider, settings)
     yield from _advise_models(settings)
+    yield from advise_spending(settings)
 
 
 def lends_to_strangers(auth: AuthSettings, bind: Address) -> bool:
@@ -133,12 +135,7 @@ def _may_have_several_tenants(settings: Settings) -> bool:
 
 
 def _advise_models(settings: Settings) -> Iterator[str]:
-    known = {*settings.tenants, settings.auth.default_tenant}
     for alias, model in settings.models.items():
-        where = member(member("models", alias), "tenants")
-        if model.tenants is None:
-            continue
-        if not model.tenants:
+        if model.tenants is not None and not model.tenants:
+            where = member(member("models", alias), "tenants")
             yield f"{where} is empty: no tenant may use this model. Name one, or remove the list."
-        for tenant_id in sorted(model.tenants - known if settings.auth.known_tenants_only else ()):
-            yield f"{where} names {tenant_id}, which is not under [tenants], while auth.known_tenants_only is true."

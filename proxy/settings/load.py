@@ -1,7 +1,7 @@
 """A configuration's text in; frozen settings, or every problem at once, out.
 
-Pure: the environment and the reader of files are handed in. Each section is one function
-here; what holds between sections is in `consistency`.
+Pure: the environment and the reader of files are handed in. Each section is one function, here
+or in a module that is called after it; what holds between sections is in `consistency`.
 """
 
 import hashlib
@@ -9,50 +9,48 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 
 from proxy.settings.consistency import advise, check
+from proxy.settings.deployments import read_model
 from proxy.settings.model import (
+    DEFAULT_PLAN,
     AuthMode,
     AuthSettings,
-    DeploymentSettings,
-    ModelSettings,
-    ProviderSettings,
+    LedgerSettings,
     ServerSettings,
     Settings,
     StateSettings,
-    TenantSettings,
-    TimeoutSettings,
-    TransportKind,
 )
+from proxy.settings.plans import read_plans
 from proxy.settings.problem import Problem, SettingsError
+from proxy.settings.providers import SECONDS_MAX, read_provider
 from proxy.settings.reader import Reader, Source, Table
 from proxy.settings.suggest import did_you_mean
+from proxy.settings.tenants import read_tenant
 from proxy.settings.values import (
     Mismatch,
-    is_https_or_loopback,
     parse_address,
-    parse_base_url,
     parse_model_name,
     parse_network,
     parse_path,
     parse_pepper,
-    parse_provider_key,
     parse_provider_name,
-    parse_proxy_url,
+    parse_sink,
     parse_state_url,
     parse_tenant_id,
 )
 
 BODY_BYTES_MAX = 1 << 30  # a JSON body is read whole into memory
 UPLOAD_BYTES_MAX = 1 << 40
-SECONDS_MAX = 86_400.0
-CONNECTIONS_MAX = 100_000
+UNEXPORTED_BYTES_MAX = 1 << 40
+LEASE_S_MAX = 3_600
+EXPORT_S_MAX = 3_600.0
+SEAL_ROWS_MAX = 100_000
 WORKERS_MAX = 1  # breakers and queues are per process, and the embedded store has one writer
-SECTIONS = ("server", "state", "auth", "providers", "models", "tenants")
-DIALECTS = ("openai",)
-SIMULATED_BASE_URL = "http://simulated.invalid/v1"
+SECTIONS = ("server", "state", "auth", "providers", "models", "plans", "tenants", "ledger")
 VERSION_CHARS = 12
 
 _SYNTAX_PLACE = re.compile(r"(?P<what>.*) \(at (?P<place>line \d+, column \d+|end of document)\)", re.DOTALL)
@@ -76,14 +74,19 @@ def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callabl
     root.close()
     providers, models, tenants = sections["providers"], sections["models"], sections["tenants"]
     # Also those that cannot be read: a model that names one of them is not a second mistake.
-    parse_existing = partial(_parse_existing, provider_names=providers.names())
+    parse_provider = partial(_parse_existing, "provider", "[providers]", providers.names())
+    parse_plan = partial(_parse_existing, "plan", "[plans]", (DEFAULT_PLAN, *sections["plans"].names()))
     draft = Settings(
         server=_server(sections["server"]),
         state=_state(sections["state"]),
-        auth=_auth(sections["auth"], parse_existing),
-        providers={name: _provider(name, at, source) for name, at in providers.named_tables(parse_provider_name)},
-        models={alias: _model(alias, at, parse_existing) for alias, at in models.named_tables(parse_model_name)},
-        tenants={tenant_id: _tenant(tenant_id, at) for tenant_id, at in tenants.named_tables(parse_tenant_id)},
+        auth=_auth(sections["auth"], parse_provider),
+        providers={name: read_provider(name, at, source) for name, at in providers.named_tables(parse_provider_name)},
+        models={
+            alias: read_model(alias, at, source, parse_provider) for alias, at in models.named_tables(parse_model_name)
+        },
+        plans=read_plans(sections["plans"]),
+        tenants={name: read_tenant(name, at, parse_plan) for name, at in tenants.named_tables(parse_tenant_id)},
+        ledger=_ledger(sections["ledger"]),
         version=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:VERSION_CHARS],
     )
     check(draft, source)
@@ -94,7 +97,7 @@ def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callabl
 
 def _document(text: str, path: str) -> Table:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text, parse_float=_exact)
     except RecursionError:
         problem = Problem("the whole text", "TOML", "values nested too deep to read")
     except ValueError as error:  # TOMLDecodeError is one; a number with thousands of digits raises the other
@@ -102,6 +105,14 @@ def _document(text: str, path: str) -> Table:
         place, what = (parts["place"], parts["what"]) if parts else ("the whole text", str(error))
         problem = Problem(place, "TOML", what[:1].lower() + what[1:])
     raise SettingsError(path, (problem,))
+
+
+def _exact(text: str) -> Decimal:
+    """A number as it was written: a float would lose digits of an amount."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond what any number has: no setting takes it
+        return Decimal("nan")
 
 
 def _server(at: Reader) -> ServerSettings:
@@ -123,17 +134,33 @@ def _state(at: Reader) -> StateSettings:
     state = StateSettings(
         folder=Path(at.text("folder", parse_path, str(default.folder))),
         url=at.text("url", parse_state_url, default.url),
+        journal=at.text("journal", parse_path, default.journal),
+        lease_s=at.integer("lease_s", default.lease_s, 1, LEASE_S_MAX),
+        ledger_unexported_bytes_max=at.integer(
+            "ledger_unexported_bytes_max", default.ledger_unexported_bytes_max, 1, UNEXPORTED_BYTES_MAX
+        ),
     )
     at.close()
     return state
 
 
-def _auth(at: Reader, parse_existing: Callable[[str], str]) -> AuthSettings:
+def _ledger(at: Reader) -> LedgerSettings:
+    default = LedgerSettings()
+    ledger = LedgerSettings(
+        sink=at.text("sink", parse_sink, default.sink),
+        export_every_s=at.seconds("export_every_s", default.export_every_s, EXPORT_S_MAX),
+        seal_rows_max=at.integer("seal_rows_max", default.seal_rows_max, 1, SEAL_ROWS_MAX),
+    )
+    at.close()
+    return ledger
+
+
+def _auth(at: Reader, parse_provider: Callable[[str], str]) -> AuthSettings:
     default = AuthSettings()
     auth = AuthSettings(
         mode=at.choice("mode", AuthMode, default.mode),
         default_tenant=at.text("default_tenant", parse_tenant_id, default.default_tenant),
-        default_provider=at.text("default_provider", parse_existing, default.default_provider),
+        default_provider=at.text("default_provider", parse_provider, default.default_provider),
         known_tenants_only=at.flag("known_tenants_only", default.known_tenants_only),
         peppers=at.texts("peppers", parse_pepper, default.peppers, secret=True),
         allow_keyless=at.flag("allow_keyless", default.allow_keyless),
@@ -143,92 +170,7 @@ def _auth(at: Reader, parse_existing: Callable[[str], str]) -> AuthSettings:
     return auth
 
 
-def _provider(name: str, at: Reader, source: Source) -> ProviderSettings:
-    default = ProviderSettings(name, SIMULATED_BASE_URL)
-    transport = at.choice("transport", TransportKind, default.transport)
-    allow_http = at.flag("allow_http", default.allow_http)
-    simulated = transport is TransportKind.SIMULATED  # it opens no connection, so any URL is as good
-
-    def parse_provider_url(text: str) -> str:
-        base_url = parse_base_url(text)
-        if simulated or allow_http or is_https_or_loopback(base_url):
-            return base_url
-        suggestion = f"Set {at.path}.allow_http = true if the network between is your own."
-        raise Mismatch("https (or http to loopback)", found="http to another machine", suggestion=suggestion)
-
-    provider = ProviderSettings(
-        name=name,
-        base_url=at.text(
-            "base_url",
-            parse_provider_url,
-            default.base_url,
-            required=None if simulated else "a URL such as https://api.example.com/v1",
-        ),
-        dialect=at.text("dialect", _parse_dialect, default.dialect),
-        provider_key=at.text("provider_key", parse_provider_key, None, secret=True),
-        provider_key_wanted=at.has("provider_key"),
-        timeouts_s=_timeouts(at.table("timeouts_s")),
-        transport=transport,
-        allow_http=allow_http,
-        allow_shared_state=at.flag("allow_shared_state", default.allow_shared_state),
-        ca_file=at.text("ca_file", lambda text: _certificates(text, source), None),
-        proxy_url=at.text("proxy_url", parse_proxy_url, None),
-        connections_max=at.integer("connections_max", default.connections_max, 1, CONNECTIONS_MAX),
-    )
-    at.close()
-    return provider
-
-
-def _timeouts(at: Reader) -> TimeoutSettings:
-    default = TimeoutSettings()
-    timeouts_s = TimeoutSettings(
-        connect=at.seconds("connect", default.connect, SECONDS_MAX),
-        pool=at.seconds("pool", default.pool, SECONDS_MAX),
-        first_byte=at.seconds("first_byte", default.first_byte, SECONDS_MAX),
-        idle=at.seconds("idle", default.idle, SECONDS_MAX),
-        total=at.seconds("total", default.total, SECONDS_MAX),
-    )
-    at.close()
-    return timeouts_s
-
-
-def _model(alias: str, at: Reader, parse_existing: Callable[[str], str]) -> ModelSettings:
-    deployments = tuple(_deployment(entry, parse_existing) for entry in at.tables("deployments"))
-    tenants = at.texts("tenants", parse_tenant_id, None)
-    at.close()
-    return ModelSettings(alias, deployments, None if tenants is None else frozenset(tenants))
-
-
-def _deployment(at: Reader, parse_existing: Callable[[str], str]) -> DeploymentSettings:
-    deployment = DeploymentSettings(
-        provider=at.text("provider", parse_existing, "", required="the name of a provider"),
-        model=at.text("model", parse_model_name, "", required="the provider's name of a model"),
-    )
-    at.close()
-    return deployment
-
-
-def _tenant(tenant_id: str, at: Reader) -> TenantSettings:
-    at.close()
-    return TenantSettings(tenant_id)
-
-
-def _parse_existing(text: str, provider_names: tuple[str, ...]) -> str:
-    if text not in provider_names:
-        expected = "the name of a provider that stands under [providers]"
-        raise Mismatch(expected, suggestion=did_you_mean(text, provider_names))
+def _parse_existing(noun: str, section: str, names: tuple[str, ...], text: str) -> str:
+    if text not in names:
+        raise Mismatch(f"the name of a {noun} that stands under {section}", suggestion=did_you_mean(text, names))
     return text
-
-
-def _parse_dialect(text: str) -> str:
-    if text not in DIALECTS:
-        raise Mismatch(" or ".join(DIALECTS), suggestion=did_you_mean(text, DIALECTS))
-    return text
-
-
-def _certificates(text: str, source: Source) -> Path:
-    """The path of a CA file, once it is seen to hold certificates."""
-    path = parse_path(text)
-    if "-----BEGIN CERTIFICATE-----" not in source.file_text(path):
-        raise Mismatch("a file of PEM certificates", found="one without any")
-    return source.located(path)

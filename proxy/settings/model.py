@@ -11,9 +11,13 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeAlias
 
+from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.core.secret import Secret
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+DEFAULT_PLAN = "default"  # holds where no plan is named, and exists even if nobody wrote it
+CAPABILITIES = ("audio", "json_schema", "pdf", "reasoning", "tools", "vision", "web_search")
 
 
 class AuthMode(StrEnum):
@@ -30,6 +34,24 @@ class TransportKind(StrEnum):
     TOLLWAY = "tollway"  # our own HTTP/1.1 transport
     HTTPX = "httpx"  # httpx's stock one: HTTP/2, a corporate proxy
     SIMULATED = "simulated"  # the built-in provider: no network at all
+
+
+class NoCeiling(StrEnum):
+    """What a call that names no ceiling for its output holds."""
+
+    AUTO = "auto"  # reserve where it fits, else extend for streams, else refuse
+    RESERVE = "reserve"  # the model's real maximum
+    EXTEND = "extend"  # a slice, extended while the stream runs
+    INSERT = "insert"  # the ceiling that fits is written into the body
+
+
+class StreamUsage(StrEnum):
+    """How a stream's usage is learnt where its provider reports it only if asked."""
+
+    AUTO = "auto"  # restore where a dollar cap holds and the caller did not ask, else leave
+    LEAVE = "leave"  # nothing is added
+    INJECT = "inject"  # it is asked for, and the caller sees the answer
+    RESTORE = "restore"  # it is asked for, and what that caused is taken out again
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +91,23 @@ class StateSettings:
 
     folder: Path = Path(".tollway")
     url: str = field(default="sqlite:tollway.db", repr=False)  # a Redis URL may hold a password
+    journal: str = "journal/"  # a relative path begins at the folder
+    lease_s: int = 30
+    ledger_unexported_bytes_max: int = 1_073_741_824
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where each process keeps what it has reserved and not yet settled."""
+        return self.folder / self.journal
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where the ledger's rows go to stay."""
+
+    sink: str = "folder:ledger/"  # or s3://bucket/prefix, or none; a relative path begins at the state folder
+    export_every_s: float = 5.0
+    seal_rows_max: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +152,30 @@ class ProviderSettings:
     ca_file: Path | None = None
     proxy_url: Secret | None = None  # it may hold a password; for httpx's transport alone
     connections_max: int = 1_000
+    catalog: str | None = None  # None: the provider's own name if there is such a catalogue, else its dialect's
+    usage_unasked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSettings:
+    """What the operator says that a model costs. None: as the input."""
+
+    input_nusd_per_mtok: int
+    output_nusd_per_mtok: int
+    cached_input_nusd_per_mtok: int | None = None
+    cache_write_nusd_per_mtok: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSettings:
-    """One place to send to, in a model's list."""
+    """One place to send to, in a model's list. What is None is the catalogue's to say."""
 
     provider: str
     model: str
+    price: PriceSettings | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +188,35 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """What each tenant of a plan, and each of the tenant's users, virtual keys, features and models may use."""
+
+    name: str
+    soft_cap_pct: int = 80
+    input_bytes_max: int | None = None
+    tenant: ScopeLimits = NO_LIMITS
+    user: ScopeLimits = NO_LIMITS  # with its share of the tenant's caps, where the file says nothing
+    virtual_key: ScopeLimits = NO_LIMITS
+    features: Mapping[str, ScopeLimits] = field(default_factory=dict)
+    models: Mapping[str, ScopeLimits] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TenantSettings:
-    """A tenant that stands in the file."""
+    """A tenant: one that stands in the file, or was put at run time, or whom the defaults hold for."""
 
     id: str
+    plan: str = DEFAULT_PLAN
+    timezone: str = "UTC"
+    no_ceiling: NoCeiling = NoCeiling.AUTO
+    stream_usage: StreamUsage = StreamUsage.AUTO
+    allow_unmetered: bool = False
+    count_own_key: bool = False
+    soft_cap_webhook: Secret | None = None  # such URLs often are their own key
+
+
+def _default_plans() -> Mapping[str, PlanSettings]:
+    return {DEFAULT_PLAN: PlanSettings(DEFAULT_PLAN)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +228,8 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
+    plans: Mapping[str, PlanSettings] = field(default_factory=_default_plans)  # the default one is always there
     tenants: Mapping[str, TenantSettings] = field(default_factory=dict)
+    ledger: LedgerSettings = LedgerSettings()
     version: str = "000000000000"  # the first 12 hex digits of SHA-256 over the file's bytes
     warnings: tuple[str, ...] = ()  # legal, but unwise

@@ -6,10 +6,12 @@ no settings are made from a document with problems. What was read is known; what
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from proxy.core.money import USD_DECIMALS_MAX, nusd_of, usd_text
 from proxy.settings.problem import Problem, element, member
 from proxy.settings.suggest import did_you_mean
 from proxy.settings.values import Mismatch
@@ -155,7 +157,7 @@ class Reader:
         self._source.report(member(self.path, name), "true or false", kind_of(raw))
         return default
 
-    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
+    def integer(self, name: str, default: Default, minimum: int, maximum: int) -> int | Default:
         """A whole number within bounds. A bool is none."""
         raw = self._take(name)
         if raw is None:
@@ -171,10 +173,25 @@ class Reader:
         raw = self._take(name)
         if raw is None:
             return default
-        if isinstance(raw, int | float) and not isinstance(raw, bool) and 0 < raw <= maximum_s:
-            return float(raw)
+        number = float(raw) if isinstance(raw, Decimal) else raw
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number <= maximum_s:
+            return float(number)
         expected = f"a number of seconds above 0, at most {maximum_s:g}"
         self._source.report(member(self.path, name), expected, shown(raw, secret=isinstance(raw, str)))
+        return default
+
+    def dollars(self, name: str, default: Default, maximum_nusd: int, *, required: bool = False) -> int | Default:
+        """An amount of dollars, in nano-dollars; exactly, so one with more decimals is refused."""
+        raw = self._take(name)
+        if raw is None and not required:
+            return default
+        nusd = _nusd(raw)
+        if nusd is not None and nusd <= maximum_nusd:
+            return nusd
+        bound = usd_text(maximum_nusd).removesuffix(".00")
+        expected = f"dollars from 0 to {bound}, with at most {USD_DECIMALS_MAX} decimals"
+        found = "nothing" if raw is None else shown(raw, secret=isinstance(raw, str))
+        self._source.report(member(self.path, name), expected, found)
         return default
 
     def table(self, name: str) -> "Reader":
@@ -250,7 +267,7 @@ class Reader:
 
 def kind_of(raw: object) -> str:
     """What kind of TOML value this is, and nothing of the value."""
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
+    kinds = {bool: "true or false", int: "a whole number", Decimal: "a number", str: "a text", list: "a list"}
     return kinds.get(type(raw), "a table" if isinstance(raw, dict) else "a date or time")
 
 
@@ -258,8 +275,8 @@ def shown(raw: object, secret: bool = False) -> str:
     """The value as a problem may show it: no secret, nothing that was resolved, nothing long."""
     if isinstance(raw, bool):
         return "true" if raw else "false"
-    if isinstance(raw, int | float):
-        digits = f"{raw:g}" if isinstance(raw, float) else str(raw) if abs(raw) < 10**18 else "a huge one"
+    if isinstance(raw, int | Decimal):
+        digits = _decimal_shown(raw) if isinstance(raw, Decimal) else str(raw) if abs(raw) < 10**18 else "a huge one"
         return kind_of(raw) if secret else digits
     if not isinstance(raw, str):
         return kind_of(raw)
@@ -270,6 +287,20 @@ def shown(raw: object, secret: bool = False) -> str:
     if secret or len(raw) > _TEXT_SHOWN_CHARS_MAX or _LOOKS_SECRET.match(raw):
         return "a text (not shown)"
     return repr(raw)
+
+
+def _nusd(raw: object) -> int | None:
+    if isinstance(raw, bool) or not isinstance(raw, int | Decimal):
+        return None
+    try:
+        return nusd_of(Decimal(raw))
+    except ValueError:
+        return None
+
+
+def _decimal_shown(raw: Decimal) -> str:
+    text = f"{raw:g}"
+    return text.lower() if len(text) <= _TEXT_SHOWN_CHARS_MAX else "a number with many digits"
 
 
 def _one_of(names: list[str]) -> str:

@@ -8,10 +8,13 @@ import binascii
 import re
 from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
+from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.secret import Secret
 from proxy.core.tenant import is_tenant_id
-from proxy.settings.model import Address, Network
+from proxy.settings.model import CAPABILITIES, Address, Network
+from proxy.settings.suggest import did_you_mean
 
 PEPPER_BYTES = 32
 # A socket path is at most 107 bytes and a NUL on Linux (unix(7)); macOS has 103.
@@ -21,6 +24,10 @@ _MODEL_NAME = re.compile(r"[!-~]{1,256}")  # it stands in a response header
 _PROVIDER_KEY = re.compile(r"[!-~]{1,8192}")  # it stands in a request header
 _URL = re.compile(r"[!-~]{1,2048}")
 _URL_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+_ZONE_PART = "[A-Z][A-Za-z0-9_+-]{0,31}"  # other files beside the zones' begin in lower case
+_TIME_ZONE = re.compile(f"{_ZONE_PART}(/{_ZONE_PART}){{0,2}}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/=-]{0,512}")
 _DATABASE_PATH = re.compile(r"(/\d{0,5})?")
 
 
@@ -59,6 +66,73 @@ def parse_model_name(text: str) -> str:
     """1 to 256 visible ASCII characters."""
     if _MODEL_NAME.fullmatch(text) is None:
         raise Mismatch("a model's name: 1 to 256 visible ASCII characters, no space")
+    return text
+
+
+def parse_plan_name(text: str) -> str:
+    """1 to 64 letters, digits, `_`, `.` and `-`."""
+    if _PROVIDER_NAME.fullmatch(text) is None:
+        raise Mismatch("a plan's name: 1 to 64 letters, digits, `_`, `.` and `-`")
+    return text
+
+
+def parse_feature_name(text: str) -> str:
+    """What `x-tollway-feature` may say: 1 to 128 bytes of UTF-8, without control characters."""
+    if not is_label(text):
+        raise Mismatch(f"a feature's name: 1 to {LABEL_BYTES_MAX} bytes of UTF-8, without control characters")
+    return text
+
+
+def parse_capability(text: str) -> str:
+    """What a model can do besides answering text with text."""
+    if text not in CAPABILITIES:
+        raise Mismatch(f"one of {', '.join(CAPABILITIES)}", suggestion=did_you_mean(text, CAPABILITIES))
+    return text
+
+
+def is_time_zone(text: str) -> bool:
+    """True for the name of a zone that this machine's copy of the IANA database has."""
+    if _TIME_ZONE.fullmatch(text) is None:
+        return False
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):  # OSError: a folder of zones, such as America
+        return False
+    return True
+
+
+def parse_time_zone(text: str) -> str:
+    """`UTC`, `Europe/Berlin`: a zone of the IANA database."""
+    if not is_time_zone(text):
+        suggestion = did_you_mean(text, available_timezones())
+        raise Mismatch("a time zone of the IANA database, such as UTC or Europe/Berlin", suggestion=suggestion)
+    return text
+
+
+def parse_webhook_url(text: str) -> Secret:
+    """An https URL, or http to loopback. Its path and query often are a secret: never shown."""
+    expected = "an https URL (or http to loopback)"
+    parts = _split(text, expected, schemes=("https", "http"))
+    if "@" in parts.netloc or "#" in text:
+        raise Mismatch(expected + ", without a user name, password or fragment", found="a URL with one (not shown)")
+    if not is_https_or_loopback(text):
+        raise Mismatch(expected, found="http to another machine")
+    return Secret(text)
+
+
+def parse_sink(text: str) -> str:
+    """`folder:PATH`, `s3://bucket/prefix` or `none`."""
+    expected = "folder:PATH, s3://bucket/prefix or none"
+    if text == "none":
+        return text
+    if text.startswith("folder:"):
+        folder = text.removeprefix("folder:")
+        if not folder or "\0" in folder or folder.startswith("//"):
+            raise Mismatch(expected, suggestion="Write the path right after `folder:`.")
+        return text
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if not text.startswith("s3://") or _BUCKET.fullmatch(bucket) is None or _PREFIX.fullmatch(prefix) is None:
+        raise Mismatch(expected)
     return text
 
 

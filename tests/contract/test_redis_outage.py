@@ -12,12 +12,15 @@ from proxy.adapters.redis import SCHEMA_NAME, RedisDoor
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidApiKey, StateIncompatible, StateUnavailable
 from proxy.core.types import InboundRequest
-from proxy.identity.authenticator import Authenticator, VirtualKeyCache
+from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
 from proxy.identity.store import RedisVirtualKeyStore
+from proxy.identity.tenant import TenantRecord
+from proxy.identity.tenant_store import RedisTenantStore
+from proxy.identity.tenants import Tenants, make_tenant_cache
 from proxy.identity.virtual_key import digest, issue, mint
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
-from proxy.settings.model import AuthSettings
+from proxy.settings.model import AuthSettings, Settings
 from tests.redis_server import RedisServer
 
 FAST_S = 2.0  # the bound is 250 ms; this machine may be busy
@@ -85,6 +88,11 @@ async def test_every_call_says_unavailable_at_once_and_works_again_afterwards(se
         await refused_fast(virtual_keys.find([DIGEST, "other"]))
         await refused_fast(virtual_keys.list(None))
         await refused_fast(virtual_keys.revoke("vk_1", 1))
+        tenants = RedisTenantStore(door)
+        await refused_fast(tenants.put(TenantRecord("acme", 1, 1)))
+        await refused_fast(tenants.find("acme"))
+        await refused_fast(tenants.list())
+        await refused_fast(tenants.delete("acme"))
         await refused_fast(ledger.append([SealedRow("acme", "r", b"1")]))
         await refused_fast(ledger.append([SealedRow("acme", "r", b"1"), SealedRow("other", "r", b"1")]))
         await refused_fast(door.ping())
@@ -204,6 +212,52 @@ async def test_a_crash_while_a_key_is_revoked_leaves_it_stopped(server, calls_be
         assert [k.revoked_at_ms for k in await sound.list("acme")] == [7]
 
 
+@pytest.mark.parametrize("calls_before", [0, 1, 2])
+async def test_a_crash_while_a_tenant_is_put_leaves_none_that_is_unlisted(server, calls_before):
+    record = TenantRecord("acme", 1, 1)
+    async with RedisDoor(server.url) as door:
+        with pytest.raises(Crash):
+            await RedisTenantStore(CrashingDoor(door, calls_before)).put(record)
+        sound = RedisTenantStore(door)
+        found = await sound.find("acme")
+        assert list(await sound.list()) == ([] if found is None else [record])
+        await sound.put(record)  # again, from the start
+        assert list(await sound.list()) == [record]
+
+
+@pytest.mark.parametrize("calls_before", [0, 1, 2])
+async def test_a_crash_while_a_tenant_is_deleted_leaves_none_that_is_unlisted(server, calls_before):
+    record = TenantRecord("acme", 1, 1)
+    async with RedisDoor(server.url) as door:
+        sound = RedisTenantStore(door)
+        await sound.put(record)
+        with pytest.raises(Crash):
+            await RedisTenantStore(CrashingDoor(door, calls_before)).delete("acme")
+        found = await sound.find("acme")
+        assert list(await sound.list()) == ([] if found is None else [record])
+        await sound.delete("acme")  # again
+        assert await sound.find("acme") is None
+        assert await door.call("SCARD", "tollway:1:@:tenants") == 0
+
+
+async def test_a_tenant_that_is_put_between_a_deletions_steps_stays_listed(server):
+    record = TenantRecord("acme", 1, 1)
+    async with RedisDoor(server.url) as door:
+        sound = RedisTenantStore(door)
+
+        class PuttingDoor(CrashingDoor):
+            __slots__ = ()
+
+            async def call(self, *command):
+                if command[0] == "SREM":
+                    await sound.put(record)
+                return await door.call(*command)
+
+        await sound.put(record)
+        await RedisTenantStore(PuttingDoor(door, 0)).delete("acme")
+        assert list(await sound.list()) == [record]
+
+
 class Crash(Exception):
     """The process ended here."""
 
@@ -266,11 +320,12 @@ async def test_a_key_that_was_confirmed_goes_on_while_the_store_is_away(server, 
     async with RedisDoor(server.url) as door:
         store = RedisVirtualKeyStore(door)
         await store.put(KEY, DIGEST)
-        cache = VirtualKeyCache()
+        cache = make_virtual_key_cache()
+        tenants = Tenants(Settings(), RedisTenantStore(door), make_tenant_cache(), clock)
 
         def authenticator() -> Authenticator:
             return Authenticator(
-                auth=AuthSettings(), known_tenants=(), store=store, cache=cache, peppers=(PEPPER,), clock=clock
+                auth=AuthSettings(), tenants=tenants, store=store, cache=cache, peppers=(PEPPER,), clock=clock
             )
 
         assert (await authenticator().authenticate(request())).tenant_id == "acme"

@@ -12,7 +12,7 @@ import pytest
 from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
 from proxy.core.errors import StateUnavailable
-from proxy.identity.embedded import EmbeddedVirtualKeyStore
+from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
 from proxy.settings.model import Settings, StateSettings
@@ -22,6 +22,7 @@ from proxy.settings.problem import SettingsError
 @dataclass
 class Stores:
     virtual_keys: EmbeddedVirtualKeyStore
+    tenants: EmbeddedTenantStore
 
 
 class EmbeddedComposition:
@@ -38,7 +39,7 @@ class EmbeddedComposition:
     async def open_stores(self, settings):
         settings.state.folder.mkdir(parents=True, exist_ok=True)
         async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
-            yield Stores(EmbeddedVirtualKeyStore(door))
+            yield Stores(EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door))
 
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)

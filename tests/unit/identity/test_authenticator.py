@@ -6,13 +6,17 @@ import pytest
 
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidApiKey, StateUnavailable, TenantNotAllowed
+from proxy.core.limits import ScopeLimits
 from proxy.core.secret import Secret
 from proxy.core.types import Caller, InboundRequest
-from proxy.identity import authenticator as module
-from proxy.identity.authenticator import Authenticator, VirtualKeyCache
+from proxy.identity import lookup_cache as module
+from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
 from proxy.identity.store import VirtualKeyStore
+from proxy.identity.tenant import TenantRecord
+from proxy.identity.tenant_store import TenantStore
+from proxy.identity.tenants import Tenants, make_tenant_cache
 from proxy.identity.virtual_key import VirtualKey, digest, mint
-from proxy.settings.model import AuthMode, AuthSettings
+from proxy.settings.model import AuthMode, AuthSettings, Settings, TenantSettings
 
 NEW_PEPPER, OLD_PEPPER = b"n" * 32, b"o" * 32
 START_US = 1_700_000_000_000_000
@@ -49,19 +53,36 @@ class ScriptedStore:
         return next((self.records[one] for one in digests if one in self.records), None)
 
 
+class ScriptedTenants:
+    """The tenants that were put at run time."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, TenantRecord] = {}
+        self.asked: list[str] = []
+        self.away = False
+
+    async def find(self, tenant_id):
+        self.asked.append(tenant_id)
+        if self.away:
+            raise StateUnavailable("away", retry_after_ms=1_000)
+        return self.records.get(tenant_id)
+
+
 class House:
     """An authenticator, and what stands around it."""
 
     def __init__(self, *, peppers=(NEW_PEPPER,), known_tenants=(), **auth) -> None:
-        self.clock, self.store, self.cache = SteppedClock(), ScriptedStore(), VirtualKeyCache()
-        self.peppers, self.known_tenants, self.auth = peppers, known_tenants, AuthSettings(**auth)
+        self.clock, self.store, self.cache = SteppedClock(), ScriptedStore(), make_virtual_key_cache()
+        self.tenant_store, self.tenant_cache = ScriptedTenants(), make_tenant_cache()
+        self.peppers, self.auth = peppers, AuthSettings(**auth)
+        self.settings = Settings(auth=self.auth, tenants={name: TenantSettings(name) for name in known_tenants})
         self.reload()
 
-    def reload(self) -> None:
+    def reload(self, has_store: bool = True) -> None:
         self.authenticator = Authenticator(
             auth=self.auth,
-            known_tenants=self.known_tenants,
-            store=cast(VirtualKeyStore, self.store),  # `find` is all that is asked of it
+            tenants=Tenants(self.settings, cast(TenantStore, self.tenant_store), self.tenant_cache, self.clock),
+            store=cast(VirtualKeyStore, self.store) if has_store else None,  # `find` is all that is asked of it
             cache=self.cache,
             peppers=self.peppers,
             clock=self.clock,
@@ -368,6 +389,31 @@ async def test_known_tenants_only():
         await house.ask(house.issue(3, tenant_id="stranger"))
     open_house = House(known_tenants=("acme",))
     await open_house.ask(open_house.issue(3, tenant_id="stranger"))
+    assert open_house.tenant_store.asked == []  # who is let in whoever it is, is not looked up here
+
+
+async def test_a_tenant_that_was_put_at_run_time_is_known_too():
+    house = House(known_tenants_only=True, known_tenants=("acme",))
+    house.tenant_store.records["late"] = TenantRecord("late", 1, 1)
+    await house.ask(house.issue(1))
+    assert house.tenant_store.asked == []  # the file knows it
+    for _ in range(2):
+        await house.ask(house.issue(2, tenant_id="late"))
+    assert house.tenant_store.asked == ["late"]
+
+
+async def test_while_the_store_is_away_a_tenant_that_is_not_known_here_is_503():
+    house = House(known_tenants_only=True)
+    house.tenant_store.away = True
+    with pytest.raises(StateUnavailable):
+        await house.ask(house.issue(tenant_id="late"))
+
+
+async def test_a_key_hands_its_own_limits_on():
+    house = House()
+    limits = ScopeLimits(requests_per_minute=6, burst=6)
+    assert (await house.ask(house.issue(1, limits=limits))).virtual_key_limits == limits
+    assert (await house.ask(house.issue(2))).virtual_key_limits is None
 
 
 async def test_passthrough_asks_no_store():
@@ -387,8 +433,7 @@ async def test_trusted_headers_are_believed_from_trusted_peers_alone():
 
 @pytest.mark.parametrize(("has_store", "peppers"), [(False, (NEW_PEPPER,)), (True, ())])
 def test_virtual_keys_need_a_store_and_a_pepper(has_store, peppers):
-    store = cast(VirtualKeyStore, ScriptedStore()) if has_store else None
+    house = House(mode=AuthMode.TRUSTED_HEADERS)
+    house.auth, house.peppers = AuthSettings(), peppers
     with pytest.raises(AssertionError):
-        Authenticator(
-            auth=AuthSettings(), known_tenants=(), store=store, cache=VirtualKeyCache(), peppers=peppers, clock=Clock()
-        )
+        house.reload(has_store)

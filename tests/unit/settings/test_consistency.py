@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from proxy.settings.load import load
+from proxy.settings.spending import advise_prices
 
 PROVIDER = '[providers.p]\nbase_url = "https://x"\n'
 PASSTHROUGH = '[auth]\nmode = "passthrough"\ndefault_provider = "p"\n'
+CAPPED = "[plans.default.tenant]\nusd_per_day = 5.00\n"
+FEATURE_CAPPED = "[plans.pro.features.report]\nusd_per_call = 1\n"
 DEPLOYMENTS = 'deployments = [{ provider = "p", model = "x" }]\n'
 
 
@@ -32,11 +35,23 @@ def warnings_of(text):
         ),
         (PROVIDER + "timeouts_s.total = 30\n", "timeouts_s.total (30) ends a call before"),
         (PROVIDER + "[models.m]\ntenants = []\n" + DEPLOYMENTS, "models.m.tenants is empty"),
-        (
-            PROVIDER + '[auth]\nknown_tenants_only = true\n[models.m]\ntenants = ["a"]\n' + DEPLOYMENTS,
-            "models.m.tenants names a",
-        ),
         (PROVIDER + 'provider_key = "sk-1"\n', "stands in the file"),
+        ("[plans.default.user]\nburst = 5\n", "plans.default.user.burst does nothing without requests_per_minute"),
+        (
+            "[plans.default.models.gpt]\nrequests_per_minute = 5\n",
+            "plans.default.models.gpt limits a model that is not",
+        ),
+        (CAPPED + '[tenants.acme]\nstream_usage = "leave"\n', 'tenants.acme.stream_usage is "leave" under the caps'),
+        (
+            FEATURE_CAPPED + '[tenants.acme]\nplan = "pro"\nstream_usage = "leave"\n',
+            'tenants.acme.stream_usage is "leave" under the caps of plans.pro',
+        ),
+        ('[tenants.acme]\nsoft_cap_webhook = "https://x"\n', "tenants.acme.soft_cap_webhook is never called"),
+        (PASSTHROUGH + PROVIDER + CAPPED, "tenants.default.count_own_key is false: the caps of plans.default do not"),
+        (
+            PASSTHROUGH + 'default_tenant = "house"\n' + PROVIDER + FEATURE_CAPPED + '[tenants.house]\nplan = "pro"\n',
+            "tenants.house.count_own_key is false: the caps of plans.pro do not",
+        ),
     ],
 )
 def test_what_is_unwise_is_said_once(text, said):
@@ -56,12 +71,70 @@ def test_what_is_unwise_is_said_once(text, said):
         PROVIDER + "allow_shared_state = true\n[auth]\nknown_tenants_only = true\n[tenants.a]\n",
         '[providers.p]\nbase_url = "http://127.0.0.1"\n',
         '[providers.p]\ntransport = "simulated"\n',
+        CAPPED,
+        CAPPED + '[tenants.acme]\nsoft_cap_webhook = "https://x"\n',
+        CAPPED + "[plans.free]\n[tenants.acme]\nplan = 'free'\nstream_usage = 'leave'\n",  # no cap holds for it
+        "[plans.default.user]\nrequests_per_minute = 5\n",  # burst follows
+        PASSTHROUGH + PROVIDER + "[plans.default.models.gpt]\nrequests_per_minute = 5\n",  # the default provider's
+        PASSTHROUGH + PROVIDER + CAPPED + "[tenants.default]\ncount_own_key = true\n",
+        PASSTHROUGH + PROVIDER + "[plans.default.tenant]\nrequests_per_minute = 5\n",  # no amount is capped
         PROVIDER + '[models.m]\ntenants = ["a"]\n' + DEPLOYMENTS,
-        PROVIDER
-        + '[auth]\nknown_tenants_only = true\n[models.m]\ntenants = ["default", "a"]\n'
-        + DEPLOYMENTS
-        + "[tenants.a]\n",
+        # who is not in the file may have been put at run time
+        PROVIDER + '[auth]\nknown_tenants_only = true\n[models.m]\ntenants = ["a"]\n' + DEPLOYMENTS,
     ],
 )
 def test_what_is_wise_is_passed_over(text):
     assert warnings_of(text) == ()
+
+
+# ── prices ───────────────────────────────────────────────────────────────────────────────
+
+USD = 1_000_000_000
+MODELS = PROVIDER + (
+    "[models.m]\ndeployments = ["
+    '{ provider = "p", model = "cheap" }, { provider = "p", model = "dear" }, { provider = "p", model = "unknown" }]\n'
+    "[models.n]\n" + DEPLOYMENTS.replace('"x"', '"cheap"')
+)
+COSTS_NUSD = {"cheap": 1 * USD, "dear": 2_560_000_000}
+
+
+def price_warnings_of(text):
+    settings = load(text, path="t.toml", environ={}, read_file=Path.read_text)
+    return list(advise_prices(settings, lambda deployment: COSTS_NUSD.get(deployment.model)))
+
+
+def test_without_a_cap_no_price_is_needed():
+    assert price_warnings_of(MODELS) == []
+    assert price_warnings_of(MODELS + "[plans.default.tenant]\ntokens_per_minute = 5\n") == []
+
+
+def test_a_model_without_a_price_is_named_once():
+    text = MODELS + "[plans.default.tenant]\nusd_per_day = 100\n[plans.pro.user]\nusd_per_day = 100\n"
+    (warning,) = price_warnings_of(text)
+    assert warning.startswith("models.m.deployments[2]: nobody knows a price for p/unknown")
+    assert "(plans.default, plans.pro)" in warning
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        # m's longest answer costs $2.56 at its dearest deployment, n's $1.00
+        ("[plans.default.tenant]\nusd_per_day = 12.80\n", []),  # a user's fifth is exactly 2.56
+        ("[plans.default.tenant]\nusd_per_day = 12.79\n", [("plans.default.user.usd_per_day ($2.558)", "m", "$2.56")]),
+        (
+            "[plans.default.tenant]\nusd_per_day = 100\nusd_per_call = 0.999999999\n",
+            [
+                ("plans.default.tenant.usd_per_call ($0.999999999)", "m", "$2.56"),
+                ("plans.default.tenant.usd_per_call ($0.999999999)", "n", "$1.00"),
+            ],
+        ),
+        ("[plans.default.models.n]\nusd_total = 0.5\n", [("plans.default.models.n.usd_total ($0.50)", "n", "$1.00")]),
+        ("[plans.default.features.f]\nusd_total = 0.5\n", []),  # a call may be for another one
+    ],
+)
+def test_a_cap_that_the_longest_answer_never_fits_is_named(plan, expected):
+    found = [warning for warning in price_warnings_of(MODELS + plan) if "nobody knows" not in warning]
+    assert len(found) == len(expected)
+    for warning, (cap, alias, cost) in zip(found, expected, strict=True):
+        assert warning.startswith(cap)
+        assert f"the longest answer of {alias} costs ({cost})" in warning

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.limits import CAPS, ScopeLimits
 from proxy.settings.model import (
     AuthSettings,
     DeploymentSettings,
+    LedgerSettings,
     ModelSettings,
+    PlanSettings,
+    PriceSettings,
     ProviderSettings,
     ServerSettings,
     StateSettings,
@@ -33,7 +37,11 @@ SECTIONS = [
     ("### `[providers.NAME.timeouts_s]`", TimeoutSettings, set()),
     ("## `[models.ALIAS]`", ModelSettings, {"alias"}),
     ("Each of `deployments`:", DeploymentSettings, set()),
+    ("Each `price`, in dollars per million tokens:", PriceSettings, set()),
+    ("## `[plans.NAME]`", PlanSettings, {"name"}),
+    ("### Scopes of `[plans.NAME]`", ScopeLimits, set()),
     ("## `[tenants.ID]`", TenantSettings, {"id"}),
+    ("## `[ledger]`", LedgerSettings, set()),
 ]
 # Defaults that a cell says in words: they are no value of TOML, or stand in another table.
 IN_WORDS = {
@@ -43,19 +51,30 @@ IN_WORDS = {
     "proxy_url": "none",
     "timeouts_s": "see below",
     "tenants": "every tenant",
+    "catalog": "by name, else by dialect",
+    **dict.fromkeys(("price", "context_tokens", "max_output_tokens", "capabilities"), "the catalogue's"),
+    **dict.fromkeys(("cached_input_usd_per_mtok", "cache_write_usd_per_mtok"), "as the input"),
+    "input_bytes_max": "none",
+    **dict.fromkeys(("tenant", "virtual_key", "features", "models"), "no limits"),
+    "user": "20 % of `tenant`",
+    **dict.fromkeys(("requests_per_minute", "tokens_per_minute", "max_concurrency", *CAPS.values()), "none"),
+    "burst": "as `requests_per_minute`",
+    "soft_cap_webhook": "none",
 }
 
 
 def documented(heading):
     """Each setting of a section and its default, from the table below a heading."""
     after = DOCS.split(heading + "\n", 1)[1]
-    section = re.split(r"\n##|\nEach of", after, maxsplit=1)[0]
+    section = re.split(r"\n##|\nEach ", after, maxsplit=1)[0]
     rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
     return {row[0].strip("| `"): row[2] for row in rows}
 
 
 def fields_of(model, no_settings):
-    return {field.name: field for field in dataclasses.fields(model) if field.name not in no_settings}
+    """A model's fields by what the file calls them: there, amounts are dollars."""
+    fields = [field for field in dataclasses.fields(model) if field.name not in no_settings]
+    return {CAPS.get(field.name, field.name.replace("_nusd_", "_usd_")): field for field in fields}
 
 
 def is_required(field):
@@ -93,7 +112,7 @@ def written(section):
     tables = re.split(r"^\[", EXAMPLE, flags=re.MULTILINE)
     texts = [table.split("]", 1)[1] for table in tables if re.match(section + r"\]", table)]
     assert texts, section
-    return set(re.findall(r"^(?:# )?([a-z_]+) = ", "\n".join(texts), flags=re.MULTILINE))
+    return set(re.findall(r"^(?:# )?([a-z0-9_]+) = ", "\n".join(texts), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +125,12 @@ def written(section):
         (r"providers\.[a-z]+", ProviderSettings, {"name", "provider_key_wanted", "timeouts_s"}),
         (r"providers\.openai\.timeouts_s", TimeoutSettings, set()),
         (r"models\.[a-z0-9-]+", ModelSettings, {"alias"}),
+        (r"\[models\.house-llama\.deployments\]", DeploymentSettings, set()),
+        # what is a table has a header of its own
+        (r"plans\.default", PlanSettings, {"name", "tenant", "user", "virtual_key", "features", "models"}),
+        (r"plans\.default\.tenant", ScopeLimits, set()),
+        (r"tenants\.acme", TenantSettings, {"id"}),
+        ("ledger", LedgerSettings, set()),
     ],
 )
 def test_the_example_writes_every_setting(section, model, no_settings):
@@ -121,6 +146,9 @@ def test_what_the_example_writes_is_the_default_or_ones_own():
         (document["auth"], AuthSettings),
         (document["providers"]["openai"], ProviderSettings),
         (document["providers"]["openai"]["timeouts_s"], TimeoutSettings),
+        (document["plans"]["default"], PlanSettings),
+        (document["tenants"]["acme"], TenantSettings),
+        (document["ledger"], LedgerSettings),
     ]
     for table, model in pairs:
         fields = fields_of(model, set())

@@ -16,7 +16,12 @@ from proxy.settings.model import (
     Address,
     AuthMode,
     DeploymentSettings,
+    LedgerSettings,
+    NoCeiling,
     Settings,
+    StateSettings,
+    StreamUsage,
+    TenantSettings,
     TimeoutSettings,
     TransportKind,
 )
@@ -69,6 +74,9 @@ def test_every_value_arrives():
         drain_s = 1.5
         workers = 1
         [state]
+        journal = "/var/journal"
+        lease_s = 2
+        ledger_unexported_bytes_max = 3_000
         folder = "/var/lib/tollway"
         url = "redis://user:pw@redis:6380/3"
         [auth]
@@ -88,14 +96,28 @@ def test_every_value_arrives():
         allow_shared_state = true
         ca_file = "ca.pem"
         connections_max = 7
+        catalog = "azure"
+        usage_unasked = true
         [providers.sim]
         transport = "simulated"
         [models."gpt-5.1"]
         deployments = [{ provider = "openai", model = "gpt-5.1-2026" }, { provider = "sim", model = "simulated" }]
         tenants = ["acme"]
+        [plans.pro]
         [tenants.acme]
+        plan = "pro"
+        timezone = "Europe/Berlin"
+        no_ceiling = "insert"
+        stream_usage = "restore"
+        allow_unmetered = true
+        count_own_key = true
+        soft_cap_webhook = "env:HOOK"
+        [ledger]
+        sink = "s3://bucket/a/b"
+        export_every_s = 0.5
+        seal_rows_max = 10
         """,
-        environ={"PEPPER": PEPPER, "PROVIDER_KEY": CANARY},
+        environ={"PEPPER": PEPPER, "PROVIDER_KEY": CANARY, "HOOK": "https://hooks.example/T0/secret?x=1"},
         files={"/etc/tollway/ca.pem": "-----BEGIN CERTIFICATE-----\n"},
     )
     assert settings.server.bind == Address("0.0.0.0", 80)
@@ -127,7 +149,24 @@ def test_every_value_arrives():
     model = settings.models["gpt-5.1"]
     assert model.deployments == (DeploymentSettings("openai", "gpt-5.1-2026"), DeploymentSettings("sim", "simulated"))
     assert model.tenants == frozenset({"acme"})
-    assert settings.tenants["acme"].id == "acme"
+    assert settings.tenants["acme"] == TenantSettings(
+        id="acme",
+        plan="pro",
+        timezone="Europe/Berlin",
+        no_ceiling=NoCeiling.INSERT,
+        stream_usage=StreamUsage.RESTORE,
+        allow_unmetered=True,
+        count_own_key=True,
+        soft_cap_webhook=Secret("https://hooks.example/T0/secret?x=1"),
+    )
+    assert settings.ledger == LedgerSettings("s3://bucket/a/b", 0.5, 10)
+    assert (openai.catalog, openai.usage_unasked) == ("azure", True)
+    assert (settings.state.lease_s, settings.state.ledger_unexported_bytes_max) == (2, 3_000)
+    assert settings.state.journal_folder == Path("/var/journal")
+
+
+def test_the_journal_lies_in_the_state_folder():
+    assert StateSettings(folder=Path("/var/lib/tollway")).journal_folder == Path("/var/lib/tollway/journal")
 
 
 def test_a_password_and_a_key_are_in_no_repr():
@@ -217,7 +256,7 @@ def test_a_file_that_is_no_text_is_a_problem():
 
 REFUSED = [
     # what is written, where the problem is, what is expected, what the suggestion says
-    ("[plans.default]\n", "plans", "one of server", ""),
+    ("[plan.default]\n", "plan", "one of server", '"plans"'),
     ("[fallback]\nabsorb_usd_per_day = 50\n", "fallback", "one of server", ""),
     ("[sever]\n", "sever", "one of server", '"server"'),
     ("server = 1\n", "server", "a table", ""),
@@ -239,7 +278,11 @@ REFUSED = [
     ("[server]\ndrain_s = inf\n", "server.drain_s", "a number of seconds above 0", ""),
     ("[server]\ndrain_s = false\n", "server.drain_s", "a number of seconds above 0", ""),
     ("[server]\nworkers = 2\n", "server.workers", "the number 1", ""),
-    ("[state]\nlease_s = 30\n", "state.lease_s", "one of folder, url", ""),
+    ("[state]\nlease_s = 0\n", "state.lease_s", "a whole number from 1", ""),
+    ("[state]\nlease_s = 3_601\n", "state.lease_s", "a whole number from 1", ""),
+    ("[state]\nlease_s = 1.5\n", "state.lease_s", "a whole number from 1", ""),
+    ('[state]\njournal = ""\n', "state.journal", "a path", ""),
+    ("[state]\nledger_unexported_bytes_max = 0\n", "state.ledger_unexported_bytes_max", "a whole number", ""),
     ('[state]\nfolder = ""\n', "state.folder", "a path", ""),
     ('[state]\nurl = "postgres://x"\n', "state.url", "sqlite:PATH", ""),
     ('[state]\nurl = "redis+cluster://x"\n', "state.url", "sqlite:PATH", ""),
@@ -324,7 +367,30 @@ REFUSED = [
         "a model's name",
         "",
     ),
-    ("[tenants.acme]\nplan = 'pro'\n", "tenants.acme.plan", "nothing here", ""),
+    ("[plans.pro]\n[tenants.acme]\nplan = 'prp'\n", "tenants.acme.plan", "the name of a plan", '"pro"'),
+    ("[tenants.acme]\nplans = 'pro'\n", "tenants.acme.plans", "one of plan", '"plan"'),
+    ("[tenants.acme]\ntimezone = 'europe/berlin'\n", "tenants.acme.timezone", "a time zone", '"Europe/Berlin"'),
+    ("[tenants.acme]\nno_ceiling = 'extent'\n", "tenants.acme.no_ceiling", "one of auto, reserve", '"extend"'),
+    ("[tenants.acme]\nstream_usage = 'off'\n", "tenants.acme.stream_usage", "one of auto, leave", ""),
+    ("[tenants.acme]\nallow_unmetered = 1\n", "tenants.acme.allow_unmetered", "true or false", ""),
+    ("[tenants.acme]\ncount_own_key = 'no'\n", "tenants.acme.count_own_key", "true or false", ""),
+    ("[tenants.acme]\nsoft_cap_webhook = 'http://x.example/'\n", "tenants.acme.soft_cap_webhook", "an https URL", ""),
+    ("[tenants.acme]\nqueue_weight = 1\n", "tenants.acme.queue_weight", "one of plan", ""),
+    ("[plans.default]\nqueue_weight = 1\n", "plans.default.queue_weight", "one of soft_cap_pct", ""),
+    ("[plans.default]\nsoft_cap_pct = 0\n", "plans.default.soft_cap_pct", "a whole number from 1 to 100", ""),
+    ("[plans.default]\nsoft_cap_pct = 101\n", "plans.default.soft_cap_pct", "a whole number from 1 to 100", ""),
+    ("[plans.default]\nusd_per_day = 1\n", "plans.default.usd_per_day", "one of soft_cap_pct", ""),
+    ("[plans.default]\ntenant = 5\n", "plans.default.tenant", "a table", ""),
+    ("[plans.default.features]\nreport = 5\n", "plans.default.features.report", "a table", ""),
+    ('[plans.default.features."a\\tb"]\n', 'plans.default.features."a\\u0009b"', "a feature's name", ""),
+    ('[plans.default.models."a b"]\n', 'plans.default.models."a b"', "a model's name", ""),
+    ('[plans."a b"]\n', 'plans."a b"', "a plan's name", ""),
+    ("[ledger]\nsink = 's3://Bucket/x'\n", "ledger.sink", "folder:PATH", ""),
+    ("[ledger]\nsink = 'folder://x'\n", "ledger.sink", "folder:PATH", "right after"),
+    ("[ledger]\nexport_every_s = 0\n", "ledger.export_every_s", "a number of seconds", ""),
+    ("[ledger]\nseal_rows_max = 0\n", "ledger.seal_rows_max", "a whole number from 1", ""),
+    (OPENAI + "catalog = 'a/b'\n", "providers.openai.catalog", "a catalogue's name", ""),
+    (OPENAI + "usage_unasked = 'yes'\n", "providers.openai.usage_unasked", "true or false", ""),
     ('[tenants."a/b"]\n', 'tenants."a/b"', "a tenant id", ""),
     ("[tenants]\nacme = 2026-01-01\n", "tenants.acme", "a table", ""),
 ]
@@ -483,6 +549,10 @@ def test_no_problem_shows_what_a_url_hides(url):
         f'[state]\nurl = "redis://h/0?password={CANARY}"\n',
         f'[auth]\npeppers = ["{CANARY}"]\n',
         f'[auth]\npeppers = ["{PLAIN_CANARY}"]\n',
+        f'[tenants.a]\nsoft_cap_webhook = "http://hooks.example/{CANARY}"\n',
+        f'[tenants.a]\nsoft_cap_webhook = "https://u:{CANARY}@hooks.example/"\n',
+        f'[tenants.a]\nsoft_cap_webhook = "{PLAIN_CANARY}"\n',
+        f'[plans.default.tenant]\nusd_per_day = "{PLAIN_CANARY}"\n',
         '[auth]\ndefault_provider = "env:C"\n',
     ],
 )
@@ -540,7 +610,9 @@ NAMES = st.sampled_from(
         *("server", "state", "auth", "providers", "models", "tenants", "bind", "admin_bind", "workers", "drain_s"),
         *("folder", "url", "mode", "peppers", "allow_keyless", "default_provider", "trusted_peers", "base_url"),
         *("provider_key", "timeouts_s", "transport", "ca_file", "connections_max", "deployments", "provider", "model"),
-        *("proxy_url", "dialect", "a", "gpt-5", "plans"),
+        *("proxy_url", "dialect", "a", "gpt-5", "plans", "ledger", "tenant", "features", "plan", "timezone", "price"),
+        *("usd_per_day", "requests_per_minute", "burst", "input_usd_per_mtok", "capabilities", "soft_cap_webhook"),
+        *("default", "sink", "lease_s", "soft_cap_pct"),
     ]
 )
 TEXTS = st.text(max_size=20) | st.sampled_from(
@@ -597,7 +669,20 @@ def test_any_document_gives_settings_or_problems(document):
 
 @given(
     st.dictionaries(NAMES, TEXTS | VALUES, max_size=6),
-    st.sampled_from(("server", "state", "auth", "providers.a", "models.a", "tenants.a", "providers.a.timeouts_s")),
+    st.sampled_from(
+        (
+            "server",
+            "state",
+            "auth",
+            "providers.a",
+            "models.a",
+            "tenants.a",
+            "providers.a.timeouts_s",
+            "ledger",
+            "plans.a.tenant",
+            "plans.default",
+        )
+    ),
 )
 def test_any_section_gives_settings_or_problems(section, where):
     settings_or_problems(f"[{where}]\n" + "\n".join(f"{name} = {to_toml(value)}" for name, value in section.items()))

@@ -10,13 +10,18 @@ from proxy.settings.values import (
     is_https_or_loopback,
     parse_address,
     parse_base_url,
+    parse_feature_name,
     parse_model_name,
     parse_network,
     parse_pepper,
+    parse_plan_name,
     parse_provider_key,
     parse_provider_name,
+    parse_sink,
     parse_state_url,
     parse_tenant_id,
+    parse_time_zone,
+    parse_webhook_url,
 )
 
 
@@ -174,6 +179,20 @@ def test_no_pepper(text):
         (parse_provider_key, "clé"),
         (parse_network, "10.0.0.0/33"),
         (parse_network, "example.com"),
+        (parse_plan_name, "a b"),
+        (parse_plan_name, "p" * 65),
+        (parse_feature_name, ""),
+        (parse_feature_name, "a\nb"),
+        (parse_feature_name, "f" * 129),
+        *((parse_time_zone, text) for text in ("", "Mars/Base", "europe/berlin", "America", "../../etc/passwd")),
+        *(
+            (parse_time_zone, text)
+            for text in ("localtime", "tzdata.zi", "/etc/localtime", "Europe/Berlin\n", "+01:00")
+        ),
+        *((parse_sink, text) for text in ("", "folder:", "folder:a\0b", "folder://x", "ledger/", "s3:bucket", "s3://")),
+        *((parse_sink, text) for text in ("s3://UPPER/x", "s3://a/b c", "s3://a", "gs://bucket/x", "None")),
+        *((parse_webhook_url, text) for text in ("", "http://x.example/", "ftp://x", "https://u:p@x/", "https://x/#f")),
+        *((parse_webhook_url, text) for text in ("https://", "https://x y/", "http://127.0.0.1.nip.io/")),
     ],
 )
 def test_no_such_name(parse, text):
@@ -188,7 +207,28 @@ def test_no_such_name(parse, text):
         (parse_tenant_id, "Acme_2-eu"),
         (parse_provider_name, "azure-eu.v1_2"),
         (parse_model_name, "meta-llama/Llama-4:free@2026"),
+        (parse_plan_name, "pro.v2_eu-1"),
+        (parse_feature_name, "SQL-Erklärung 日本"),
+        *((parse_time_zone, text) for text in ("UTC", "Europe/Berlin", "Etc/GMT+5", "America/Port-au-Prince")),
+        (parse_time_zone, "America/Argentina/Buenos_Aires"),
+        *(
+            (parse_sink, text)
+            for text in ("none", "folder:ledger/", "folder:/var/lib/x", "s3://bucket", "s3://b.c-1/a/b=c")
+        ),
     ],
 )
 def test_such_a_name(parse, text):
     assert parse(text) == text
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example/T0/B1?x=1", "http://127.0.0.1:9/x", "http://localhost/", "https://x"]
+)
+def test_a_webhook_is_a_secret(url):
+    assert parse_webhook_url(url).reveal() == url
+
+
+def test_a_time_zone_in_the_wrong_case_is_offered_in_the_right_one():
+    with pytest.raises(Mismatch) as caught:
+        parse_time_zone("america/new_york")
+    assert caught.value.suggestion == 'Did you mean "America/New_York"?'

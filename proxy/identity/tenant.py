@@ -1,0 +1,82 @@
+"""A tenant that was put at run time: its record, and what the gateway makes of it.
+
+Pure. A tenant that stands in the file has no record; where both name one, the file's holds.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from proxy.core import jsonio
+from proxy.core.tenant import require_tenant_id
+from proxy.settings.model import DEFAULT_PLAN, NoCeiling, StreamUsage, TenantSettings
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """What is stored of a tenant. Instants are milliseconds since the Unix epoch."""
+
+    id: str
+    created_at_ms: int
+    updated_at_ms: int
+    plan: str = DEFAULT_PLAN
+    timezone: str = "UTC"
+    no_ceiling: NoCeiling = NoCeiling.AUTO
+    stream_usage: StreamUsage = StreamUsage.AUTO
+    allow_unmetered: bool = False
+    count_own_key: bool = False
+
+
+def settings_of(record: TenantRecord) -> TenantSettings:
+    """What holds for the tenant, as if it stood in the file."""
+    return TenantSettings(
+        id=record.id,
+        plan=record.plan,
+        timezone=record.timezone,
+        no_ceiling=record.no_ceiling,
+        stream_usage=record.stream_usage,
+        allow_unmetered=record.allow_unmetered,
+        count_own_key=record.count_own_key,
+    )
+
+
+def encode(record: TenantRecord) -> bytes:
+    """The record as the stores keep it: one JSON object."""
+    return jsonio.encode(
+        {
+            "id": require_tenant_id(record.id),
+            "created_at_ms": record.created_at_ms,
+            "updated_at_ms": record.updated_at_ms,
+            "plan": record.plan,
+            "timezone": record.timezone,
+            "no_ceiling": str(record.no_ceiling),
+            "stream_usage": str(record.stream_usage),
+            "allow_unmetered": record.allow_unmetered,
+            "count_own_key": record.count_own_key,
+        }
+    )
+
+
+def decode(data: bytes) -> TenantRecord:
+    """The record behind stored bytes. Fields that a later release added are passed over.
+
+    A value that only a later release knows becomes `auto`, which keeps every cap.
+    """
+    fields = jsonio.parse(data)
+    return TenantRecord(
+        id=fields["id"],
+        created_at_ms=fields["created_at_ms"],
+        updated_at_ms=fields["updated_at_ms"],
+        plan=fields.get("plan", DEFAULT_PLAN),
+        timezone=fields.get("timezone", "UTC"),
+        no_ceiling=_choice(NoCeiling, fields.get("no_ceiling"), NoCeiling.AUTO),
+        stream_usage=_choice(StreamUsage, fields.get("stream_usage"), StreamUsage.AUTO),
+        allow_unmetered=fields.get("allow_unmetered", False),
+        count_own_key=fields.get("count_own_key", False),
+    )
+
+
+def _choice(choices: type[Choice], text: object, otherwise: Choice) -> Choice:
+    return next((choice for choice in choices if choice.value == text), otherwise)

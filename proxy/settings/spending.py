@@ -1,0 +1,136 @@
+"""What is legal but unwise about plans, caps and prices.
+
+Pure. What depends on the price catalogue is in `advise_prices`: whoever has read the catalogue
+calls it, and hands in what a model's longest answer costs.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from proxy.core.limits import CAPS, ScopeLimits, has_cap
+from proxy.core.money import usd_text
+from proxy.settings.model import (
+    AuthMode,
+    DeploymentSettings,
+    PlanSettings,
+    Settings,
+    StreamUsage,
+    TenantSettings,
+)
+from proxy.settings.problem import element, member
+
+MaxOutputCost: TypeAlias = Callable[[DeploymentSettings], int | None]
+"""What a deployment's longest answer costs, in nano-dollars; None where nobody knows a price."""
+
+
+class Cap(NamedTuple):
+    """One amount of one scope, and where the file says it."""
+
+    path: str
+    nusd: int
+
+
+def scopes_of(plan: PlanSettings) -> Iterator[tuple[str, ScopeLimits]]:
+    """Each scope of a plan, and where it stands in the file."""
+    where = member("plans", plan.name)
+    for scope in ("tenant", "user", "virtual_key"):
+        yield f"{where}.{scope}", getattr(plan, scope)
+    for feature, limits in plan.features.items():
+        yield member(f"{where}.features", feature), limits
+    for alias, limits in plan.models.items():
+        yield member(f"{where}.models", alias), limits
+
+
+def is_capped(plan: PlanSettings) -> bool:
+    """True where any scope of the plan caps an amount of money."""
+    return any(has_cap(limits) for _, limits in scopes_of(plan))
+
+
+def advise_spending(settings: Settings) -> Iterator[str]:
+    """What can be said without knowing a price."""
+    for plan in settings.plans.values():
+        yield from _advise_plan(plan, settings)
+    for tenant in settings.tenants.values():
+        yield from _advise_tenant(tenant, settings.plans[tenant.plan])
+    yield from _advise_own_keys(settings)
+
+
+def advise_prices(settings: Settings, max_output_cost: MaxOutputCost) -> Iterator[str]:
+    """Calls that caps will refuse: to a model without a price, and those whose longest answer never fits."""
+    plans = [plan for plan in settings.plans.values() if is_capped(plan)]
+    if not plans:
+        return
+    for alias, model in settings.models.items():
+        costs_nusd: list[int] = []
+        for index, deployment in enumerate(model.deployments):
+            cost_nusd = max_output_cost(deployment)
+            if cost_nusd is not None:
+                costs_nusd.append(cost_nusd)
+                continue
+            where = element(member(member("models", alias), "deployments"), index)
+            yield (
+                f"{where}: nobody knows a price for {deployment.provider}/{deployment.model}, so under a cap "
+                "(plans." + ", plans.".join(plan.name for plan in plans) + ") its calls are refused as unpriced_model. "
+                "Give it a price."
+            )
+        if costs_nusd:
+            yield from _advise_ceiling(alias, max(costs_nusd), plans)
+
+
+def _advise_ceiling(alias: str, cost_nusd: int, plans: list[PlanSettings]) -> Iterator[str]:
+    for plan in plans:
+        tightest = min(_caps_of_a_call(plan, alias), key=lambda cap: cap.nusd, default=None)
+        if tightest is not None and cost_nusd > tightest.nusd:
+            yield (
+                f"{tightest.path} (${usd_text(tightest.nusd)}) is less than the longest answer of {alias} costs "
+                f"(${usd_text(cost_nusd)}): a call that names no max_tokens never fits it whole. Raise the cap, or set "
+                'no_ceiling = "insert" or "extend" for the tenants of this plan.'
+            )
+
+
+def _caps_of_a_call(plan: PlanSettings, alias: str) -> Iterator[Cap]:
+    """The caps that a call to this model may meet, those of features apart."""
+    where = member("plans", plan.name)
+    scopes = [(f"{where}.{scope}", getattr(plan, scope)) for scope in ("tenant", "user", "virtual_key")]
+    if alias in plan.models:
+        scopes.append((member(f"{where}.models", alias), plan.models[alias]))
+    for path, limits in scopes:
+        for name, setting in CAPS.items():
+            cap_nusd: int | None = getattr(limits, name)
+            if cap_nusd is not None:
+                yield Cap(f"{path}.{setting}", cap_nusd)
+
+
+def _advise_plan(plan: PlanSettings, settings: Settings) -> Iterator[str]:
+    for where, limits in scopes_of(plan):
+        if limits.burst is not None and limits.requests_per_minute is None:
+            yield f"{where}.burst does nothing without requests_per_minute. Add that, or remove it."
+    for alias in plan.models:
+        if alias not in settings.models and settings.auth.default_provider is None:
+            where = member(member("plans", plan.name) + ".models", alias)
+            yield f"{where} limits a model that is not under [models]: no call can name it."
+
+
+def _advise_tenant(tenant: TenantSettings, plan: PlanSettings) -> Iterator[str]:
+    where = member("tenants", tenant.id)
+    if is_capped(plan):
+        if tenant.stream_usage is StreamUsage.LEAVE:
+            yield (
+                f'{where}.stream_usage is "leave" under the caps of plans.{plan.name}: a stream whose caller does not '
+                'ask for its usage is charged by an estimate. Set "auto".'
+            )
+    elif tenant.soft_cap_webhook is not None:
+        yield f"{where}.soft_cap_webhook is never called: plans.{plan.name} caps no amount of money."
+
+
+def _advise_own_keys(settings: Settings) -> Iterator[str]:
+    """Where callers bring their own provider keys, a cap that does not count them may count nothing."""
+    auth = settings.auth
+    if auth.mode is not AuthMode.PASSTHROUGH:
+        return
+    tenant = settings.tenants.get(auth.default_tenant, TenantSettings(auth.default_tenant))
+    if is_capped(settings.plans[tenant.plan]) and not tenant.count_own_key:
+        yield (
+            f'auth.mode is "{auth.mode}" and {member("tenants", tenant.id)}.count_own_key is false: the caps of '
+            f"plans.{tenant.plan} do not count what callers spend with their own provider keys. Set it, if they should."
+        )
