@@ -45,7 +45,7 @@ DOORS: dict[str, dict[str, str]] = {
     "orjson": {"proxy.core.jsonio": "JSON"},
     "httptools": {
         "proxy.adapters.http.framing": "parse an upstream's answer",
-        "proxy.edge.protocol": "parse a caller's request",
+        "proxy.edge.reader": "parse a caller's request",
     },
     "httpx": {
         "proxy.adapters.http.*": "transports",
@@ -81,7 +81,7 @@ PURE = (
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     "proxy.ledger.entry",
     "proxy.simulated.*",
-    *("proxy.edge.intake", "proxy.edge.problems", "proxy.edge.framing", "proxy.edge.pace"),
+    *("proxy.edge.intake", "proxy.edge.problems", "proxy.edge.framing", "proxy.edge.head", "proxy.edge.pace"),
     "proxy.adapters.http.framing",
 )
 NOT_PURE = several("proxy.core.clock proxy.simulated proxy.simulated.transport")  # what keeps the time, and what waits
