@@ -103,9 +103,8 @@ def edit_member(raw: bytes, name: str, edit: Callable[[bytes], bytes]) -> bytes:
 def member_span(raw: bytes, name: str) -> tuple[int, int] | None:
     """What to cut out so that the top level never had the member `name`: from where to where.
 
-    The comma before it goes with it, or the one behind it where it is the first; also the
-    space between that comma and the member. None: there is no such member. Where it stands
-    twice, the last.
+    The comma before it goes with it, and the space around that comma; where it is the first,
+    the comma behind it. None: there is no such member. Where it stands twice, the last.
     """
     found: tuple[int, int] | None = None
     for known, name_start, offset in _top_level_members(raw):
@@ -116,7 +115,7 @@ def member_span(raw: bytes, name: str) -> tuple[int, int] | None:
     start, end = found
     before = len(raw[:start].rstrip(_SPACE_BYTES))
     if raw[before - 1 : before] == b",":
-        return before - 1, end
+        return len(raw[: before - 1].rstrip(_SPACE_BYTES)), end
     behind = _space_end(raw, end)
     if raw[behind : behind + 1] == b",":
         return start, _space_end(raw, behind + 1)

@@ -225,6 +225,8 @@ def test_a_members_own_bytes_are_edited() -> None:
         (b'{"a":1, "n": null, "b":2}', b'{"a":1, "b":2}'),
         (b'{"n":null,"b":2}', b'{"b":2}'),
         (b'{ "n" : null , "b":2}', b'{ "b":2}'),
+        (b'{"a":1 , "n":null , "b":2}', b'{"a":1 , "b":2}'),
+        (b'{"a":1\n,"n":null\n,"b":2}', b'{"a":1\n,"b":2}'),
         (b'{"n":null}', b"{}"),
         (b'{\n  "a": 1,\n  "n": null\n}', b'{\n  "a": 1\n}'),
         (b'{"a":{"n":null},"n":null}', b'{"a":{"n":null}}'),
