@@ -82,6 +82,8 @@ class UsageRemover:
             pieces = chunk.split(b"\n\n")
             if not pieces[-1]:
                 return b"".join([self._restored(piece + b"\n\n") for piece in pieces[:-1]])
+        elif self._is_between and _is_one_line(chunk):
+            return self._restored_line(chunk)  # its lines end in CRLF
         return self._feed_slowly(chunk)
 
     def close(self) -> bytes:

@@ -252,6 +252,14 @@ def test_a_comment_in_the_event_that_is_taken_out_stays(line_end: bytes) -> None
         assert restored(cut(stream, at)) == FINISH + lines(b": ping", b":") + DONE
 
 
+def test_a_line_feed_goes_only_with_the_carriage_return_that_went() -> None:
+    finish, extra, done = (event.replace(b"\n", b"\r") for event in (FINISH, EXTRA, DONE))
+    assert restored([finish + extra, b"\n: x\n\n"]) == finish + b": x\n\n"  # one CRLF, cut in two
+    assert restored([finish + extra, b"", b"\n", b"\n"]) == finish + b"\n"
+    assert restored([finish + extra + done, b"\n: x\n\n"]) == finish + done + b"\n: x\n\n"
+    assert restored([finish + extra + b": x", b"\n\n"]) == finish + b": x\n\n"
+
+
 def test_a_stream_that_ends_without_its_last_empty_line() -> None:
     null = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":null}'
     finish = null.replace(b',"usage":null', b"")
