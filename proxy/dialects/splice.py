@@ -1,4 +1,4 @@
-"""Edits one member of a JSON text and leaves every other byte as it was sent.
+"""Edits one member of a JSON object's text and leaves every other byte as it was sent.
 
 Pure. The text is known to be one valid JSON object (RFC 8259): it was parsed before. Most
 answers are proven by one search of its bytes; only where that proves nothing does a scanner
@@ -6,7 +6,7 @@ go over the text's strings and brackets.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 from proxy.core import jsonio
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SPACE_BYTES: Final = b" \t\n\r"
 _SPACE: Final = rb"[ \t\n\r]*+"
 # A string, with its colon where it names a member, or one bracket.
 _TOKEN: Final = re.compile(rb"(" + _STRING + rb")(?:" + _SPACE + rb"(:))?+|([\[{])|[\]}]", re.DOTALL)
@@ -21,6 +22,8 @@ _NAME: Final = 2  # Match.lastindex of a string with a colon,
 _VALUE: Final = 1  # of a string without one,
 _OPENING: Final = 3  # of an opening bracket; None for a closing one
 _STRING_VALUE: Final = re.compile(_SPACE + rb"(" + _STRING + rb")", re.DOTALL)
+_SPACES: Final = re.compile(_SPACE)
+_SCALAR: Final = re.compile(_STRING + rb"|[^\s,}\]]++", re.DOTALL)  # a string, a number or a word
 # Of what an escape can spell only letters and `_` matter; Go's encoder escapes `<`, `>` and `&`.
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 _STRING_AND_COLON: Final = re.compile(_STRING + _SPACE + rb"(:?)", re.DOTALL)
@@ -50,7 +53,7 @@ def duplicates(raw: bytes, document: Mapping[str, Any], names: Iterable[str]) ->
         return None
     seen: set[str] = set()
     twice: set[str] = set()
-    for name, _ in _top_level_members(raw):
+    for name, _, _ in _top_level_members(raw):
         (twice if name in seen else seen).add(name)
     return next((name for name in doubtful if name in twice), None)
 
@@ -64,24 +67,59 @@ def replace_string(raw: bytes, name: str, new_value: str) -> bytes:
     Raises:
         ValueError: the text has no such member, or its value is not a string.
     """
-    found = list(islice(_names_pattern((name,)).finditer(raw), 2))
-    if len(found) == 1 and not may_hide_names(raw):
-        value_offsets = [found[0].end()]
-    else:
-        value_offsets = [offset for known, offset in _top_level_members(raw) if known == name]
-    if not value_offsets:
-        raise ValueError(f"the text has no member {name!r} at its top level")
     encoded = jsonio.encode(new_value)
-    pieces: list[bytes] = []
-    kept_until = 0
-    for offset in value_offsets:
+    values: list[tuple[int, int]] = []
+    for offset in _value_offsets(raw, name):
         value = _STRING_VALUE.match(raw, offset)
         if value is None:
             raise ValueError(f"the member {name!r} is not a string")
-        pieces += (raw[kept_until : value.start(1)], encoded)
-        kept_until = value.end(1)
-    pieces.append(raw[kept_until:])
-    return b"".join(pieces)
+        values.append(value.span(1))
+    return _replaced(raw, [(start, end, encoded) for start, end in values])
+
+
+def set_member(raw: bytes, document: Mapping[str, Any], name: str, new_value: bytes) -> bytes:
+    """The text with this JSON value for the member `name` of its top level: in place of the
+    value that it has, else as its first member.
+
+    `document` is the text, parsed. A name that stands twice gets the value twice.
+    """
+    if name in document:
+        return edit_member(raw, name, lambda _: new_value)
+    start = raw.index(b"{") + 1
+    comma = b"," if document else b""
+    return b'%b"%b":%b%b%b' % (raw[:start], name.encode(), new_value, comma, raw[start:])
+
+
+def edit_member(raw: bytes, name: str, edit: Callable[[bytes], bytes]) -> bytes:
+    """The text with the value of the member `name` of its top level edited: `edit` gets the
+    value's own bytes. As for `replace_string`, `name` must be a member of the parsed text."""
+    edits: list[tuple[int, int, bytes]] = []
+    for offset in _value_offsets(raw, name):
+        start, end = _value_span(raw, offset)
+        edits.append((start, end, edit(raw[start:end])))
+    return _replaced(raw, edits)
+
+
+def member_span(raw: bytes, name: str) -> tuple[int, int] | None:
+    """What to cut out so that the top level never had the member `name`: from where to where.
+
+    The comma before it goes with it, and the space around that comma; where it is the first,
+    the comma behind it. None: there is no such member. Where it stands twice, the last.
+    """
+    found: tuple[int, int] | None = None
+    for known, name_start, offset in _top_level_members(raw):
+        if known == name:
+            found = name_start, _value_span(raw, offset)[1]
+    if found is None:
+        return None
+    start, end = found
+    before = len(raw[:start].rstrip(_SPACE_BYTES))
+    if raw[before - 1 : before] == b",":
+        return len(raw[: before - 1].rstrip(_SPACE_BYTES)), end
+    behind = _space_end(raw, end)
+    if raw[behind : behind + 1] == b",":
+        return start, _space_end(raw, behind + 1)
+    return start, end
 
 
 def object_end(raw: bytes, start: int) -> int | None:
@@ -104,14 +142,51 @@ def count_members(raw: bytes) -> int:
     return colons.count(b":")
 
 
-def _top_level_members(raw: bytes) -> Iterator[tuple[str, int]]:
-    """Each member's name, decoded, and the offset behind its colon."""
+def _value_offsets(raw: bytes, name: str) -> list[int]:
+    """Where the values of this member begin, or the space before them. Raises ValueError."""
+    found = list(islice(_names_pattern((name,)).finditer(raw), 2))
+    if len(found) == 1 and not may_hide_names(raw):
+        return [found[0].end()]
+    offsets = [offset for known, _, offset in _top_level_members(raw) if known == name]
+    if not offsets:
+        raise ValueError(f"the text has no member {name!r} at its top level")
+    return offsets
+
+
+def _value_span(raw: bytes, offset: int) -> tuple[int, int]:
+    """From where to where the value goes that begins here, or behind the space here."""
+    start = _space_end(raw, offset)
+    scalar = None if raw[start] in b"{[" else _SCALAR.match(raw, start)
+    end = object_end(raw, start) if scalar is None else scalar.end()
+    assert end is not None, "the text is valid JSON"
+    return start, end
+
+
+def _space_end(raw: bytes, offset: int) -> int:
+    space = _SPACES.match(raw, offset)
+    assert space is not None, "the pattern matches nothing too"
+    return space.end()
+
+
+def _replaced(raw: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """The text with each (start, end, new bytes) applied; they are in order and apart."""
+    pieces: list[bytes] = []
+    kept_until = 0
+    for start, end, new in edits:
+        pieces += (raw[kept_until:start], new)
+        kept_until = end
+    pieces.append(raw[kept_until:])
+    return b"".join(pieces)
+
+
+def _top_level_members(raw: bytes) -> Iterator[tuple[str, int, int]]:
+    """Each member's name, decoded, the offset of that name and the one behind its colon."""
     depth = 0
     for token in _TOKEN.finditer(raw):
         kind = token.lastindex
         if kind == _NAME:
             if depth == 1:
-                yield jsonio.parse(token.group(1)), token.end()
+                yield jsonio.parse(token.group(1)), token.start(), token.end()
         elif kind == _OPENING:
             depth += 1
         elif kind != _VALUE:

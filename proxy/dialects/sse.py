@@ -9,8 +9,8 @@ from typing import Final
 
 _BOM: Final = b"\xef\xbb\xbf"
 # Atomic groups: CRLF is one line end, never two.
-_EMPTY_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
-_LINE_END_BYTES_MAX: Final = 3  # of an empty line whose last byte has not arrived
+EMPTY_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+LINE_END_BYTES_MAX: Final = 3  # of an empty line whose last byte has not arrived
 _LF: Final = 10
 
 
@@ -50,7 +50,7 @@ class EventSplitter:
         if self.overflowed:
             return []
         held = self._held
-        searched_bytes = max(0, len(held) - _LINE_END_BYTES_MAX)
+        searched_bytes = max(0, len(held) - LINE_END_BYTES_MAX)
         held += chunk
         if self._at_start:
             if len(held) < len(_BOM) and _BOM.startswith(held):
@@ -61,7 +61,7 @@ class EventSplitter:
                 del held[: len(_BOM)]
         events: list[bytes] = []
         start = 0
-        while (end := _EMPTY_LINE.search(held, searched_bytes)) is not None:
+        while (end := EMPTY_LINE.search(held, searched_bytes)) is not None:
             # Line ends before the first line: more empty lines, or the LF of a CRLF cut in two.
             event = bytes(held[start : end.start()]).lstrip(b"\r\n")
             if len(event) > self._event_bytes_max:

@@ -19,6 +19,7 @@ from proxy.dialects.inflate import Inflater, InflateRefused
 from proxy.dialects.openai import Operation, Shape, StreamEnd, is_json
 from proxy.dialects.splice import object_end
 from proxy.dialects.sse import EventSplitter, event_data, event_name
+from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.tokens import read_usage
 
 _DOCUMENT_BYTES_MAX: Final = 4_194_304
@@ -58,6 +59,7 @@ class UsageTap:
         "_events",
         "_excludes_cached",
         "_inflater",
+        "_output",
         "_report",
         "saw_end",
         "saw_error",
@@ -65,7 +67,14 @@ class UsageTap:
         "usage",
     )
 
-    def __init__(self, operation: Operation, content_type: bytes | None, content_encoding: bytes | None) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        content_type: bytes | None,
+        content_encoding: bytes | None,
+        output: StreamedOutputCounter | None = None,  # hears a stream's events too
+    ) -> None:
+        self._output = output
         self.usage: Usage | None = None
         self.served_model: str | None = None
         self.saw_end: bool | None = None
@@ -82,12 +91,15 @@ class UsageTap:
         if coding in _GZIP or coding == _DEFLATE:
             self._inflater = Inflater(is_gzip=coding != _DEFLATE)
         elif coding not in _IDENTITY:
-            return  # a coding that nobody here reads: nothing to listen to
+            self._give_up()  # a coding that nobody here reads: nothing to listen to
+            return
         if content_type is not None and content_type[:17].lower() == b"text/event-stream":
             self._events = EventSplitter(_EVENT_BYTES_MAX)
             self.saw_end = False if self._end is not None else None
         elif is_json(content_type):
             self._document = b""
+        if self._events is None and self._output is not None:
+            self._output.give_up()
 
     def feed(self, chunk: bytes) -> None:
         """Hear one chunk, as it came off the wire. Raises nothing."""
@@ -117,6 +129,8 @@ class UsageTap:
     def _hear(self, chunk: bytes) -> None:
         events = self._events
         if events is not None:
+            if self._output is not None:
+                self._output.feed(chunk)
             if events.between_events and chunk.endswith(b"\n\n") and not self._is_telling(chunk):
                 return  # whole events, and nothing to hear in any of them
             for event in events.feed(chunk):
@@ -146,6 +160,8 @@ class UsageTap:
         )
 
     def _give_up(self) -> None:
+        if self._output is not None:
+            self._output.give_up()
         self._events = self._document = None
         self._inflater = None
         if not self.saw_end:

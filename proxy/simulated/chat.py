@@ -176,11 +176,21 @@ def _frame(document: Document, model: str, stamp: Stamp) -> _Frame:
     choices = words.positive(document, "n") or 1
     if choices > _CHOICES_MAX:
         raise wrong_value("n", f"an integer of at most {_CHOICES_MAX}")
+    return _Frame(model, stamp, choices, _asks_for_usage(document))
+
+
+def _asks_for_usage(document: Document) -> bool:
     options = document.get("stream_options")
-    shows_usage = isinstance(options, dict) and options.get("include_usage") is True
-    if options is not None and document.get("stream") is not True:
+    if options is None:
+        return False
+    if document.get("stream") is not True:
         raise wrong_value("stream_options", "to be absent, or `stream` to be true")
-    return _Frame(model, stamp, choices, shows_usage)
+    if not isinstance(options, dict):
+        raise wrong_type("stream_options", "an object")
+    asks = options.get("include_usage")
+    if asks is not None and not isinstance(asks, bool):
+        raise wrong_type("stream_options.include_usage", "a boolean")
+    return asks is True
 
 
 def _usage(taken: Turn, choices: int) -> dict[str, Any]:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.dialects.splice import count_members, duplicates, may_hide_names, object_end, replace_string
+from proxy.dialects.splice import (
+    count_members,
+    duplicates,
+    edit_member,
+    may_hide_names,
+    member_span,
+    object_end,
+    replace_string,
+    set_member,
+)
 
 DECIDING = ("model", "stream", "user")
 
@@ -183,3 +192,53 @@ def members_of(value: Any) -> int:
 def test_count_members_agrees_with_the_members_as_written(document: tuple[str, str, str, Pairs]) -> None:
     head, old, tail, members = document
     assert count_members((head + old + tail).encode()) == members_of(members)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"{}", b'{"n":[7]}'),
+        (b" { } ", b' {"n":[7] } '),
+        (b'{"a":{"n":1}}', b'{"n":[7],"a":{"n":1}}'),
+        (b'{"a":1,"n":-1.5e+3}', b'{"a":1,"n":[7]}'),
+        (b'{"n": {"n":[{}, "}"]} ,"a":1}', b'{"n": [7] ,"a":1}'),
+        (rb'{"n":"x\"}","a":1}', b'{"n":[7],"a":1}'),
+        (rb'{"\u006e":[],"a":"n"}', rb'{"\u006e":[7],"a":"n"}'),
+        (b'{"n":null\n}', b'{"n":[7]\n}'),
+    ],
+)
+def test_set_member(raw: bytes, expected: bytes) -> None:
+    assert set_member(raw, orjson.loads(raw), "n", b"[7]") == expected
+
+
+def test_a_members_own_bytes_are_edited() -> None:
+    raw = b'{"n": {"a" : [1, "}"]} , "b":2}'
+    assert edit_member(raw, "n", lambda value: value[:1] + b'"x":0,' + value[1:]) == (
+        b'{"n": {"x":0,"a" : [1, "}"]} , "b":2}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "cut"),
+    [
+        (b'{"a":1,"n":null}', b'{"a":1}'),
+        (b'{"a":1, "n": null, "b":2}', b'{"a":1, "b":2}'),
+        (b'{"n":null,"b":2}', b'{"b":2}'),
+        (b'{ "n" : null , "b":2}', b'{ "b":2}'),
+        (b'{"a":1 , "n":null , "b":2}', b'{"a":1 , "b":2}'),
+        (b'{"a":1\n,"n":null\n,"b":2}', b'{"a":1\n,"b":2}'),
+        (b'{"n":null}', b"{}"),
+        (b'{\n  "a": 1,\n  "n": null\n}', b'{\n  "a": 1\n}'),
+        (b'{"a":{"n":null},"n":null}', b'{"a":{"n":null}}'),
+        (rb'{"a":"\"n\":null","n":null}', rb'{"a":"\"n\":null"}'),
+        (b'{"a":",","n":[1,{"n":2}],"b":2}', b'{"a":",","b":2}'),
+    ],
+)
+def test_member_span(raw: bytes, cut: bytes) -> None:
+    span = member_span(raw, "n")
+    assert span is not None
+    assert raw[: span[0]] + raw[span[1] :] == cut
+
+
+def test_a_member_that_is_not_there_has_no_span() -> None:
+    assert member_span(b'{"a":{"n":1},"b":"n"}', "n") is None

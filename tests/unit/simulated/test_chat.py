@@ -66,6 +66,11 @@ def test_usage_asked_for_is_one_more_event_and_null_in_the_others():
     assert document["usage"]["completion_tokens"] == 3  # "This is the": 11 bytes
 
 
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None}, {"x": 1}])
+def test_usage_that_is_not_asked_for_is_not_sent(options):
+    assert streamed(stream_options=options) == streamed()
+
+
 async def test_a_ceiling_is_kept(openai_client):
     answer = await openai_client.chat.completions.create(model="simulated", messages=HELLO, max_completion_tokens=4)
     assert answer.choices[0].finish_reason == "length"
@@ -136,6 +141,8 @@ async def test_the_older_completions(openai_client):
         ({"max_tokens": 0}, "max_tokens"),
         ({"n": 129}, "n"),
         ({"stream": False, "stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": "usage"}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_by_name(fields, param):
