@@ -33,8 +33,8 @@ _ALSO_CALLED: Final = {"default": STANDARD, "fast": "priority"}
 def price(usage: Usage, facts: ModelFacts) -> int:
     """What this usage costs at these prices, in nano-dollars, rounded up.
 
-    The parts of a report may contradict each other; each token is counted once at most, and
-    nothing is ever subtracted from what it costs.
+    The parts of a report may contradict each other: each token is counted once all the same, so
+    no report costs less than nothing, or more than its tokens at the dearest of the rates.
     """
     its_price = facts.price
     tokens_fusd = _tokens_fusd(usage, rates_of(its_price, usage.service_tier, usage.input_tokens))
