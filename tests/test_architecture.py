@@ -77,6 +77,8 @@ PURE = (
     *("proxy.identity.virtual_key", "proxy.identity.caller", "proxy.identity.tenant"),
     *("proxy.cache.fingerprint", "proxy.cache.policy"),
     *("proxy.admission.limits", "proxy.admission.caps", "proxy.admission.keys"),
+    *("proxy.admission.estimate", "proxy.admission.ceilings", "proxy.admission.hosted_tools"),
+    *("proxy.admission.visible_input", "proxy.admission.worst_rates"),
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     "proxy.ledger.entry",

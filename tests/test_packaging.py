@@ -67,7 +67,9 @@ def test_the_wheel_holds_the_whole_program(tmp_path: Path) -> None:
         if file.suffix in (".py", ".lua") or file.name == "py.typed"
     }
     settings = {
-        "proxy/" + file.relative_to(ROOT).as_posix() for file in (ROOT / "config").rglob("*") if file.suffix == ".toml"
+        "proxy/" + file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "config").rglob("*")
+        if file.suffix in (".toml", ".json")
     }
     assert settings, "config/ was not found"
     assert package | settings <= held

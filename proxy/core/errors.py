@@ -170,6 +170,20 @@ class StatefulPathNotIsolated(GatewayError):
     should_retry = False
 
 
+class UnpricedModel(GatewayError):
+    """A cap counts money, and nobody knows what this model costs."""
+
+    status, code, source = 403, "unpriced_model", Source.POLICY
+    should_retry = False
+
+
+class UnpricedEndpoint(GatewayError):
+    """A cap counts money, and what this call could cost has no bound that anybody knows."""
+
+    status, code, source = 403, "unpriced_endpoint", Source.POLICY
+    should_retry = False
+
+
 class ProviderKeyMissing(GatewayError):
     """Neither the caller nor the gateway has a key for this provider."""
 

@@ -104,14 +104,30 @@ class Deployment(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a provider says that a call used, in tokens. Cached tokens are part of the input,
-    reasoning tokens part of the output, whatever the provider's own convention."""
+    """What a provider says that a call used: all that a price can depend on.
+
+    Whatever the provider's own convention: cached and cache-write tokens are part of the input,
+    reasoning tokens part of the output, and so are audio and image tokens part of either.
+    """
 
     input_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_long_tokens: int = 0  # of cache_write_tokens: kept for longer (Anthropic 1 h, OpenAI 12 h)
+    audio_input_tokens: int = 0
+    cached_audio_input_tokens: int = 0  # of audio_input_tokens and of cached_input_tokens
+    image_input_tokens: int = 0
+    cached_image_input_tokens: int = 0  # of image_input_tokens and of cached_input_tokens
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    images: int = 0  # pictures made, where they are sold by the piece
+    audio_ms: int = 0  # sound heard, where it is sold by time
+    characters: int = 0  # text spoken, where it is sold by letters
+    tool_calls: tuple[tuple[str, int], ...] = ()  # the provider's own tools, by name, and how often each ran
+    service_tier: str | None = None  # as the answer names it
+    region: str | None = None  # where it was answered, if the answer says so
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,24 @@ DECIDING_NAMES: Final = (
     "input",
     "messages",
     "container",
+    # What the worst case is made of: a smaller ceiling in front of a larger one would hold too little.
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tool_calls",
+    "n",
+    "best_of",
+    "echo",
+    "prediction",
+    "service_tier",
+    "speed",
+    "inference_geo",
+    "reasoning",
+    "system",
+    "context_management",
+    "compaction",
+    "web_search_options",
+    "extra_body",
 )
 _DECIDING: Final = frozenset(DECIDING_NAMES)
 # A name is kept in the run's row, in a log line and in a header of the answer: without a bound

@@ -197,4 +197,9 @@ def _top_level_members(raw: bytes) -> Iterator[tuple[str, int, int]]:
 def _names_pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
     """The plain spelling of any of these names, as a member of some object."""
     # One pass of the regex engine costs less than one substring search: it begins with a quote.
-    return re.compile(rb'"(' + "|".join(names).encode() + rb')"' + _SPACE + rb":")
+    # Where no name has the letter behind it, or its first letter is another's, none is compared.
+    by_letter: dict[str, list[str]] = {}
+    for name in names:
+        by_letter.setdefault(name[0], []).append(name[1:])
+    branches = "|".join(f"{letter}(?:{'|'.join(rests)})" for letter, rests in by_letter.items())
+    return re.compile(rf'"(?=[{"".join(by_letter)}])({branches})"'.encode() + _SPACE + rb":")

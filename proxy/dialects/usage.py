@@ -20,7 +20,8 @@ from proxy.dialects.openai import Operation, Shape, StreamEnd, is_json
 from proxy.dialects.splice import object_end
 from proxy.dialects.sse import EventSplitter, event_data, event_name
 from proxy.dialects.streamed_output import StreamedOutputCounter
-from proxy.dialects.tokens import read_usage
+from proxy.dialects.tokens import label, read_usage
+from proxy.dialects.tool_calls import billed_tool_calls
 
 _DOCUMENT_BYTES_MAX: Final = 4_194_304
 _EVENT_BYTES_MAX: Final = 4_194_304
@@ -37,6 +38,7 @@ _END_MARKS: Final = {
     StreamEnd.RESPONSE: b'"response"',
     StreamEnd.MESSAGE_STOP: b'"message_stop"',
 }
+_HEARING: Final = frozenset({"audio_transcriptions", "audio_translations"})
 _IDENTITY: Final = (None, b"", b"identity")
 _GZIP: Final = (b"gzip", b"x-gzip")
 _DEFLATE: Final = b"deflate"
@@ -59,8 +61,10 @@ class UsageTap:
         "_events",
         "_excludes_cached",
         "_inflater",
+        "_operation_name",
         "_output",
         "_report",
+        "_service_tier",
         "saw_end",
         "saw_error",
         "served_model",
@@ -81,6 +85,8 @@ class UsageTap:
         self.saw_error = False
         self._end = operation.stream_end
         self._end_mark = _END_MARKS[operation.stream_end] if operation.stream_end is not None else b'"usage"'
+        self._operation_name = operation.name
+        self._service_tier: str | None = None
         self._excludes_cached = operation.base_shape is Shape.ANTHROPIC
         self._report: dict[str, Any] = {}  # of Anthropic's stream, which reports in parts
         self._events: EventSplitter | None = None
@@ -195,12 +201,17 @@ class UsageTap:
         model = holder.get("model", document.get("model"))
         if self.served_model is None and isinstance(model, str) and 0 < len(model) <= _MODEL_CHARACTERS_MAX:
             self.served_model = model
+        # Beside the report, not in it; with a stream it may stand in an event before.
+        tier = holder.get("service_tier", document.get("service_tier"))
+        if tier is not None:
+            self._service_tier = label(tier) or self._service_tier
         report = holder.get("usage")
         if not isinstance(report, dict):
             groq = document.get("x_groq")
             report = groq.get("usage") if isinstance(groq, dict) else document.get("usage")
         if isinstance(report, dict):
             self._take_report(report)
+        self._take_what_no_report_counts(holder)
         if kind == "error" or kind == "response.failed" or _is_error(document.get("error")):
             self._take_error()
         if (self._end is StreamEnd.RESPONSE and self._events is not None and kind in _RESPONSE_ENDS) or (
@@ -214,8 +225,28 @@ class UsageTap:
             self._report.update((name, value) for name, value in report.items() if value is not None)
             report = self._report
         usage = read_usage(report, excludes_cached=self._excludes_cached)
-        if usage is not None:
-            self.usage = usage
+        if usage is None:
+            return
+        if self._service_tier is not None and usage.service_tier is None:
+            usage = usage._replace(service_tier=self._service_tier)
+        if self._operation_name == "images" and not usage.image_output_tokens:
+            # Unless it says otherwise, what an endpoint of pictures or of speech makes is that.
+            if not isinstance(report.get("output_tokens_details"), dict):
+                usage = usage._replace(image_output_tokens=usage.output_tokens)
+        elif self._operation_name == "audio_speech" and not usage.audio_output_tokens:
+            usage = usage._replace(audio_output_tokens=usage.output_tokens)
+        self.usage = usage
+
+    def _take_what_no_report_counts(self, holder: Mapping[str, Any]) -> None:
+        """The provider's own tools that ran, the pictures that were made, the seconds heard."""
+        if self._end is StreamEnd.RESPONSE and self.usage is not None and "output" in holder:
+            tool_calls = billed_tool_calls(holder["output"])
+            if tool_calls:
+                self.usage = self.usage._replace(tool_calls=tool_calls)
+        elif self._operation_name == "images" and isinstance(holder.get("data"), list):
+            self.usage = (self.usage or Usage())._replace(images=len(holder["data"]))
+        elif self._operation_name in _HEARING and self.usage is None and "duration" in holder:
+            self.usage = read_usage({"seconds": holder["duration"]}, excludes_cached=False)
 
     def _take_error(self) -> None:
         self.saw_error = True

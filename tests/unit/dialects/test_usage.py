@@ -305,6 +305,73 @@ def test_of_a_large_document_the_end_is_read(end: bytes, expected: tuple[Any, ..
     assert listen(EMBEDDINGS, body, content_type=JSON) == expected
 
 
+# ── what stands beside the report ────────────────────────────────────────────────────────
+
+IMAGES = classify("POST", ("images", "generations"))
+SPEECH = classify("POST", ("audio", "speech"))
+TOOL_ITEMS = [
+    {"type": "web_search_call", "action": {"type": "search", "query": "x"}},
+    {"type": "web_search_call", "action": {"type": "open_page"}},
+    {"type": "code_interpreter_call", "container_id": "cntr_1"},
+    {"type": "code_interpreter_call", "container_id": "cntr_1"},
+    {"type": "file_search_call"},
+    {"type": "function_call", "name": "web_search"},
+    {"type": "message"},
+]
+TOOLS_RAN = (("web_search", 1), ("code_interpreter", 1), ("file_search", 1))
+
+
+@pytest.mark.parametrize(
+    ("operation", "document", "expected"),
+    [
+        (CHAT, {"usage": CHAT_USAGE, "service_tier": "priority"}, Usage(19, 16, 0, 10, 4, service_tier="priority")),
+        (CHAT, {"usage": CHAT_USAGE, "service_tier": 7}, Usage(19, 16, 0, 10, 4)),
+        (
+            RESPONSES,
+            {**RESPONSE, "usage": RESPONSE_USAGE, "service_tier": "flex", "output": TOOL_ITEMS},
+            Usage(37, 8, 0, 11, 3, tool_calls=TOOLS_RAN, service_tier="flex"),
+        ),
+        # a picture's output is image tokens, unless the report parts them
+        (
+            IMAGES,
+            {"data": [{}, {}], "usage": {"input_tokens": 9, "output_tokens": 544}},
+            Usage(9, output_tokens=544, image_output_tokens=544, images=2),
+        ),
+        (
+            IMAGES,
+            {
+                "data": [{}],
+                "usage": {
+                    "input_tokens": 9,
+                    "output_tokens": 300,
+                    "output_tokens_details": {"text_tokens": 28, "image_tokens": 272},
+                },
+            },
+            Usage(9, output_tokens=300, image_output_tokens=272, images=1),
+        ),
+        (IMAGES, {"data": [{}, {}, {}]}, Usage(images=3)),
+        (TRANSCRIPTIONS, {"text": "x", "duration": 8.47}, Usage(audio_ms=8_470)),
+        (TRANSCRIPTIONS, {"duration": 8.47, "usage": {"type": "duration", "seconds": 9}}, Usage(audio_ms=9_000)),
+        (
+            SPEECH,
+            {"type": "speech.audio.done", "usage": {"input_tokens": 14, "output_tokens": 101}},
+            Usage(14, output_tokens=101, audio_output_tokens=101),
+        ),
+    ],
+)
+def test_what_stands_beside_the_report(operation: Operation, document: dict[str, Any], expected: Usage) -> None:
+    assert listen(operation, json.dumps(document).encode(), content_type=JSON)[0] == expected
+
+
+def test_the_tier_of_a_stream_may_come_before_its_report() -> None:
+    stream = data({**CHUNK, "service_tier": "priority"}, {**CHUNK, "choices": [], "usage": CHAT_USAGE}, b"[DONE]")
+    assert listen(CHAT, stream)[0] == Usage(19, 16, 0, 10, 4, service_tier="priority")
+    end = response_end("completed", service_tier="flex", output=TOOL_ITEMS)
+    assert listen(RESPONSES, RESPONSE_BEGINNING + end)[0] == Usage(
+        37, 8, 0, 11, 3, tool_calls=TOOLS_RAN, service_tier="flex"
+    )
+
+
 # ── what is not listened to ──────────────────────────────────────────────────────────────
 
 

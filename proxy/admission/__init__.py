@@ -1,0 +1,1 @@
+"""May it run, what may it cost."""
