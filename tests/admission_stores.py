@@ -32,6 +32,7 @@ from proxy.admission.terms import Demand, RunStep, WindowKind
 from proxy.core.clock import Clock
 from proxy.core.limits import ScopeLimits
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
 
 T0_MS = 1_800_000_000_000  # 2027-01-15 08:00:00 UTC, a full hour
@@ -91,6 +92,9 @@ class RedisBench:
     async def rows(self, tenant_id: str = "acme") -> list[str]:
         return [data.decode() for _, data in await RedisLedgerStore(self.door).read(tenant_id)]
 
+    async def append(self, row: SealedRow) -> None:
+        await RedisLedgerStore(self.door).append([row])
+
     async def revoke(self, virtual_key_id: str, tenant_id: str = "acme") -> None:
         await self.door.call("HSET", f"tollway:1:{{{tenant_id}}}:virtual-keys-revoked", virtual_key_id, 1)
 
@@ -132,6 +136,9 @@ class SqliteBench:
 
     async def rows(self, tenant_id: str = "acme") -> list[str]:
         return [data.decode() for _, data in await EmbeddedLedgerStore(self.door).read(tenant_id)]
+
+    async def append(self, row: SealedRow) -> None:
+        await EmbeddedLedgerStore(self.door).append([row])
 
     async def revoke(self, virtual_key_id: str, tenant_id: str = "acme") -> None:
         await self.door.run(
@@ -280,6 +287,8 @@ async def _do(bench: RedisBench | SqliteBench, step: Mapping[str, Any], epoch: s
             return await store.sweep()
         case "revoke":
             return await bench.revoke(step["virtual_key"])
+        case "append":
+            return await bench.append(SealedRow("acme", name.run_id, f"earlier {name.run_id}".encode()))
         case "pending":
             return await store.pending("acme")
     raise AssertionError(step)
