@@ -8,7 +8,7 @@ begins `tollway:1:@:` and is written in calls of its own.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, cast
@@ -47,6 +47,14 @@ class _Client(Protocol):
     async def aclose(self, *, close_connection_pool: bool) -> None: ...
 
 
+class _Connection(Protocol):
+    """Likewise of one of its connections."""
+
+    async def on_connect(self) -> None: ...
+    async def send_command(self, *command: Argument) -> None: ...
+    async def read_response(self) -> Reply: ...
+
+
 class Script:
     """A Lua script and the digest that Redis knows it by."""
 
@@ -79,7 +87,16 @@ def shared_name(rest: str) -> str:
 class RedisDoor:
     """One process's connections to Redis. Belongs to the event loop that uses it first."""
 
-    __slots__ = ("_client", "_errors", "_no_script", "_schema_lock", "_schema_seen")
+    __slots__ = (
+        "_client",
+        "_errors",
+        "_no_script",
+        "_refused",
+        "_schema_lock",
+        "_schema_seen",
+        "server_changes",
+        "server_run_id",
+    )
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet.
@@ -91,9 +108,14 @@ class RedisDoor:
             raise ValueError("The state URL must begin with redis:// or rediss://.")
         from redis import exceptions  # imported only where Redis is configured
 
-        self._client = _connectable(url)
+        self._client = _connectable(url, self._see_server)
+        # The server process behind the newest connection, and how often another one was found there. A server
+        # that was restarted, or promoted in the place of another, may have lost what was acknowledged.
+        self.server_run_id = ""
+        self.server_changes = 0
         self._errors = (exceptions.RedisError, OSError, TimeoutError)
         self._no_script = exceptions.NoScriptError
+        self._refused = exceptions.ResponseError
         self._schema_lock = asyncio.Lock()
         self._schema_seen = False
 
@@ -158,9 +180,36 @@ class RedisDoor:
         """Ask whether the store is there. Raises as `call`."""
         await self.call("PING")
 
+    async def check_keeps_everything(self) -> None:
+        """Ask whether Redis keeps what it was given.
+
+        Raises:
+            StateUnavailable: as `call`.
+            StateIncompatible: it is set to throw something away when its memory is full.
+        """
+        policy = _info(await self.call("INFO", "memory"), "maxmemory_policy")
+        if policy not in ("", "noeviction"):
+            raise StateIncompatible(
+                f"Redis is set to maxmemory-policy {policy}: with its memory full it would throw away virtual keys, "
+                "spend and ledger rows. Set maxmemory-policy noeviction."
+            )
+
     async def close(self) -> None:
         """Close every connection. Safe to repeat."""
         await self._client.aclose(close_connection_pool=True)
+
+    async def _see_server(self, connection: _Connection) -> None:
+        """On every new connection, before anything is sent on it."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        try:
+            run_id = _info(await connection.read_response(), "run_id")
+        except self._refused:  # this user may not ask; then only a lost epoch shows that something was lost
+            run_id = ""
+        if run_id != self.server_run_id:
+            if self.server_run_id:
+                self.server_changes += 1
+            self.server_run_id = run_id
 
     async def _pipeline(self, commands: Sequence[Sequence[Argument]]) -> "list[Reply | Exception]":
         """The replies in order, an error in the place of a command that failed."""
@@ -198,7 +247,14 @@ class RedisDoor:
             )
 
 
-def _connectable(url: str) -> _Client:
+def _info(reply: Reply, name: str) -> str:
+    """One field of INFO; "" where there is none."""
+    assert isinstance(reply, bytes)
+    lines = reply.decode("utf-8", "replace").splitlines()
+    return next((line.partition(":")[2] for line in lines if line.startswith(f"{name}:")), "")
+
+
+def _connectable(url: str, on_connect: Callable[[_Connection], Awaitable[None]]) -> _Client:
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -211,6 +267,7 @@ def _connectable(url: str) -> _Client:
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),  # the stock client repeats a counted command up to ten times
         protocol=2,
+        redis_connect_func=on_connect,
         driver_info=None,  # no CLIENT SETINFO: a round trip a connection, and unknown before Redis 7.2
     )
     client = Redis.from_pool(pool)

@@ -60,6 +60,49 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             record BLOB NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE admission_epoch (
+            one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+            epoch TEXT NOT NULL
+        ) STRICT""",
+        """CREATE TABLE admission_scopes (
+            tenant_id TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            requests_tat_us INTEGER NOT NULL,
+            tokens_tat_us INTEGER NOT NULL,
+            pending INTEGER NOT NULL,
+            forget_at_ms INTEGER,
+            PRIMARY KEY (tenant_id, scope)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX admission_scopes_idle ON admission_scopes (forget_at_ms) WHERE forget_at_ms IS NOT NULL",
+        """CREATE TABLE admission_periods (
+            tenant_id TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            period TEXT NOT NULL,
+            spent_nusd INTEGER NOT NULL,
+            held_nusd INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, scope, period)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE admission_runs (
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            step INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            held_nusd INTEGER NOT NULL,
+            cost_nusd INTEGER NOT NULL,
+            expected_tokens INTEGER NOT NULL,
+            touched BLOB NOT NULL,
+            row BLOB NOT NULL,
+            refusal BLOB,
+            lease_until_ms INTEGER,
+            forget_at_ms INTEGER,
+            PRIMARY KEY (tenant_id, run_id, step)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX admission_leases ON admission_runs (lease_until_ms) WHERE lease_until_ms IS NOT NULL",
+        """CREATE INDEX admission_leases_by_tenant ON admission_runs (tenant_id, lease_until_ms)
+            WHERE lease_until_ms IS NOT NULL""",
+        "CREATE INDEX admission_runs_ended ON admission_runs (forget_at_ms) WHERE forget_at_ms IS NOT NULL",
+    ),
 )
 
 

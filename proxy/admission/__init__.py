@@ -1,1 +1,1 @@
-"""May it run, what may it cost."""
+"""May it run, and what may it cost: limits and caps, decided and reserved in one atomic step."""

@@ -1,0 +1,161 @@
+"""How a demand goes to the scripts, how their replies are read, and what is kept as text.
+
+Pure. `touched` and `checks` are the JSON texts of ARGV in `admit.lua`; a journal may keep the
+former, since it says where a settlement is posted.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from proxy.admission.answers import (
+    Admission,
+    Admitted,
+    CapRefused,
+    Grown,
+    Growth,
+    Known,
+    LimitKind,
+    LimitRefused,
+    NotPending,
+    Refused,
+    ReleaseCode,
+    Revoked,
+    ScopeFigures,
+    SettleCode,
+    Settlement,
+    State,
+    WrongEpoch,
+    WrongWindow,
+)
+from proxy.admission.book import Touched, touched_by
+from proxy.admission.terms import Bucket, Demand, ScopeDemand, WindowKind
+from proxy.core import jsonio
+
+_WRONG_EPOCH, _ADMITTED, _KNOWN, _WRONG_WINDOW, _REVOKED, _CAP, _LIMIT = range(7)
+_GROWN: Final = 1
+_LIMITS: Final = (LimitKind.CONCURRENCY, LimitKind.REQUESTS, LimitKind.TOKENS)
+_SETTLEMENTS: Final = (
+    SettleCode.UNKNOWN,
+    SettleCode.SETTLED,
+    SettleCode.ALREADY_SETTLED,
+    SettleCode.RELEASED,
+    SettleCode.CORRECTED,
+    SettleCode.DENIED,
+    SettleCode.POSTED,
+)
+_RELEASES: Final = (
+    ReleaseCode.FORESTALLED,
+    ReleaseCode.RELEASED,
+    ReleaseCode.ALREADY_RELEASED,
+    ReleaseCode.SETTLED,
+    ReleaseCode.EXPIRED,
+    ReleaseCode.DENIED,
+)
+
+
+def touched_text(scopes: Iterable[ScopeDemand]) -> bytes:
+    """What a reservation of these scopes touches."""
+    return touched_json(touched_by(scopes))
+
+
+def touched_json(touched: Iterable[Touched]) -> bytes:
+    return jsonio.encode([[each.scope, each.tokens_per_minute, each.periods] for each in touched])
+
+
+def touched_of(text: bytes) -> tuple[Touched, ...]:
+    """What such a text says."""
+    return tuple(Touched(scope, per_minute, tuple(periods)) for scope, per_minute, periods in jsonio.parse(text))
+
+
+def checks_text(scopes: Iterable[ScopeDemand]) -> bytes:
+    """What is asked of each scope, in the same order."""
+    return jsonio.encode([_checks(scope) for scope in scopes])
+
+
+def _checks(scope: ScopeDemand) -> list[Any]:
+    none = Bucket(-1, -1)
+    windows = [
+        (
+            window.period,
+            -1 if window.cap_nusd is None else window.cap_nusd,
+            1 if window.kind is WindowKind.ROLLING_24H else 0,
+        )
+        for window in scope.windows
+    ]
+    max_concurrency = -1 if scope.max_concurrency is None else scope.max_concurrency
+    return [*(scope.requests or none), *(scope.tokens or none), max_concurrency, windows]
+
+
+def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
+    """What `admit.lua` said."""
+    code = reply[0]
+    if code == _ADMITTED:
+        return Admitted(reply[1], _figures(reply, demand), repeated=reply[2] == 1)
+    if code in (_CAP, _LIMIT):
+        return refusal_of(reply, demand.scopes)
+    if code == _KNOWN:
+        return Known(State(reply[1].decode()))
+    if code == _WRONG_WINDOW:
+        return WrongWindow(reply[1])
+    assert code in (_WRONG_EPOCH, _REVOKED), reply
+    return WrongEpoch() if code == _WRONG_EPOCH else Revoked()
+
+
+def _figures(reply: Sequence[Any], demand: Demand) -> tuple[ScopeFigures, ...]:
+    figures, at = [], 3
+    for scope in demand.scopes:
+        end = at + 2 + len(scope.windows)
+        figures.append(ScopeFigures(reply[at], reply[at + 1], tuple(reply[at + 2 : end])))
+        at = end
+    return tuple(figures)
+
+
+def refusal_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Refused:
+    """A refusal, from the numbers that name its scope and window by their places."""
+    if reply[0] == _LIMIT:
+        return LimitRefused(scopes[reply[1]].name, _LIMITS[reply[2]], reply[3])
+    _, scope_at, window_at, cap_nusd, spent_nusd, held_nusd, needed_nusd, resets_at_ms = reply
+    scope = scopes[scope_at]
+    window = scope.windows[window_at]
+    if window.kind is WindowKind.TOTAL or (window.kind is WindowKind.ROLLING_24H and resets_at_ms < 0):
+        resets = None
+    else:
+        resets = resets_at_ms if window.kind is WindowKind.ROLLING_24H else window.end_ms
+    return CapRefused(scope.name, window.kind, cap_nusd, spent_nusd, held_nusd, needed_nusd, resets)
+
+
+def refusal_text(refusal: Refused) -> bytes:
+    """A refusal as SQLite keeps it."""
+    return jsonio.encode([type(refusal).__name__, *refusal])
+
+
+def refusal_from(text: bytes) -> Refused:
+    """What such a text says."""
+    name, *values = jsonio.parse(text)
+    if name == LimitRefused.__name__:
+        scope, limit, retry_after_ms = values
+        return LimitRefused(scope, LimitKind(limit), retry_after_ms)
+    scope, kind, *amounts = values
+    return CapRefused(scope, WindowKind(kind), *amounts)
+
+
+def growth_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Growth:
+    """What `grow.lua` said."""
+    if reply[0] == _GROWN:
+        return Grown(reply[1])
+    if reply[0] == _CAP:
+        refusal = refusal_of(reply, scopes)
+        assert isinstance(refusal, CapRefused)
+        return refusal
+    return NotPending(State(reply[1].decode()) if reply[1] else None)
+
+
+def settlement_of(reply: Sequence[int]) -> Settlement:
+    """What `settle.lua` said."""
+    code, cost_nusd, held_nusd = reply
+    return Settlement(_SETTLEMENTS[code], None if cost_nusd < 0 else cost_nusd, None if held_nusd < 0 else held_nusd)
+
+
+def release_of(reply: int) -> ReleaseCode:
+    """What `release.lua` said."""
+    return _RELEASES[reply]

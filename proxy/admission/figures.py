@@ -1,0 +1,55 @@
+"""What an admission's figures say to the caller: what is left, and how full the tightest cap is.
+
+Pure.
+"""
+
+from typing import NamedTuple
+
+from proxy.admission import limits
+from proxy.admission.answers import Admitted
+from proxy.admission.terms import Demand, WindowKind
+
+
+class CapUse(NamedTuple):
+    """How full one cap is, this reservation's hold included."""
+
+    scope: str
+    kind: WindowKind
+    cap_nusd: int
+    used_nusd: int
+
+    @property
+    def used_pct(self) -> int:
+        """Whole per cents, rounded down: 100 means full to the last nano-dollar."""
+        return 100 if self.cap_nusd == 0 else self.used_nusd * 100 // self.cap_nusd
+
+
+def tightest_cap(demand: Demand, admitted: Admitted) -> CapUse | None:
+    """The cap that is fullest by its own measure; None where no window has one."""
+    uses = [
+        CapUse(scope.name, window.kind, window.cap_nusd, used_nusd)
+        for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
+        for window, used_nusd in zip(scope.windows, figures.used_nusd, strict=True)
+        if window.cap_nusd is not None
+    ]
+    return max(uses, key=lambda use: use.used_pct, default=None)
+
+
+def remaining_requests(demand: Demand, admitted: Admitted) -> int | None:
+    """How many more requests the tightest scope lets through now; None where none is limited."""
+    left = [
+        limits.remaining_requests(figures.requests_tat_us, admitted.now_us, scope.requests)
+        for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
+        if scope.requests is not None
+    ]
+    return min(left, default=None)
+
+
+def remaining_tokens(demand: Demand, admitted: Admitted) -> int | None:
+    """Likewise of tokens."""
+    left = [
+        limits.remaining_tokens(figures.tokens_tat_us, admitted.now_us, scope.tokens_per_minute)
+        for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
+        if scope.tokens_per_minute is not None
+    ]
+    return min(left, default=None)

@@ -1,0 +1,67 @@
+"""Token buckets as theoretical arrival times (GCRA).
+
+Pure. A bucket is one number, `tat_us`: the instant at which it will be full. Taking adds to it
+the time that what is taken needs to flow back. It conforms while the bucket is not emptied
+beyond its capacity; a full bucket lets any one request through, so that one that is larger
+than the bucket waits instead of being refused for ever. The scripts do the same sums.
+"""
+
+from proxy.admission.terms import TOKENS_MAX, Bucket
+
+MINUTE_US = 60_000_000
+DEBT_US_MAX = 365 * 24 * 60 * MINUTE_US
+CONCURRENCY_RETRY_MS = 1_000  # nobody knows when a call ends; this is how long a caller should wait
+
+
+def requests_bucket(requests_per_minute: int, burst: int) -> Bucket:
+    """One request of a bucket that holds `burst` of them."""
+    increment_us = _ceil_div(MINUTE_US, requests_per_minute)
+    return Bucket(increment_us, burst * increment_us)
+
+
+def tokens_bucket(tokens_per_minute: int, tokens: int) -> Bucket:
+    """So many tokens of a bucket that holds a minute's."""
+    return Bucket(tokens_us(tokens, tokens_per_minute), MINUTE_US)
+
+
+def tokens_us(tokens: int, tokens_per_minute: int) -> int:
+    """The time in which so many tokens flow back, rounded up."""
+    assert 0 <= tokens <= TOKENS_MAX
+    return _ceil_div(tokens * MINUTE_US, tokens_per_minute)
+
+
+def conforms(tat_us: int, now_us: int, bucket: Bucket) -> bool:
+    """Whether the bucket has enough."""
+    return tat_us <= now_us or tat_us + bucket.increment_us - now_us <= bucket.capacity_us
+
+
+def taken(tat_us: int, now_us: int, bucket: Bucket) -> int:
+    """The bucket after it."""
+    return max(tat_us, now_us) + bucket.increment_us
+
+
+def retry_after_ms(tat_us: int, now_us: int, bucket: Bucket) -> int:
+    """How long until the bucket would have enough, if nobody else took."""
+    return _ceil_div(min(tat_us - now_us, tat_us + bucket.increment_us - bucket.capacity_us - now_us), 1_000)
+
+
+def corrected(tat_us: int, now_us: int, tokens_per_minute: int, expected_tokens: int, tokens: int) -> int:
+    """The bucket once it is known what was used: in debt if need be, never more than full."""
+    difference_us = tokens_us(tokens, tokens_per_minute) - tokens_us(expected_tokens, tokens_per_minute)
+    if tokens == expected_tokens:
+        return tat_us
+    return min(max(max(tat_us, now_us) + difference_us, now_us), now_us + DEBT_US_MAX)
+
+
+def remaining_tokens(tat_us: int, now_us: int, tokens_per_minute: int) -> int:
+    """What is left in a token bucket."""
+    return max(0, MINUTE_US - max(0, tat_us - now_us)) * tokens_per_minute // MINUTE_US
+
+
+def remaining_requests(tat_us: int, now_us: int, bucket: Bucket) -> int:
+    """What is left in a request bucket."""
+    return max(0, bucket.capacity_us - max(0, tat_us - now_us)) // bucket.increment_us
+
+
+def _ceil_div(amount: int, divisor: int) -> int:
+    return -(-amount // divisor)

@@ -1,0 +1,326 @@
+"""What every store of admissions does, and how Redis does it: one script call a step.
+
+Names in Redis, of a tenant T (docs/state.md has their fields):
+
+    tollway:1:{T}:use:SCOPE               hash: one scope's buckets and counters
+    tollway:1:{T}:run:RUN:STEP            hash: one reservation, or what is left of it
+    tollway:1:{T}:leases                  sorted set: RUN:STEP → lease until
+    tollway:1:{T}:epoch                   the epoch in which this tenant's state is known to be whole
+    tollway:1:@:epoch                     the store's present epoch
+    tollway:1:@:lease-tenants:SHARD       sorted set: tenants with leases; perhaps some without
+"""
+
+import asyncio
+import secrets
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from proxy.adapters.redis import Argument, RedisDoor, Reply, Script, shared_name, tenant_name
+from proxy.admission import encoding
+from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
+from proxy.admission.book import Amounts, ScopeState, Touched
+from proxy.admission.ending import Bill
+from proxy.admission.terms import Demand, RunStep, require_demand, require_run_step
+from proxy.core.errors import StateUnavailable
+from proxy.core.tenant import require_tenant_id
+
+ADMIT_TIMEOUT_S = 0.3  # for the whole admission, its one repeat included
+SHARDS = 16
+ANNOUNCED_S = 60.0  # a tenant with leases is announced again after so long
+IDLE_MS = 600_000  # and leaves the index when nobody has for so long, and it has no lease
+ANNOUNCED_MAX = 10_000
+SWEPT_MAX = 64  # leases of one tenant in one script call
+EXTENDED_MAX = 500  # in one script call
+ROUNDS_MAX = 10_000  # script calls of one pass: a pass that does not end is a fault
+
+_EPOCH = shared_name("epoch")
+_LEDGERS = shared_name("ledger-tenants")
+
+
+class AdmissionStore(Protocol):
+    """Decides and keeps reservations. Every method raises StateUnavailable where the store does
+    not answer in time: it may have been carried out, and every one of them is safe to repeat."""
+
+    async def epoch(self) -> str:
+        """The store's present life. It changes when the store may have lost something."""
+        ...
+
+    async def adopt(self, tenant_id: str, epoch: str) -> bool:
+        """Say that a tenant's state is whole in this epoch: what was lost has been posted again.
+        False: the epoch is over already."""
+        ...
+
+    async def admit(self, demand: Demand, epoch: str) -> Admission:
+        """Check every limit and cap and reserve all of it, or nothing, within 300 ms. After
+        StateUnavailable it may be reserved: never dispatch it, and release it."""
+        ...
+
+    async def restore(self, demand: Demand) -> Admission:
+        """Put back a reservation that the store lost. Nothing is checked: it has been dispatched."""
+        ...
+
+    async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:
+        """Let a pending reservation hold so much in all, if every cap allows it. `demand` is the
+        one that was admitted; the row replaces the one that an expired lease would leave."""
+        ...
+
+    async def extend(self, tenant_id: str, run_steps: Sequence[RunStep], lease_ms: int) -> Sequence[RunStep]:
+        """The heart-beat of a tenant's reservations. Gives back those that are no longer pending."""
+        ...
+
+    async def settle(self, run_step: RunStep, bill: Bill) -> Settlement:
+        """Charge what a call cost, free its hold and write its row, in one step."""
+        ...
+
+    async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
+        """Settle; where the store knows nothing of the reservation (any more), write its spend and its row."""
+        ...
+
+    async def release(self, run_step: RunStep) -> ReleaseCode:
+        """Let a hold go. One that comes first denies the late admission."""
+        ...
+
+    async def sweep(self) -> int:
+        """One pass over all tenants: expire what has run out. Gives back how many have."""
+        ...
+
+    async def pending(self, tenant_id: str) -> int:
+        """How many of a tenant's reservations are pending."""
+        ...
+
+    async def read(self, tenant_id: str, scope: str) -> ScopeState:
+        """What is kept of one scope; an empty one where nothing is."""
+        ...
+
+    async def check(self) -> None:
+        """Ask whether the store can be trusted with money.
+
+        Raises:
+            StateIncompatible: it may throw away what it holds.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The scripts, each behind what they share."""
+
+    admit: Script
+    settle: Script
+    release: Script
+    extend: Script
+    grow: Script
+    sweep: Script
+    epoch: Script
+    announce: Script
+
+    @classmethod
+    def load(cls) -> Self:
+        """Blocks on the disk for a moment: call it at start."""
+
+        def behind(name: str) -> Script:
+            folder = Path(__file__).parent
+            return Script((folder / "reservation.lua").read_text() + (folder / name).read_text())
+
+        return cls(
+            admit=behind("admit.lua"),
+            settle=behind("settle.lua"),
+            release=behind("release.lua"),
+            extend=behind("extend.lua"),
+            grow=behind("grow.lua"),
+            sweep=behind("sweep.lua"),
+            epoch=Script.beside(__file__, "epoch.lua"),
+            announce=Script.beside(__file__, "announce.lua"),
+        )
+
+
+class RedisAdmissionStore:
+    """Admissions in Redis. Decides nothing: the scripts do."""
+
+    __slots__ = ("_announced_s", "_changes_seen", "_door", "_scripts")
+
+    def __init__(self, door: RedisDoor, scripts: Scripts | None = None) -> None:
+        """Reads its scripts: blocks on the disk for a moment."""
+        self._door = door
+        self._scripts = scripts or Scripts.load()
+        self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
+        self._changes_seen = 0
+
+    async def epoch(self) -> str:
+        for _ in range(3):  # the server may change while it is asked, and again
+            changes = self._door.server_changes
+            current = await self._door.call("GET", _EPOCH)
+            assert current is None or isinstance(current, bytes)
+            # An epoch names the server process that it was made on: another one may have lost something.
+            if current is None or not current.startswith(f"{self._door.server_run_id}.".encode()):
+                fresh = f"{self._door.server_run_id}.{secrets.token_hex(8)}"
+                current = await self._door.run(self._scripts.epoch, [_EPOCH], [current or "", fresh])
+                assert isinstance(current, bytes)
+            if self._door.server_changes == changes:
+                self._changes_seen = changes
+                return current.decode()
+        raise StateUnavailable("The gateway's state store keeps changing. Try again shortly.")
+
+    async def adopt(self, tenant_id: str, epoch: str) -> bool:
+        name = tenant_name(tenant_id, "epoch")
+        await self._announce(tenant_id)
+        await self._door.call("SADD", _LEDGERS, tenant_id)
+        # Only now may it be admitted: whoever has an epoch is in both indexes.
+        if not await self._is_current(epoch):
+            return False
+        await self._door.call("SET", name, epoch)
+        if await self._is_current(epoch):
+            return True
+        await self._door.call("DEL", name)  # it ended between the two; nothing is whole in the next one
+        return False
+
+    async def admit(self, demand: Demand, epoch: str) -> Admission:
+        changes = self._changes_seen
+        if self._door.server_changes != changes:
+            return WrongEpoch()
+        reply = await self._reserve(demand, "admit", epoch)
+        if self._door.server_changes != changes:
+            # The answer may be that of a server which has lost what we count on. Whether it holds
+            # something now is unknown; the caller releases it, as after any unknown outcome.
+            raise StateUnavailable("The gateway's state store has just changed. Try again shortly.")
+        return encoding.admission_of(reply, demand)
+
+    async def restore(self, demand: Demand) -> Admission:
+        return encoding.admission_of(await self._reserve(demand, "restore", ""), demand)
+
+    async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:
+        args: list[Argument] = [held_nusd, encoding.checks_text(demand.scopes), row]
+        reply = await self._door.run(self._scripts.grow, [_run_name(demand.run_step)], args)
+        return encoding.growth_of(_listed(reply), demand.scopes)
+
+    async def extend(self, tenant_id: str, run_steps: Sequence[RunStep], lease_ms: int) -> Sequence[RunStep]:
+        await self._announce(tenant_id)
+        by_member = {require_run_step(each).member: each for each in run_steps if each.tenant_id == tenant_id}
+        members, gone = list(by_member), []
+        for at in range(0, len(members), EXTENDED_MAX):
+            args: list[Argument] = [lease_ms, *members[at : at + EXTENDED_MAX]]
+            gone += _listed(await self._door.run(self._scripts.extend, [tenant_name(tenant_id, "leases")], args))
+        return [by_member[member.decode()] for member in gone if isinstance(member, bytes)]
+
+    async def settle(self, run_step: RunStep, bill: Bill) -> Settlement:
+        return await self._settle(run_step, bill, b"")
+
+    async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
+        await self._door.call("SADD", _LEDGERS, require_tenant_id(run_step.tenant_id))
+        return await self._settle(run_step, bill, encoding.touched_json(touched))
+
+    async def release(self, run_step: RunStep) -> ReleaseCode:
+        reply = await self._door.run(self._scripts.release, [_run_name(run_step)], [])
+        assert isinstance(reply, int)
+        return encoding.release_of(reply)
+
+    async def sweep(self) -> int:
+        expired = 0
+        for shard in range(SHARDS):
+            for tenant in _listed(await self._door.call("ZRANGE", _shard_name(shard), 0, -1)):
+                assert isinstance(tenant, bytes)
+                expired += await self._sweep_tenant(shard, tenant.decode())
+        return expired
+
+    async def pending(self, tenant_id: str) -> int:
+        count = await self._door.call("ZCARD", tenant_name(tenant_id, "leases"))
+        assert isinstance(count, int)
+        return count
+
+    async def read(self, tenant_id: str, scope: str) -> ScopeState:
+        flat = _listed(await self._door.call("HGETALL", tenant_name(tenant_id, f"use:{scope}")))
+        fields = [entry.decode() for entry in flat if isinstance(entry, bytes)]
+        return scope_state(dict(zip(fields[::2], map(int, fields[1::2]), strict=True)))
+
+    async def check(self) -> None:
+        await self._door.check_keeps_everything()
+
+    async def _reserve(self, demand: Demand, mode: str, epoch: str) -> list[Reply]:
+        run_step = require_demand(demand).run_step
+        tenant_id = demand.tenant_id
+        names = [
+            _run_name(run_step),
+            *(tenant_name(tenant_id, rest) for rest in ("leases", "epoch", "virtual-keys-revoked")),
+            *(tenant_name(tenant_id, f"use:{scope.name}") for scope in demand.scopes),
+        ]
+        args: list[Argument] = [mode, epoch, demand.virtual_key_id or "", demand.held_nusd, demand.expected_tokens]
+        args += [demand.lease_ms, demand.from_ms, demand.until_ms]
+        args += [encoding.touched_text(demand.scopes), encoding.checks_text(demand.scopes), demand.row]
+        try:
+            async with asyncio.timeout(ADMIT_TIMEOUT_S):
+                await self._announce(tenant_id)
+                try:
+                    return _listed(await self._door.run(self._scripts.admit, names, args))
+                except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
+                    return _listed(await self._door.run(self._scripts.admit, names, args))
+        except TimeoutError as error:
+            raise StateUnavailable("The gateway's state store did not answer in time. Try again shortly.") from error
+
+    async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
+        tokens = -1 if bill.tokens is None else bill.tokens
+        args: list[Argument] = [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
+        reply = await self._door.run(self._scripts.settle, [_run_name(run_step)], args)
+        return encoding.settlement_of([number for number in _listed(reply) if isinstance(number, int)])
+
+    async def _sweep_tenant(self, shard: int, tenant_id: str) -> int:
+        expired = 0
+        for _ in range(ROUNDS_MAX):
+            reply = await self._door.run(self._scripts.sweep, [tenant_name(tenant_id, "leases")], [SWEPT_MAX])
+            count, leases_left = _listed(reply)
+            assert isinstance(count, int)
+            expired += count
+            if count == SWEPT_MAX:
+                continue
+            if leases_left == 0:
+                await self._door.run(self._scripts.announce, [_shard_name(shard)], [tenant_id, IDLE_MS])
+            return expired
+        raise AssertionError("the leases of a tenant do not end")
+
+    async def _announce(self, tenant_id: str) -> None:
+        """Put the tenant into the index before it has a lease, and again while it may have one."""
+        now_s = time.monotonic()
+        if now_s - self._announced_s.get(tenant_id, -ANNOUNCED_S) < ANNOUNCED_S:
+            return
+        shard = zlib.crc32(require_tenant_id(tenant_id).encode()) % SHARDS
+        await self._door.run(self._scripts.announce, [_shard_name(shard)], [tenant_id, ""])
+        if len(self._announced_s) >= ANNOUNCED_MAX:
+            self._announced_s.clear()
+        self._announced_s[tenant_id] = now_s
+
+    async def _is_current(self, epoch: str) -> bool:
+        return await self._door.call("GET", _EPOCH) == epoch.encode()
+
+
+def scope_state(fields: dict[str, int]) -> ScopeState:
+    """A scope from the fields of its hash."""
+    periods: dict[str, Amounts] = {}
+    for name, value in fields.items():
+        period, _, kind = name.partition(":")
+        before = periods.get(period, Amounts())
+        if kind == "s":
+            periods[period] = before._replace(spent_nusd=value)
+        elif kind == "h":
+            periods[period] = before._replace(held_nusd=value)
+    return ScopeState(
+        requests_tat_us=fields.get("r", 0),
+        tokens_tat_us=fields.get("t", 0),
+        pending=fields.get("n", 0),
+        periods=periods,
+    )
+
+
+def _run_name(run_step: RunStep) -> str:
+    return tenant_name(require_run_step(run_step).tenant_id, f"run:{run_step.member}")
+
+
+def _shard_name(shard: int) -> str:
+    return shared_name(f"lease-tenants:{shard}")
+
+
+def _listed(reply: Reply) -> list[Reply]:
+    assert isinstance(reply, list)
+    return reply
