@@ -54,6 +54,43 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
         "CREATE INDEX ledger_by_tenant ON ledger (tenant_id, position)",
     ),
+    (  # the export of the ledger
+        """CREATE TABLE ledger_cursors (
+            tenant_id TEXT NOT NULL PRIMARY KEY,
+            position INTEGER NOT NULL DEFAULT 0,
+            pages INTEGER NOT NULL DEFAULT 0,
+            hash TEXT NOT NULL,
+            series INTEGER NOT NULL DEFAULT 1,
+            fence INTEGER NOT NULL DEFAULT 0,
+            holder TEXT NOT NULL DEFAULT '',
+            claimed_until_ms INTEGER NOT NULL DEFAULT 0
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE ledger_remembered (
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            exported_at_ms INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, run_id)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX ledger_remembered_by_age ON ledger_remembered (exported_at_ms)",
+        """CREATE TABLE ledger_backlog (
+            tenant_id TEXT NOT NULL PRIMARY KEY,
+            rows INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """INSERT INTO ledger_backlog
+            SELECT tenant_id, count(*), sum(length(data)) FROM ledger GROUP BY tenant_id""",
+        """CREATE TRIGGER ledger_row_added AFTER INSERT ON ledger BEGIN
+            INSERT INTO ledger_backlog (tenant_id, rows, bytes)
+                SELECT NEW.tenant_id, 0, 0
+                WHERE NOT EXISTS (SELECT 1 FROM ledger_backlog WHERE tenant_id = NEW.tenant_id);
+            UPDATE ledger_backlog SET rows = rows + 1, bytes = bytes + length(NEW.data)
+                WHERE tenant_id = NEW.tenant_id;
+        END""",
+        """CREATE TRIGGER ledger_row_gone AFTER DELETE ON ledger BEGIN
+            UPDATE ledger_backlog SET rows = rows - 1, bytes = bytes - length(OLD.data)
+                WHERE tenant_id = OLD.tenant_id;
+        END""",
+    ),
 )
 
 
