@@ -25,7 +25,7 @@ FORMAT = 1
 HEADER_BYTES_MAX = 4_096
 
 _HASH_MEMBER = b',"hash":"'
-_SEAL = re.compile(rb'"([0-9a-f]{64})"\}')
+_SEAL = re.compile(rb'([0-9a-f]{64})"\}')
 _HASH_TEXT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,7 +37,8 @@ class Breach(StrEnum):
     ROW_MISSING = "row_missing"
     ROW_ADDED = "row_added"
     ROWS_REORDERED = "rows_reordered"
-    ROW_CHANGED = "row_changed"  # of a row, or of the header
+    ROW_CHANGED = "row_changed"
+    HEADER_CHANGED = "header_changed"
     PAGE_MISSING = "page_missing"
     PAGE_MISPLACED = "page_misplaced"  # another tenant's page, or another number's
     CHAIN_BROKEN = "chain_broken"  # it is whole, and does not follow the page before
@@ -61,7 +62,8 @@ class Header(NamedTuple):
     first_position: int
     last_position: int
     rows: int
-    crc32_sum: int  # of the rows, in any order: tells moved rows from changed ones, and protects nothing
+    crc32: int  # of the rows' lines. The two sums protect nothing: they tell what was changed where the hash is wrong
+    crc32_sum: int  # of each row, in any order
     previous_hash: str
     page_hash: str
 
@@ -91,6 +93,7 @@ def seal(tenant_id: str, after: Cursor, rows: Sequence[tuple[int, bytes]]) -> Se
     assert rows[0][0] > after.position
     lines = [data for _, data in rows]
     assert all(b"\n" not in line for line in lines)
+    body = b"\n".join((*lines, b""))
     header = Header(
         tenant_id=tenant_id,
         number=after.pages + 1,
@@ -98,12 +101,12 @@ def seal(tenant_id: str, after: Cursor, rows: Sequence[tuple[int, bytes]]) -> Se
         first_position=rows[0][0],
         last_position=rows[-1][0],
         rows=len(lines),
+        crc32=zlib.crc32(body),
         crc32_sum=_crc32_sum(lines),
         previous_hash=after.page_hash,
         page_hash="",
     )
     opening = _opening(header)
-    body = b"\n".join((*lines, b""))
     page_hash = _page_hash(opening, body)
     first_line = b"".join((opening, _HASH_MEMBER, page_hash.encode(), b'"}'))
     assert len(first_line) <= HEADER_BYTES_MAX
@@ -118,9 +121,10 @@ def read_page(number: int, data: bytes) -> Page:
     """
     first_line, line_feed, body = data.partition(b"\n")
     header = _header(number, first_line)
-    if not line_feed or not body.endswith(b"\n"):
+    *rows, rest = body.split(b"\n")
+    if rest or not line_feed:
         raise PageBroken(number, Breach.TRUNCATED, "the file ends in the middle of a line.")
-    return Page(header, body[:-1].split(b"\n"))
+    return Page(header, rows)
 
 
 def check_page(number: int, data: bytes) -> Page:
@@ -131,20 +135,23 @@ def check_page(number: int, data: bytes) -> Page:
     """
     page = read_page(number, data)
     opening, _, rest = data.partition(_HASH_MEMBER)
-    if _page_hash(opening, rest.partition(b"\n")[2]) == page.header.page_hash:
+    body = rest.partition(b"\n")[2]
+    if _page_hash(opening, body) == page.header.page_hash:
         return page
-    raise PageBroken(number, *_difference(page))
+    raise PageBroken(number, *_difference(page, body))
 
 
-def _difference(page: Page) -> tuple[Breach, str]:
+def _difference(page: Page, body: bytes) -> tuple[Breach, str]:
     expected, found = page.header.rows, len(page.rows)
     if found < expected:
         return Breach.ROW_MISSING, f"{expected - found} of its {expected} rows are missing."
     if found > expected:
         return Breach.ROW_ADDED, f"it has {found - expected} rows more than the {expected} that were sealed."
+    if zlib.crc32(body) == page.header.crc32:
+        return Breach.HEADER_CHANGED, "its header was changed after it was sealed."
     if _crc32_sum(page.rows) == page.header.crc32_sum:
         return Breach.ROWS_REORDERED, "its rows are not in the order in which they were sealed."
-    return Breach.ROW_CHANGED, "a row or the header was changed after it was sealed."
+    return Breach.ROW_CHANGED, "a row was changed after it was sealed."
 
 
 def _opening(header: Header) -> bytes:
@@ -157,6 +164,7 @@ def _opening(header: Header) -> bytes:
         "first_position": header.first_position,
         "last_position": header.last_position,
         "rows": header.rows,
+        "crc32": header.crc32,
         "crc32_sum": header.crc32_sum,
         "previous": header.previous_hash,
     }
@@ -177,6 +185,7 @@ def _header(number: int, line: bytes) -> Header:
             first_position=int(members["first_position"]),
             last_position=int(members["last_position"]),
             rows=int(members["rows"]),
+            crc32=int(members["crc32"]),
             crc32_sum=int(members["crc32_sum"]),
             previous_hash=str(members["previous"]),
             page_hash=seal_[1].decode(),
