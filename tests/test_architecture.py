@@ -58,6 +58,8 @@ DOORS: dict[str, dict[str, str]] = {
     "uvloop": {"proxy.app": "the event loop"},
     "redis": {"proxy.adapters.redis": "the state store"},
     "hiredis": {},  # redis finds it by itself
+    "boto3": {"proxy.adapters.s3": "the ledger's sink in S3"},
+    "botocore": {"proxy.adapters.s3": "its time-outs and errors"},
     "prometheus_client": {"proxy.telemetry.metrics": "the metrics' registry"},
     "sqlite3": {"proxy.adapters.sqlite": "the embedded store", "proxy.*.embedded": "one feature's statements"},
     "ssl": {
@@ -83,7 +85,8 @@ PURE = (
     *("proxy.admission.visible_input", "proxy.admission.worst_rates"),
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
-    "proxy.ledger.entry",
+    *("proxy.ledger.entry", "proxy.ledger.cursor", "proxy.ledger.page", "proxy.ledger.chain"),
+    "proxy.ledger.usage",
     "proxy.simulated.*",
     *("proxy.edge.intake", "proxy.edge.problems", "proxy.edge.framing", "proxy.edge.head", "proxy.edge.pace"),
     "proxy.adapters.http.framing",

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
+from proxy.adapters.sqlite_schema import MIGRATIONS
 from proxy.core.errors import StateIncompatible, StateUnavailable
 
 Result = TypeVar("Result")
@@ -31,79 +32,6 @@ RETRY_AFTER_MS = 1_000
 _WAL_TRIES_MAX = 20
 _WAL_PAUSE_S = 0.02
 _OPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine, between looks at the clock: some 100 µs
-
-# The file has one number (`user_version`) for all its tables, so they stand here together. Entry
-# n leads from n to n + 1. A line that a release has shipped is never changed: append.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE virtual_keys (
-            id TEXT NOT NULL PRIMARY KEY,
-            digest TEXT NOT NULL UNIQUE,
-            tenant_id TEXT NOT NULL,
-            created_at_ms INTEGER NOT NULL,
-            revoked_at_ms INTEGER,
-            record BLOB NOT NULL
-        ) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX virtual_keys_by_tenant ON virtual_keys (tenant_id, created_at_ms, id)",
-        """CREATE TABLE ledger (
-            position INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-            tenant_id TEXT NOT NULL,
-            run_id TEXT NOT NULL,
-            data BLOB NOT NULL,
-            UNIQUE (tenant_id, run_id)
-        ) STRICT""",
-        "CREATE INDEX ledger_by_tenant ON ledger (tenant_id, position)",
-    ),
-    (
-        """CREATE TABLE tenants (
-            id TEXT NOT NULL PRIMARY KEY,
-            record BLOB NOT NULL
-        ) STRICT, WITHOUT ROWID""",
-    ),
-    (
-        """CREATE TABLE admission_epoch (
-            one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-            epoch TEXT NOT NULL
-        ) STRICT""",
-        """CREATE TABLE admission_scopes (
-            tenant_id TEXT NOT NULL,
-            scope TEXT NOT NULL,
-            requests_tat_us INTEGER NOT NULL,
-            tokens_tat_us INTEGER NOT NULL,
-            pending INTEGER NOT NULL,
-            forget_at_ms INTEGER,
-            PRIMARY KEY (tenant_id, scope)
-        ) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX admission_scopes_idle ON admission_scopes (forget_at_ms) WHERE forget_at_ms IS NOT NULL",
-        """CREATE TABLE admission_periods (
-            tenant_id TEXT NOT NULL,
-            scope TEXT NOT NULL,
-            period TEXT NOT NULL,
-            spent_nusd INTEGER NOT NULL,
-            held_nusd INTEGER NOT NULL,
-            PRIMARY KEY (tenant_id, scope, period)
-        ) STRICT, WITHOUT ROWID""",
-        """CREATE TABLE admission_runs (
-            tenant_id TEXT NOT NULL,
-            run_id TEXT NOT NULL,
-            step INTEGER NOT NULL,
-            state TEXT NOT NULL,
-            held_nusd INTEGER NOT NULL,
-            cost_nusd INTEGER NOT NULL,
-            expected_tokens INTEGER NOT NULL,
-            touched BLOB NOT NULL,
-            row BLOB NOT NULL,
-            refusal BLOB,
-            lease_until_ms INTEGER,
-            forget_at_ms INTEGER,
-            PRIMARY KEY (tenant_id, run_id, step)
-        ) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX admission_leases ON admission_runs (lease_until_ms) WHERE lease_until_ms IS NOT NULL",
-        """CREATE INDEX admission_leases_by_tenant ON admission_runs (tenant_id, lease_until_ms)
-            WHERE lease_until_ms IS NOT NULL""",
-        "CREATE INDEX admission_runs_ended ON admission_runs (forget_at_ms) WHERE forget_at_ms IS NOT NULL",
-    ),
-)
 
 
 def sqlite_path(url: str, folder: Path) -> Path:

@@ -5,13 +5,15 @@
 --       then pairs: run id, row
 -- Returns how many rows were added; -1, and nothing is written, where this is the tenant's first
 -- row and it is not announced: the index may name a ledger too many, never one too few.
--- Invariant: a run id stands in `positions` exactly if its row was added, and positions only grow.
+-- Invariant: a run id stands in `positions` if its row was added, until some time after it was exported;
+-- positions only grow.
 local rows, positions, last_position = KEYS[1], KEYS[2], KEYS[3]
 assert(#KEYS == 3 and #ARGV >= 3 and #ARGV % 2 == 1, 'append: wrong number of arguments')
 assert(ARGV[1] == '0' or ARGV[1] == '1', 'append: announced is 0 or 1')
 local last = redis.call('GET', last_position)
 if not last and ARGV[1] == '0' then return -1 end
 assert(tonumber(last or '0') < 2^53 - #ARGV, 'append: position out of range')
+if last then redis.call('PERSIST', positions) end -- advance.lua lets it go where nothing was left to export
 local added = 0
 for i = 2, #ARGV, 2 do
   if not redis.call('ZSCORE', positions, ARGV[i]) then

@@ -1,7 +1,7 @@
 """A run's row, and its bytes.
 
 Pure. The row never holds a prompt, a completion or a key: there is no field for one. The
-fields of money, caches and fallbacks come with the features that know them.
+fields of rules, caches and fallbacks come with the features that know them.
 """
 
 from typing import Any, NamedTuple, TypedDict
@@ -10,11 +10,16 @@ from proxy.core import jsonio
 
 
 class Entry(TypedDict):
-    """One run. The names are the ledger's column names."""
+    """One run, or an adjustment of one. The names are the ledger's column names.
+
+    An adjustment is a row of its own, with a run id of its own: its tokens and amounts are what
+    is to be added to those of the run that `adjusts` names, and may be negative.
+    """
 
     run_id: str
     started_at: str  # RFC 3339, UTC, milliseconds
-    kind: str  # "run"; there is room for purchases, refunds and adjustments
+    kind: str  # "run" or "adjustment"; there is room for purchases and refunds
+    adjusts: str | None  # the run that an adjustment corrects
     tenant: str
     user: str | None
     feature: str | None
@@ -37,6 +42,10 @@ class Entry(TypedDict):
     output_tokens: int | None
     reasoning_tokens: int | None
     usage_source: str | None
+    price_version: str | None
+    cost_nusd: int | None
+    charged_nusd: int | None
+    absorbed_nusd: int | None
     key_source: str | None
     latency_ms: float
     first_byte_ms: float | None

@@ -5,25 +5,32 @@ In Redis, for a tenant T, all in one cluster slot:
     tollway:1:{T}:ledger               stream: one entry a row, its id position-0
     tollway:1:{T}:ledger-positions     sorted set: run id → position, for appending once
     tollway:1:{T}:ledger-last          the last position given
+    tollway:1:{T}:ledger-cursor        hash: how far rows were exported, and who may go on
     tollway:1:@:ledger-tenants         set of T, written before a tenant's first row
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from proxy.adapters.redis import Argument, RedisDoor, Script, shared_name, tenant_name
+from proxy.adapters.redis import Argument, RedisDoor, Reply, Script, shared_name, tenant_name
+from proxy.ledger.cursor import Backlog, Claim, Cursor
 from proxy.ledger.entry import SealedRow
 
 ROWS_PER_CALL_MAX = 500  # of one tenant: a script holds all of Redis up while it runs
 READ_LIMIT_MAX = 10_000
+REMEMBER_MS = 600_000  # how long an exported run's id is known at least: beyond any repeat of its append
+FORGET_MAX = 20_000  # run ids a call; above the largest page, so that forgetting keeps up
+TENANTS_PER_CALL = 100  # some 0.5 ms of the event loop
 
 _TENANTS = shared_name("ledger-tenants")
 _NOT_ANNOUNCED = -1
+_PLACE = ("position", "pages", "hash", "series")
 
 
 class LedgerStore(Protocol):
     """Keeps rows by tenant, in order of arrival. Every method raises StateUnavailable where the
-    store does not answer in time; an append may then have happened, and is safe to repeat."""
+    store does not answer in time; a change may then have happened, and is safe to repeat."""
 
     async def append(self, rows: Sequence[SealedRow]) -> None:
         """Add rows. One whose tenant and run id are known already is passed over, whatever its
@@ -36,7 +43,32 @@ class LedgerStore(Protocol):
         ...
 
     async def tenants(self) -> Sequence[str]:
-        """Every tenant that has rows, sorted; perhaps some that have none yet."""
+        """Every tenant that has or had rows, sorted; perhaps some that have none yet."""
+        ...
+
+    async def cursor(self, tenant_id: str) -> Cursor:
+        """How far a tenant's rows were exported."""
+        ...
+
+    async def claim(self, tenant_id: str, holder: str, lease_ms: int) -> Claim | None:
+        """Take the right to export a tenant's rows, or keep it for longer. None while another holder has it."""
+        ...
+
+    async def advance(self, claim: Claim, cursor: Cursor, lease_ms: int) -> bool:
+        """Move a claim's cursor, let the rows up to its position go, and keep the claim for longer:
+        one step. False, and nothing is changed, where the claim has passed to another holder."""
+        ...
+
+    async def let_go(self, claim: Claim) -> None:
+        """Give the right back before it runs out."""
+        ...
+
+    async def backlog(self) -> Sequence[Backlog]:
+        """What waits to be exported, of each tenant that has rows."""
+        ...
+
+    async def unexported_bytes(self) -> int:
+        """Roughly what all rows that wait to be exported take up in the store."""
         ...
 
     async def ping(self) -> None:
@@ -47,12 +79,16 @@ class LedgerStore(Protocol):
 class RedisLedgerStore:
     """Rows in Redis."""
 
-    __slots__ = ("_append", "_door")
+    __slots__ = ("_advance", "_append", "_claim", "_door", "_let_go", "_remember_ms")
 
-    def __init__(self, door: RedisDoor) -> None:
-        """Reads its script: blocks on the disk for a moment."""
+    def __init__(self, door: RedisDoor, remember_ms: int = REMEMBER_MS) -> None:
+        """Reads its scripts: blocks on the disk for a moment."""
         self._door = door
+        self._remember_ms = remember_ms
         self._append = Script.beside(__file__, "append.lua")
+        self._claim = Script.beside(__file__, "claim.lua")
+        self._advance = Script.beside(__file__, "advance.lua")
+        self._let_go = Script.beside(__file__, "let_go.lua")
 
     async def append(self, rows: Sequence[SealedRow]) -> None:
         # One script call a tenant and round: calls of one round do not depend on each other.
@@ -82,6 +118,45 @@ class RedisLedgerStore:
         members = await self._door.call("SMEMBERS", _TENANTS)
         assert isinstance(members, list)
         return sorted(member.decode() for member in members if isinstance(member, bytes))
+
+    async def cursor(self, tenant_id: str) -> Cursor:
+        place = await self._door.call("HMGET", tenant_name(tenant_id, "ledger-cursor"), *_PLACE)
+        assert isinstance(place, list)
+        return _cursor(place)
+
+    async def claim(self, tenant_id: str, holder: str, lease_ms: int) -> Claim | None:
+        reply = await self._door.run(self._claim, [tenant_name(tenant_id, "ledger-cursor")], [holder, lease_ms])
+        assert isinstance(reply, list)
+        fence, *place = reply
+        assert isinstance(fence, int)
+        return Claim(tenant_id, fence, _cursor(place)) if fence else None
+
+    async def advance(self, claim: Claim, cursor: Cursor, lease_ms: int) -> bool:
+        names = [tenant_name(claim.tenant_id, rest) for rest in ("ledger-cursor", "ledger", "ledger-positions")]
+        args: list[Argument] = [claim.fence, claim.cursor.pages, *cursor, f"{cursor.position + 1}-0"]
+        moved = await self._door.run(self._advance, names, [*args, lease_ms, self._remember_ms, FORGET_MAX])
+        return moved != 0
+
+    async def let_go(self, claim: Claim) -> None:
+        await self._door.run(self._let_go, [tenant_name(claim.tenant_id, "ledger-cursor")], [claim.fence])
+
+    async def backlog(self) -> Sequence[Backlog]:
+        tenant_ids = await self.tenants()
+        found: list[Backlog] = []
+        for start in range(0, len(tenant_ids), TENANTS_PER_CALL):
+            some = tenant_ids[start : start + TENANTS_PER_CALL]
+            lengths = await self._door.call_many([("XLEN", tenant_name(one, "ledger")) for one in some])
+            waiting = [(one, rows) for one, rows in zip(some, lengths, strict=True) if isinstance(rows, int) and rows]
+            sizes = await self._door.call_many(
+                [("MEMORY", "USAGE", tenant_name(one, "ledger"), "SAMPLES", 5) for one, _ in waiting]
+            )
+            for (one, rows), size in zip(waiting, sizes, strict=True):
+                found.append(Backlog(one, rows, size if isinstance(size, int) else 0))
+            await asyncio.sleep(0)  # with many tenants this takes a while, and requests go first
+        return found
+
+    async def unexported_bytes(self) -> int:
+        return sum(one.unexported_bytes for one in await self.backlog())
 
     async def ping(self) -> None:
         await self._door.ping()
@@ -113,3 +188,13 @@ def _arguments(tenant_id: str, rows: Sequence[SealedRow], *, announced: bool) ->
     for row in rows:
         args += (row.run_id, row.data)
     return names, args
+
+
+def _cursor(place: Sequence[Reply]) -> Cursor:
+    position, pages, page_hash, series = place
+    if not isinstance(position, bytes):  # nothing was exported yet
+        return Cursor()
+    assert isinstance(pages, bytes)
+    assert isinstance(page_hash, bytes)
+    assert isinstance(series, bytes)
+    return Cursor(int(position), int(pages), page_hash.decode(), int(series))

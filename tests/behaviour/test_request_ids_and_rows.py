@@ -38,6 +38,7 @@ class NoonClock(Clock):
 # One run as it is written: what differs from it stands in the table below.
 RUN: dict[str, Any] = {
     "kind": "run",
+    "adjusts": None,
     "started_at": "2026-02-03T12:00:00.045Z",
     "tenant": "default",
     "user": None,
@@ -60,6 +61,10 @@ RUN: dict[str, Any] = {
     "output_tokens": 7,
     "reasoning_tokens": 3,
     "usage_source": "exact",
+    "price_version": None,
+    "cost_nusd": None,
+    "charged_nusd": None,
+    "absorbed_nusd": None,
     "key_source": "caller",
 }
 NO_USAGE = dict.fromkeys(

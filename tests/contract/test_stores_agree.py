@@ -11,6 +11,7 @@ from proxy.adapters.sqlite import SqliteDoor
 from proxy.identity.embedded import EmbeddedVirtualKeyStore
 from proxy.identity.store import RedisVirtualKeyStore
 from proxy.identity.virtual_key import VirtualKey
+from proxy.ledger.cursor import Cursor
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
@@ -28,6 +29,8 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("append"), st.lists(ROWS, max_size=6)),
     st.tuples(st.just("read"), TENANTS, st.integers(0, 4), st.integers(1, 4)),
     st.tuples(st.just("tenants")),
+    st.tuples(st.just("export"), TENANTS, st.integers(1, 4)),
+    st.tuples(st.just("backlog")),
 )
 
 
@@ -37,6 +40,11 @@ class Model:
 
     keys: dict[str, tuple[str, VirtualKey]] = field(default_factory=dict)  # by id: digest, record
     rows: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    exported: set[tuple[str, str]] = field(default_factory=set)
+    pages: dict[str, int] = field(default_factory=dict)
+
+    def waiting(self, tenant_id):
+        return [place for place in self.rows if place[0] == tenant_id and place not in self.exported]
 
     def answer(self, operation):
         match operation:
@@ -63,8 +71,16 @@ class Model:
                     self.rows.setdefault((row.tenant_id, row.run_id), row.data)
                 return None
             case ("read", tenant_id, skipped, limit):
-                own = [data for (owner, _), data in self.rows.items() if owner == tenant_id]
+                own = [self.rows[place] for place in self.waiting(tenant_id)]
                 return own[skipped : skipped + limit]
+            case ("export", tenant_id, count):
+                page = self.waiting(tenant_id)[:count]
+                self.exported.update(page)  # and known for a while: appending one again adds nothing
+                self.pages[tenant_id] = self.pages.get(tenant_id, 0) + bool(page)
+                return (len(page), self.pages[tenant_id])
+            case ("backlog",):
+                counts = {tenant_id: len(self.waiting(tenant_id)) for tenant_id, _ in self.rows}
+                return sorted((tenant_id, count) for tenant_id, count in counts.items() if count)
             case _:
                 return sorted({tenant_id for tenant_id, _ in self.rows})
 
@@ -91,6 +107,15 @@ async def answer(virtual_keys, ledger, operation):
                 return []
             page = await ledger.read(tenant_id, after=before[-1][0] if before else 0, limit=limit)
             return [data for _, data in page]
+        case ("export", tenant_id, count):
+            claim = await ledger.claim(tenant_id, "holder", 60_000)
+            page = await ledger.read(tenant_id, after=claim.cursor.position, limit=count)
+            if page:
+                number = claim.cursor.pages + 1
+                assert await ledger.advance(claim, Cursor(page[-1][0], number, f"{number:064x}"), 60_000)
+            return (len(page), (await ledger.cursor(tenant_id)).pages)
+        case ("backlog",):
+            return [(one.tenant_id, one.rows) for one in await ledger.backlog()]
         case _:
             return list(await ledger.tenants())
 
@@ -99,7 +124,8 @@ def test_both_stores_do_what_the_model_does(redis_url, tmp_path):
     async def clear(redis, sqlite):
         def step(connection):
             connection.execute("DELETE FROM virtual_keys")
-            connection.execute("DELETE FROM ledger")
+            for table in ("ledger", "ledger_cursors", "ledger_remembered", "ledger_backlog"):
+                connection.execute(f"DELETE FROM {table}")
 
         await redis.call("FLUSHALL")
         await sqlite.run(step)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters import sqlite as module
-from proxy.adapters.sqlite import MIGRATIONS, SqliteDoor, sqlite_path
+from proxy.adapters.sqlite import SqliteDoor, sqlite_path
+from proxy.adapters.sqlite_schema import MIGRATIONS
 from proxy.core.errors import StateIncompatible, StateUnavailable
 
 

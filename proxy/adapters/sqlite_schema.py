@@ -1,0 +1,116 @@
+"""The tables of the embedded store, as the steps that lead to them.
+
+Each room writes and reads its own; they stand here together because the file has one number
+(`user_version`) for all of them. Entry n leads from n to n + 1. A line that a release has
+shipped is never changed: append.
+"""
+
+from typing import Final
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        """CREATE TABLE virtual_keys (
+            id TEXT NOT NULL PRIMARY KEY,
+            digest TEXT NOT NULL UNIQUE,
+            tenant_id TEXT NOT NULL,
+            created_at_ms INTEGER NOT NULL,
+            revoked_at_ms INTEGER,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX virtual_keys_by_tenant ON virtual_keys (tenant_id, created_at_ms, id)",
+        """CREATE TABLE ledger (
+            position INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            data BLOB NOT NULL,
+            UNIQUE (tenant_id, run_id)
+        ) STRICT""",
+        "CREATE INDEX ledger_by_tenant ON ledger (tenant_id, position)",
+    ),
+    (
+        """CREATE TABLE tenants (
+            id TEXT NOT NULL PRIMARY KEY,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE admission_epoch (
+            one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+            epoch TEXT NOT NULL
+        ) STRICT""",
+        """CREATE TABLE admission_scopes (
+            tenant_id TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            requests_tat_us INTEGER NOT NULL,
+            tokens_tat_us INTEGER NOT NULL,
+            pending INTEGER NOT NULL,
+            forget_at_ms INTEGER,
+            PRIMARY KEY (tenant_id, scope)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX admission_scopes_idle ON admission_scopes (forget_at_ms) WHERE forget_at_ms IS NOT NULL",
+        """CREATE TABLE admission_periods (
+            tenant_id TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            period TEXT NOT NULL,
+            spent_nusd INTEGER NOT NULL,
+            held_nusd INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, scope, period)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE admission_runs (
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            step INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            held_nusd INTEGER NOT NULL,
+            cost_nusd INTEGER NOT NULL,
+            expected_tokens INTEGER NOT NULL,
+            touched BLOB NOT NULL,
+            row BLOB NOT NULL,
+            refusal BLOB,
+            lease_until_ms INTEGER,
+            forget_at_ms INTEGER,
+            PRIMARY KEY (tenant_id, run_id, step)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX admission_leases ON admission_runs (lease_until_ms) WHERE lease_until_ms IS NOT NULL",
+        """CREATE INDEX admission_leases_by_tenant ON admission_runs (tenant_id, lease_until_ms)
+            WHERE lease_until_ms IS NOT NULL""",
+        "CREATE INDEX admission_runs_ended ON admission_runs (forget_at_ms) WHERE forget_at_ms IS NOT NULL",
+    ),
+    (  # the export of the ledger
+        """CREATE TABLE ledger_cursors (
+            tenant_id TEXT NOT NULL PRIMARY KEY,
+            position INTEGER NOT NULL DEFAULT 0,
+            pages INTEGER NOT NULL DEFAULT 0,
+            hash TEXT NOT NULL,
+            series INTEGER NOT NULL DEFAULT 1,
+            fence INTEGER NOT NULL DEFAULT 0,
+            holder TEXT NOT NULL DEFAULT '',
+            claimed_until_ms INTEGER NOT NULL DEFAULT 0
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE ledger_remembered (
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            exported_at_ms INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, run_id)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX ledger_remembered_by_age ON ledger_remembered (exported_at_ms)",
+        """CREATE TABLE ledger_backlog (
+            tenant_id TEXT NOT NULL PRIMARY KEY,
+            rows INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """INSERT INTO ledger_backlog
+            SELECT tenant_id, count(*), sum(length(data)) FROM ledger GROUP BY tenant_id""",
+        """CREATE TRIGGER ledger_row_added AFTER INSERT ON ledger BEGIN
+            INSERT INTO ledger_backlog (tenant_id, rows, bytes)
+                SELECT NEW.tenant_id, 0, 0
+                WHERE NOT EXISTS (SELECT 1 FROM ledger_backlog WHERE tenant_id = NEW.tenant_id);
+            UPDATE ledger_backlog SET rows = rows + 1, bytes = bytes + length(NEW.data)
+                WHERE tenant_id = NEW.tenant_id;
+        END""",
+        """CREATE TRIGGER ledger_row_gone AFTER DELETE ON ledger BEGIN
+            UPDATE ledger_backlog SET rows = rows - 1, bytes = bytes - length(OLD.data)
+                WHERE tenant_id = OLD.tenant_id;
+        END""",
+    ),
+)
