@@ -51,11 +51,11 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.adapters.http.*": "transports",
         "proxy.simulated.transport": "a transport",
         "proxy.upstream.client": "send",
-        "proxy.app": "say what a transport is",
+        "proxy.app.providers": "say what a transport is",
     },
     "starlette": {"proxy.edge.*": "ASGI"},
     "uvicorn": {"proxy.edge.server": "the server's lifecycle", "proxy.edge.protocol": "what it asks of a protocol"},
-    "uvloop": {"proxy.app": "the event loop"},
+    "uvloop": {"proxy.app.process": "the event loop"},
     "redis": {"proxy.adapters.redis": "the state store"},
     "hiredis": {},  # redis finds it by itself
     "boto3": {"proxy.adapters.s3": "the ledger's sink in S3"},
@@ -64,7 +64,7 @@ DOORS: dict[str, dict[str, str]] = {
     "sqlite3": {"proxy.adapters.sqlite": "the embedded store", "proxy.*.embedded": "one feature's statements"},
     "ssl": {
         "proxy.adapters.http.*": "TLS to an upstream",
-        "proxy.app": "share one context",
+        "proxy.app.providers": "share one context",
     },
     "socket": {"proxy.adapters.http.*": "to an upstream", "proxy.edge.*": "from a caller"},
     "select": {"proxy.adapters.http.connection": "whether an idle connection has been closed"},
@@ -103,7 +103,7 @@ IMPURE_CALLS = frozenset(
 )
 
 # Where an import may stand inside a function: what is costly and only sometimes needed.
-LAZY = ("proxy.adapters.*", "proxy.app", "proxy.__main__", "proxy.cli", "proxy.cli.*")
+LAZY = ("proxy.adapters.*", "proxy.__main__", "proxy.cli", "proxy.cli.*")
 
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 400

@@ -252,7 +252,7 @@ if __name__ == "__main__":
 
 def test_every_header_of_the_gateways_own_is_documented() -> None:
     said = set()
-    for file in ("proxy/pipeline/own_words.py", "proxy/edge/problems.py", "proxy/app.py"):
+    for file in ("proxy/pipeline/own_words.py", "proxy/edge/problems.py", "proxy/app/application.py"):
         said |= set(re.findall(r'b"(x-[a-z-]+|server-timing|retry-after(?:-ms)?)"', (ROOT / file).read_text()))
     assert "x-tollway-run-id" in said
     headers = page("answers.md").partition("## The access log")[0]

@@ -111,6 +111,11 @@ class Demand(NamedTuple):
         return RunStep(self.tenant_id, self.run_id, self.step)
 
     @property
+    def is_capped(self) -> bool:
+        """True where an amount of money is capped in any scope."""
+        return any(window.cap_nusd is not None for scope in self.scopes for window in scope.windows)
+
+    @property
     def from_ms(self) -> int:
         """The first moment at which every window holds."""
         return max((window.start_ms for scope in self.scopes for window in scope.windows), default=0)

@@ -184,6 +184,19 @@ class UnpricedEndpoint(GatewayError):
     should_retry = False
 
 
+class RateLimited(GatewayError):
+    """A bucket of requests or tokens is empty, or as many calls are under way as may be."""
+
+    status, code, source = 429, "rate_limit_exceeded", Source.POLICY
+
+
+class CapExceeded(GatewayError):
+    """A spend cap cannot hold what this call may cost."""
+
+    status, code, source = 429, "insufficient_quota", Source.POLICY
+    should_retry = False
+
+
 class ProviderKeyMissing(GatewayError):
     """Neither the caller nor the gateway has a key for this provider."""
 

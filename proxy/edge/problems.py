@@ -10,6 +10,7 @@ from typing import Final
 from proxy.core import jsonio
 from proxy.core.errors import GatewayError
 from proxy.core.types import Headers
+from proxy.dialects.openai import StreamEnd
 
 _ANTHROPIC_TYPES: Final = {
     400: "invalid_request_error",
@@ -48,6 +49,20 @@ def render(error: GatewayError, run_id: str | None, *, anthropic: bool = False) 
         headers.append((b"retry-after", b"%d" % -(-error.retry_after_ms // 1_000)))
         headers.append((b"retry-after-ms", b"%d" % error.retry_after_ms))
     return error.status, tuple(headers), body
+
+
+def render_event(error: GatewayError, stream_end: StreamEnd | None) -> bytes:
+    """Give an error as the last event of a stream that has begun, as the API's own streams say it.
+
+    Chat completions: `data: {"error": …}`; responses and messages: a named event (the vendors'
+    streaming references).
+    """
+    if stream_end is StreamEnd.MESSAGE_STOP:
+        return b"event: error\ndata: " + _anthropic_body(error, None) + b"\n\n"
+    if stream_end is StreamEnd.RESPONSE:
+        problem = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return b"event: error\ndata: " + jsonio.encode(problem) + b"\n\n"
+    return b"data: " + _openai_body(error) + b"\n\n"
 
 
 def render_raw(error: GatewayError) -> bytes:

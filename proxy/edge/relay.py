@@ -11,9 +11,12 @@ from typing import Any, Final, TypeAlias
 
 from proxy.core.errors import CallerGone, GatewayError, RequestTooLarge, UpstreamTruncated
 from proxy.core.types import Answer, InboundRequest
+from proxy.dialects.openai import StreamEnd
 from proxy.dialects.usage import UsageTap
 from proxy.edge.connection import Connection
-from proxy.edge.problems import render
+from proxy.edge.problems import render, render_event
+from proxy.pipeline.meter import Meter
+from proxy.pipeline.passage import Passage
 from proxy.upstream.client import UpstreamAnswer
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -36,6 +39,7 @@ class AsgiDownstream:
     __slots__ = (
         "_anthropic",
         "_connection",
+        "_ended",
         "_gone",
         "_on_gone",
         "_receive",
@@ -60,6 +64,7 @@ class AsgiDownstream:
         self._watcher: asyncio.Task[None] | None = None
         self.announced_bytes = _announced_bytes(scope) if connection is None else connection.announced_bytes
         self._anthropic = b"anthropic-version" in request.fields
+        self._ended = False  # the answer's last byte was given
         self.head_sent = False
         self.body_bytes = 0
 
@@ -124,8 +129,9 @@ class AsgiDownstream:
         answer: UpstreamAnswer,
         first_chunk: bytes | None,
         headers: list[tuple[bytes, bytes]],
-        tap: UsageTap,
+        passage: Passage,
     ) -> None:
+        tap = passage.tap
         await self._send_head(answer.status, headers)
         length = answer.fields.get(b"content-length")
         expected_bytes = int(length) if length is not None and length.isdigit() else None
@@ -138,10 +144,23 @@ class AsgiDownstream:
                 _refuse_truncated(tap)
                 await self._send_chunk(chunk, more=False)
                 return
-            await self._send_chunk(chunk, more=True)
+            if passage.meter is not None and passage.meter.is_low:
+                await self._extend(passage.meter, passage.stream_end)
+            if passage.remover is not None:
+                chunk = passage.remover.feed(chunk)
+            if chunk:
+                await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
         _refuse_truncated(tap)
-        await self._send_chunk(b"", more=False)
+        await self._send_chunk(b"" if passage.remover is None else passage.remover.close(), more=False)
+
+    async def _extend(self, meter: Meter, stream_end: StreamEnd | None) -> None:
+        try:
+            await meter.extend()
+        except GatewayError as error:
+            # It has begun, so all that can be said is said in the stream; then it ends.
+            await self._send_chunk(render_event(error, stream_end), more=False)
+            raise
 
     async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         head = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *headers]
@@ -149,7 +168,7 @@ class AsgiDownstream:
         await self._send_chunk(answer.body, more=False)
 
     async def refuse(self, error: GatewayError, headers: list[tuple[bytes, bytes]]) -> None:
-        if self._is_gone():
+        if self._is_gone() or self._ended:
             return
         if self.head_sent:
             self._cut_short()
@@ -173,6 +192,7 @@ class AsgiDownstream:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send_chunk(self, chunk: bytes, *, more: bool) -> None:
+        self._ended = not more
         if self._connection is not None:
             self._connection.put(chunk, more=more)
             if self._connection.is_slow:

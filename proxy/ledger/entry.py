@@ -43,6 +43,7 @@ class Entry(TypedDict):
     reasoning_tokens: int | None
     usage_source: str | None
     price_version: str | None
+    held_nusd: int | None  # what was reserved; None: nothing was, and no counter knows of the run
     cost_nusd: int | None
     charged_nusd: int | None
     absorbed_nusd: int | None

@@ -11,7 +11,9 @@ from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed
 from proxy.core.types import Deployment, KeySource
 from proxy.dialects.openai import is_credential_error
-from proxy.dialects.splice import replace_string
+from proxy.dialects.splice import replace_string, set_member
+from proxy.dialects.stream_usage import UsageAsking, inject
+from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
@@ -20,6 +22,7 @@ from proxy.upstream.headers import outbound_query, request_headers
 from proxy.upstream.payer import Payer
 
 _REFUSAL_BYTES_MAX: Final = 65_536
+_LARGE_BYTES: Final = 65_536
 
 
 class Dispatch:
@@ -43,12 +46,18 @@ class Dispatch:
         deployment = exchange.deployment
         assert deployment is not None, "selection comes before dispatch"
         client = exchange.snapshot.providers[deployment.provider].client
-        body, decompressed, told_length = _outbound_body(exchange, deployment, downstream)
+        body, is_edited, told_length = _outbound_body(exchange, deployment, downstream)
+        call = exchange.call
+        if call.text is not None and len(call.text) > _LARGE_BYTES:
+            # All is decided: what was parsed need not be held for as long as the provider thinks.
+            exchange.call = call._replace(document=None)
+        decompressed = is_edited and exchange.call.text is not exchange.call.body
+        restores = exchange.asking is UsageAsking.RESTORE
         if decompressed or told_length is not None:
             head = _outbound_head(exchange, client, payer, told_length, decompressed=decompressed)
         else:
             # The same for as often as the caller's head comes again, while the provider's settings hold.
-            what = (client, payer.source is KeySource.CALLER)
+            what = (client, payer.source is KeySource.CALLER, restores)
             head = exchange.request.once(what, lambda: _outbound_head(exchange, client, payer))
         exchange.attempts += 1
         exchange.sent_at_us = self._clock.monotonic_us()
@@ -60,6 +69,7 @@ class Dispatch:
             raise
 
     async def _first_chunk(self, exchange: Exchange, answer: UpstreamAnswer, payer: Payer) -> bytes | None:
+        exchange.upstream_status = answer.status
         if answer.status in (401, 403) and payer.source is KeySource.GATEWAY:
             first_chunk = await _beginning(answer)
             _refuse_credentials(exchange, answer, first_chunk)
@@ -67,7 +77,11 @@ class Dispatch:
             first_chunk = await answer.next_chunk()
         exchange.first_byte_at_us = self._clock.monotonic_us()
         fields = answer.fields
-        exchange.usage_tap = UsageTap(exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"))
+        if exchange.call.stream and exchange.ticket is not None and exchange.ticket.estimate is not None:
+            exchange.output_counter = StreamedOutputCounter(exchange.operation)
+        exchange.usage_tap = UsageTap(
+            exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"), exchange.output_counter
+        )
         return first_chunk
 
 
@@ -81,7 +95,12 @@ def _outbound_head(
 ) -> PreparedHead:
     request = exchange.request
     headers = request_headers(
-        request, payer.source, payer.provider_key, content_length=told_length, decompressed=decompressed
+        request,
+        payer.source,
+        payer.provider_key,
+        content_length=told_length,
+        decompressed=decompressed,
+        uncoded=exchange.asking is UsageAsking.RESTORE,  # what asking adds can only be taken out of plain bytes
     )
     query = outbound_query(request.query, payer.source)
     target = f"{request.endpoint_path}?{query}" if query else request.endpoint_path
@@ -91,19 +110,29 @@ def _outbound_head(
 def _outbound_body(
     exchange: Exchange, deployment: Deployment, downstream: Downstream
 ) -> tuple[RequestBody, bool, bytes | None]:
-    """The body of an attempt, whether it lost its content coding, and the length to tell."""
-    call, request = exchange.call, exchange.request
+    """The body of an attempt, whether anything in it was edited, and the length to tell."""
+    call = exchange.call
     if call.body is None:
-        if not request.has_body:
+        if not exchange.request.has_body:
             return WholeBody(b""), False, None
         bytes_max = exchange.snapshot.settings.server.upload_bytes_max
         length = downstream.announced_bytes
         return ArrivingBody(downstream.stream_body(bytes_max)), False, None if length is None else b"%d" % length
-    if call.text is None or call.model_alias is None or deployment.model in (None, call.model_alias):
+    text = call.text
+    if text is None:
         return WholeBody(call.body), False, None
-    assert deployment.model is not None
-    spliced = replace_string(call.text, "model", deployment.model)
-    return WholeBody(spliced), call.text is not call.body, None
+    ticket, document = exchange.ticket, call.document
+    if exchange.asking is not UsageAsking.LEAVE:
+        assert document is not None, "who chose to ask has read it"
+        text = inject(text, document)
+    if ticket is not None and ticket.inserted_ceiling is not None:
+        assert document is not None
+        assert ticket.estimate is not None
+        text = set_member(text, document, ticket.estimate.ceiling_names[0], b"%d" % ticket.inserted_ceiling)
+    if call.model_alias is not None and deployment.model not in (None, call.model_alias):
+        assert deployment.model is not None
+        text = replace_string(text, "model", deployment.model)
+    return (WholeBody(call.body), False, None) if text is call.text else (WholeBody(text), True, None)
 
 
 async def _beginning(answer: UpstreamAnswer) -> bytes | None:

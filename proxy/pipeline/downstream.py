@@ -10,7 +10,7 @@ from typing import Protocol
 
 from proxy.core.errors import GatewayError
 from proxy.core.types import Answer
-from proxy.dialects.usage import UsageTap
+from proxy.pipeline.passage import Passage
 from proxy.upstream.client import UpstreamAnswer
 
 
@@ -54,14 +54,16 @@ class Downstream(Protocol):
         answer: UpstreamAnswer,
         first_chunk: bytes | None,
         headers: list[tuple[bytes, bytes]],
-        tap: UsageTap,
+        passage: Passage,
     ) -> None:
         """Pass an upstream's answer on, chunk by chunk as it arrives.
 
-        The tap listens to every chunk, and says at the end whether the answer is whole.
+        The passage's tap listens to every chunk, and says at the end whether the answer is whole.
 
         Raises:
             UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed: the answer broke off.
+            CapExceeded, StateUnavailable: what the stream holds could not be extended. The caller has been told,
+                in the stream.
         """
         ...
 

@@ -10,10 +10,15 @@ from typing import Final
 from proxy.core.errors import GatewayError
 from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource
 from proxy.dialects.openai import Operation
+from proxy.dialects.stream_usage import UsageAsking
+from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
 from proxy.identity.caller import Prompt
 from proxy.pipeline.snapshot import Snapshot
+from proxy.pipeline.ticket import Ticket
+from proxy.pricing.facts import ModelFacts
 from proxy.routing.resolve import Route
+from proxy.settings.model import TenantSettings
 
 _NO_CALL: Final = Call()  # until the body is read
 
@@ -34,8 +39,16 @@ class Exchange:
     route: Route | None = None
     deployment: Deployment | None = None
     key_source: KeySource | None = None
+    tenant: TenantSettings | None = None
+    facts: ModelFacts | None = None  # what is known of the model that is asked; None: not its price
+    counts_dollars: bool = True  # whether what it costs counts against the tenant's caps
+    ticket: Ticket | None = None  # None: nothing is limited
+    asking: UsageAsking = UsageAsking.LEAVE
+    may_hide_reasoning: bool = False
     attempts: int = 0
+    upstream_status: int | None = None
     usage_tap: UsageTap | None = None
+    output_counter: StreamedOutputCounter | None = None  # beside the tap, where a cap holds for a stream
     status: int = 0  # what the caller was told; 0 while nothing is
     error: GatewayError | None = None
     sent_at_us: int | None = None

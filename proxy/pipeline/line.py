@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from typing import Final
 
 from proxy.core.clock import Clock
 from proxy.core.errors import CallerGone, GatewayError, GatewayStopped, InternalError
 from proxy.core.types import InboundRequest, KeySource
 from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
+from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
@@ -25,16 +25,22 @@ from proxy.upstream.payer import choose_payer
 
 _log = logging.getLogger("tollway.line")
 
-_LARGE_BYTES: Final = 65_536
-
 
 class Line:
     """Serves requests, one exchange each."""
 
-    __slots__ = ("_clock", "_dispatch", "_run_ids", "_settlement", "_snapshots")
+    __slots__ = ("_admittance", "_clock", "_dispatch", "_run_ids", "_settlement", "_snapshots")
 
-    def __init__(self, snapshots: SnapshotSlot, dispatch: Dispatch, settlement: Settlement, clock: Clock) -> None:
+    def __init__(
+        self,
+        snapshots: SnapshotSlot,
+        admittance: Admittance,
+        dispatch: Dispatch,
+        settlement: Settlement,
+        clock: Clock,
+    ) -> None:
         self._snapshots = snapshots
+        self._admittance = admittance
         self._dispatch = dispatch
         self._settlement = settlement
         self._clock = clock
@@ -76,6 +82,8 @@ class Line:
         if (prompt := request.fields.get(PROMPT_HEADER)) is not None:
             exchange.prompt = parse_prompt(prompt)
         caller = exchange.caller = await snapshot.authenticator.authenticate(request)
+        tenants = snapshot.tenants
+        exchange.tenant = tenants.fresh(caller.tenant_id) or await tenants.find(caller.tenant_id)
         call = exchange.call = await read_call(exchange, downstream)
         if call.document is not None:
             caller = exchange.caller = with_body_user(caller, call.document)
@@ -93,19 +101,14 @@ class Line:
         exchange.key_source = payer.source
         if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
             refuse_shared_objects(request, call)
-        if call.text is not None and len(call.text) > _LARGE_BYTES:
-            # All is decided: what was parsed need not be held for as long as the provider thinks.
-            call = exchange.call = call._replace(document=None)
-
         self._settlement.check_room()
+        await self._admittance.admit(exchange)
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
         try:
             exchange.status = answer.status
             headers = response_headers(answer.headers, answer.fields, payer.source, answer.status)
             headers += relay_headers(exchange)
-            tap = exchange.usage_tap
-            assert tap is not None, "dispatch puts a listener beside every answer"
-            await downstream.relay(answer, first_chunk, headers, tap)
+            await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
         finally:
             await answer.aclose()
 

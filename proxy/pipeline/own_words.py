@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from proxy.admission.answers import Admitted
+from proxy.admission.figures import remaining_requests, remaining_tokens, tightest_cap
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.types import Answer
 from proxy.dialects.openai import model_in_path
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import rfc3339
+from proxy.pipeline.ticket import Ticket
 from proxy.routing import listing
 
 
@@ -28,6 +31,26 @@ def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     headers.append((b"x-tollway-model", _header_text(exchange.deployment.label)))
     headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
     headers.append((b"server-timing", timing))
+    ticket = exchange.ticket
+    if ticket is not None and ticket.admitted is not None:
+        headers += _what_is_left(ticket, ticket.admitted)
+    return headers
+
+
+def _what_is_left(ticket: Ticket, admitted: Admitted) -> list[tuple[bytes, bytes]]:
+    """How full the tightest cap is, and what the buckets still have, as of the admission."""
+    headers: list[tuple[bytes, bytes]] = []
+    cap = tightest_cap(ticket.demand, admitted)
+    if cap is not None:
+        headers.append((b"x-tollway-cap-used-pct", b"%d" % cap.used_pct))
+        headers.append((b"x-tollway-cap", b"soft" if cap.used_pct >= ticket.soft_cap_pct else b"ok"))
+    requests, tokens = remaining_requests(ticket.demand, admitted), remaining_tokens(ticket.demand, admitted)
+    if requests is not None:
+        headers.append((b"x-tollway-limit-remaining-requests", b"%d" % requests))
+    if tokens is not None:
+        headers.append((b"x-tollway-limit-remaining-tokens", b"%d" % tokens))
+    if ticket.inserted_ceiling is not None:
+        headers.append((b"x-tollway-inserted-ceiling", b"%d" % ticket.inserted_ceiling))
     return headers
 
 

@@ -10,21 +10,16 @@ import asyncio
 import logging
 from typing import Final
 
+from proxy.admission.ending import Bill
+from proxy.admission.keeper import Keeper
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
-from proxy.ledger.entry import SealedRow, encode
+from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import LedgerStore
+from proxy.pipeline.charging import Charge, charge
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import (
-    Ending,
-    deployment_label,
-    end,
-    ledger_entry,
-    log_line,
-    model_label,
-    outcome,
-    refusal_line,
-)
+from proxy.pipeline.record import Ending, deployment_label, end, log_line, model_label, outcome, refusal_line
+from proxy.pipeline.rows import adjustment_row, run_row
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 
@@ -41,8 +36,11 @@ ROWS_PENDING_MAX: Final = 100_000
 class Settlement:
     """Closes exchanges and writes their rows."""
 
-    def __init__(self, ledger: LedgerStore, metrics: Metrics, access_log: AccessLog, clock: Clock) -> None:
+    def __init__(
+        self, ledger: LedgerStore, keeper: Keeper, metrics: Metrics, access_log: AccessLog, clock: Clock
+    ) -> None:
         self._ledger = ledger
+        self._keeper = keeper
         self._metrics = metrics
         self._access_log = access_log
         self._clock = clock
@@ -101,10 +99,25 @@ class Settlement:
         if exchange.usage_tap is not None:
             exchange.usage_tap.close()
         ending = end(exchange)
-        if exchange.dispatched:
-            self._rows.append(encode(ledger_entry(exchange, ending)))
-        self._observe(exchange, ending)
-        self._access_log.write(log_line(exchange, ending))
+        charged = charge(exchange)
+        self._settle(exchange, ending, charged)
+        self._observe(exchange, ending, charged)
+        self._access_log.write(log_line(exchange, ending, charged))
+
+    def _settle(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
+        """The row, in the settlement's own step where something was reserved."""
+        ticket = exchange.ticket
+        if ticket is None or not ticket.is_in_store:
+            if exchange.dispatched:
+                self._rows.append(run_row(exchange, ending, charged))
+            return
+        self._metrics.held(-ticket.held_nusd)
+        if not exchange.dispatched:
+            self._keeper.release(ticket.demand.run_step)
+            return
+        row = run_row(exchange, ending, charged).data
+        adjustment = adjustment_row(exchange, ending, charged)
+        self._keeper.settle(ticket.demand, Bill(charged.charged_nusd or 0, charged.tokens, row, adjustment))
 
     async def drain(self, timeout_s: float) -> int:
         """Write what is left; gives the number of rows that could not be written in time."""
@@ -143,7 +156,7 @@ class Settlement:
             self._metrics.state_called("ledger_append", (self._clock.monotonic_us() - began_us) / 1e6)
             self._metrics.rows_pending(len(self._rows))
 
-    def _observe(self, exchange: Exchange, ending: Ending) -> None:
+    def _observe(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
         metrics = self._metrics
         model, error = model_label(exchange), exchange.error
         metrics.request_ended(
@@ -159,6 +172,19 @@ class Settlement:
             metrics.auth_failed(error.code)
         if exchange.dispatched:
             metrics.attempt_ended(deployment_label(exchange, model, ending), outcome(exchange))
-            metrics.usage_source(ending.usage_source or "unknown")
-        if ending.usage is not None:
-            metrics.usage_known(ending.usage)
+            metrics.usage_source(_usage_source(exchange, charged))
+        if charged.usage is not None:
+            metrics.usage_known(charged.usage)
+            if exchange.facts is not None and exchange.facts.context_tokens:
+                metrics.context_used(charged.usage.input_tokens / exchange.facts.context_tokens)
+        if charged.charged_nusd:
+            metrics.spent("charged", charged.charged_nusd)
+        if charged.absorbed_nusd:
+            metrics.spent("absorbed", charged.absorbed_nusd)
+
+
+def _usage_source(exchange: Exchange, charged: Charge) -> str:
+    """How far a run's figures can be trusted, as a metric label."""
+    if charged.usage_source is None:
+        return "unknown"
+    return str(charged.usage_source) if exchange.facts is not None else "unpriced"

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.identity.authenticator import Authenticator
+from proxy.identity.tenants import Tenants
+from proxy.pipeline.allowance import Allowances
+from proxy.pipeline.price_list import PriceList
 from proxy.routing.resolve import Routes
 from proxy.settings.model import ProviderSettings, Settings
 from proxy.upstream.client import UpstreamClient
@@ -27,7 +30,10 @@ class Snapshot:
     settings: Settings
     version_header: tuple[bytes, bytes]
     authenticator: Authenticator
+    tenants: Tenants
     routes: Routes
+    prices: PriceList
+    allowances: Allowances
     providers: Mapping[str, ProviderAccess]
     created_s: int  # seconds since the Unix epoch
 

@@ -19,6 +19,8 @@ from proxy.core.types import Usage
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
+_RATIOS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
+_NUSD_PER_USD: Final = 1e9
 _STATE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.25, 1)
 
 
@@ -37,11 +39,11 @@ class _Counts:
         """Count."""
         self._values[labels] = self._values.get(labels, 0) + amount
 
-    def family(self) -> Metric:
-        """What a scrape reads."""
+    def family(self, per: float = 1) -> Metric:
+        """What a scrape reads: so many make one of the unit that the name says."""
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for labels, value in self._values.items():
-            family.add_metric([str(label) for label in labels], value)
+            family.add_metric([str(label) for label in labels], value if per == 1 else value / per)
         if not self._labels and not self._values:
             family.add_metric([], 0)
         return family
@@ -113,6 +115,16 @@ class Metrics(Collector):
         self._log_dropped = _Counts(
             "tollway_access_log_dropped_total", "Log lines dropped because their reader was too slow."
         )
+        self._usd = _Counts("tollway_usd_total", "Dollars, by who bears them.", "kind")
+        self._cap_refusals = _Counts("tollway_cap_refusals_total", "Calls that a spend cap refused.", "scope")
+        self._limit_refusals = _Counts("tollway_limit_refusals_total", "Calls that a rate limit refused.", "scope")
+        self._soft_caps = _Counts("tollway_soft_caps_total", "Calls admitted beyond a soft cap.", "scope")
+        self._overages = _Counts("tollway_overages_total", "Runs that cost more than was held for them.")
+        self._context_used = _Timings(
+            "tollway_context_used_ratio", "A call's input, as a part of what its model takes.", _RATIOS
+        )
+        self._held_nusd = 0
+        self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
         self._rows_pending = 0
         self._loop_lag_s = 0.0
@@ -126,10 +138,17 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """What a scrape reads, by the interface of prometheus-client."""
         counted = (self._requests, self._attempts, self._tokens, self._usage_sources, self._auth_failures)
+        money = (self._cap_refusals, self._limit_refusals, self._soft_caps, self._overages)
         timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
-        yield from (family.family() for family in (*counted, self._log_dropped, *timed))
+        yield from (family.family() for family in (*counted, *money, self._log_dropped, *timed, self._context_used))
+        yield self._usd.family(per=_NUSD_PER_USD)
         yield GaugeMetricFamily(
-            "tollway_settlements_pending", "Ledger rows that wait to be written.", self._rows_pending
+            "tollway_held_usd", "Dollars held for this process's calls under way.", self._held_nusd / _NUSD_PER_USD
+        )
+        yield GaugeMetricFamily(
+            "tollway_settlements_pending",
+            "Settlements and ledger rows that wait to be written.",
+            self._rows_pending + self._settlements_pending,
         )
         yield GaugeMetricFamily(
             "tollway_loop_lag_seconds", "How late the event loop last woke from a timer.", self._loop_lag_s
@@ -178,6 +197,38 @@ class Metrics(Collector):
     def usage_source(self, source: str) -> None:
         """How far one run's usage can be trusted: `exact`, `estimated` or `unknown`."""
         self._usage_sources.add((source,))
+
+    def spent(self, kind: str, nusd: int) -> None:
+        """Money: `charged` to tenants, or `absorbed` by the operator."""
+        self._usd.add((kind,), nusd)
+
+    def held(self, nusd: int) -> None:
+        """More is held for calls under way, or less."""
+        self._held_nusd += nusd
+
+    def cap_refused(self, scope: str) -> None:
+        """One call that a cap of this kind of scope could not hold."""
+        self._cap_refusals.add((scope,))
+
+    def limit_refused(self, scope: str) -> None:
+        """One call that a rate limit of this kind of scope refused."""
+        self._limit_refusals.add((scope,))
+
+    def soft_cap_passed(self, scope: str) -> None:
+        """One call admitted while a cap of this kind of scope is nearly used up."""
+        self._soft_caps.add((scope,))
+
+    def overage(self) -> None:
+        """One run that cost more than was held for it."""
+        self._overages.add(())
+
+    def context_used(self, ratio: float) -> None:
+        """What part of its model's context one call's input took."""
+        self._context_used.observe(ratio)
+
+    def settlements_pending(self, settlements: int) -> None:
+        """How many settlements the store has not confirmed yet."""
+        self._settlements_pending = settlements
 
     def auth_failed(self, code: str) -> None:
         """One caller turned away, by the error's code."""

@@ -67,9 +67,11 @@ def request_headers(
     *,
     content_length: bytes | None = None,
     decompressed: bool = False,
+    uncoded: bool = False,
 ) -> list[tuple[bytes, bytes]]:
     """The headers of an attempt. Host and framing are the transport's to add, but for a
-    streamed body whose length the caller told (`content_length`)."""
+    streamed body whose length the caller told (`content_length`). `uncoded` asks for an answer
+    without a content coding, whatever the caller accepts."""
     dropped = _REQUEST_DROPPED if payer is KeySource.CALLER else _DROPPED_FOR_GATEWAY
     named = _named_by_connection(request.headers, request.fields)
     if named:
@@ -77,7 +79,8 @@ def request_headers(
     if decompressed:
         dropped |= {b"content-encoding"}
     headers = [pair for pair in request.headers if pair[0] not in dropped and pair[0][:10] != _OURS]
-    headers.append((b"accept-encoding", readable_codings(_whole(b"accept-encoding", request.headers, request.fields))))
+    accepted = None if uncoded else _whole(b"accept-encoding", request.headers, request.fields)
+    headers.append((b"accept-encoding", readable_codings(accepted)))
     if provider_key is not None:
         headers.append((b"authorization", b"Bearer " + provider_key.reveal().encode()))
     if content_length is not None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy import app as composition
 from proxy.adapters.http.transport import Transport
-from proxy.app import create_app
+from proxy.app import create_app, providers
 from proxy.settings.load import load
 from tests.scripted_upstream import until
 
@@ -31,15 +30,15 @@ def settings(text: str, folder: Path):
 
 
 async def test_old_transports_are_closed_and_kept_ones_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(composition, "_RETIRED_S", 0.01)
+    monkeypatch.setattr(providers, "_RETIRED_S", 0.01)
     app = create_app(settings(BEFORE, tmp_path), access_log_sink=io.BytesIO())
     await app.startup()
-    before = dict(app._transports)
+    before = dict(app.providers._transports)
     after = BEFORE.split("[providers.dropped]", maxsplit=1)[0].replace("total = 0.01", "total = 0.02")
     app.reload(settings(after, tmp_path))
-    assert set(app._transports) == {"kept", "changed"}
-    assert app._transports["kept"] is before["kept"]
-    assert app._transports["changed"] is not before["changed"]
+    assert set(app.providers._transports) == {"kept", "changed"}
+    assert app.providers._transports["kept"] is before["kept"]
+    assert app.providers._transports["changed"] is not before["changed"]
 
     def closed(name: str) -> bool:
         transport = before[name]
@@ -55,7 +54,7 @@ async def test_old_transports_are_closed_and_kept_ones_are_not(tmp_path, monkeyp
 async def test_a_reload_that_cannot_be_carried_out_leaves_everything_in_force(tmp_path, monkeypatch):
     app = create_app(settings(BEFORE, tmp_path), access_log_sink=io.BytesIO())
     await app.startup()
-    transports, snapshot = dict(app._transports), app.snapshots.current
+    transports, snapshot = dict(app.providers._transports), app.snapshots.current
 
     def unreadable(_provider: object) -> None:
         raise OSError("the certificate authorities cannot be read")
@@ -64,6 +63,6 @@ async def test_a_reload_that_cannot_be_carried_out_leaves_everything_in_force(tm
     with pytest.raises(OSError, match="cannot be read"):
         app.reload(settings(BEFORE.replace("total = 0.01", "total = 0.02"), tmp_path))
     assert app.snapshots.current is snapshot
-    assert app._transports == transports
+    assert app.providers._transports == transports
     assert not app._retired
     await app.shutdown()

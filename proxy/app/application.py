@@ -1,0 +1,205 @@
+"""The gateway as an ASGI application: every object that a request meets is made and wired here."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from proxy.adapters.journal_file import JournalFile
+from proxy.admission.answers import Settlement as StoreSettlement
+from proxy.admission.journal import Journal
+from proxy.admission.keeper import Keeper
+from proxy.app.prices import load_prices
+from proxy.app.providers import Providers, Transports
+from proxy.app.stores import connect_stores, peppers_of
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
+from proxy.edge.admin import create_admin_app
+from proxy.edge.endpoints import DataPlane
+from proxy.edge.health import Readiness
+from proxy.edge.relay import Receive, Scope, Send
+from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
+from proxy.identity.tenants import Tenants, make_tenant_cache
+from proxy.pipeline.admittance import Admittance
+from proxy.pipeline.allowance import Allowances
+from proxy.pipeline.dispatch import Dispatch
+from proxy.pipeline.line import Line
+from proxy.pipeline.local_limits import LocalLimits
+from proxy.pipeline.price_list import PriceList
+from proxy.pipeline.settlement import Settlement
+from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
+from proxy.routing.resolve import Routes
+from proxy.settings.consistency import lends_to_strangers
+from proxy.settings.model import AuthMode, Settings
+from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.sink import Sink
+
+_log = logging.getLogger("tollway")
+
+_SETTLE_S: Final = 10.0
+_WATCH_S: Final = 1.0
+_READY_S: Final = 2.0
+
+
+class App:
+    """The gateway as an ASGI application. A host that mounts it calls `startup` and `shutdown`."""
+
+    def __init__(self, settings: Settings, transports: Transports, access_log_sink: Sink, clock: Clock) -> None:
+        self._clock = clock
+        self.providers = Providers(transports)
+        self.stores = connect_stores(settings, clock)
+        self._state_failure: str | None = "the state store was not asked yet"
+        self._watch: asyncio.Task[None] | None = None
+        self.metrics = Metrics()
+        self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
+        self._tenant_cache = make_tenant_cache(partial(self.metrics.state_called, "tenant_find"))
+        self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
+        journal = Journal(JournalFile(settings.state.journal_folder, self.stores.name), clock)
+        self.keeper = Keeper(self.stores.admission, journal, clock, settings.state.lease_s, self._settled)
+        self.settlement = Settlement(self.stores.ledger, self.keeper, self.metrics, self._access_log, clock)
+        self.snapshots = SnapshotSlot(self._prepare(settings, {}))
+        self.readiness = Readiness(
+            config_version=lambda: self.snapshots.current.version,
+            checks={
+                "state": lambda: self._state_failure,
+                "ledger": lambda: self.settlement.failure,
+                "admission": lambda: self.keeper.failure,
+            },
+        )
+        self.admin_app = create_admin_app(self.readiness, self.metrics.render)
+        admittance = Admittance(self.keeper, LocalLimits(), self.metrics, clock, settings.state.lease_s)
+        self.data_plane = DataPlane(Line(self.snapshots, admittance, Dispatch(clock), self.settlement, clock))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection; the lifespan too, where a server sends it to us."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self.data_plane(scope, receive, send)
+
+    async def startup(self) -> None:
+        """Open what must be open before the first request.
+
+        Raises:
+            StateIncompatible: the store belongs to a newer release.
+        """
+        self._access_log.start()
+        await self._ask_store()
+        self.keeper.start()
+        await self.keeper.ready(_READY_S)  # on a store that is there, a moment; else calls are refused until it is
+        self._watch = asyncio.get_running_loop().create_task(self._watch_on())
+
+    async def shutdown(self) -> None:
+        """Write the last rows and let go of everything. Call it once no request is under way."""
+        if self._watch is not None:
+            self._watch.cancel()
+        lost_rows = await self.settlement.drain(_SETTLE_S)
+        if lost_rows:
+            _log.error("%d ledger rows could not be written before the end", lost_rows)
+        if left := await self.keeper.drain(_SETTLE_S):
+            _log.error("%d settlements wait in the journal for the next start", left)
+        await self.keeper.stop()
+        await self.providers.aclose()
+        await self.stores.door.close()
+        await asyncio.to_thread(self._access_log.close)
+
+    def reload(self, settings: Settings) -> None:
+        """Put a new configuration in force, whole. Requests under way end on the old one; ports,
+        stores and drain time stay what they are until the next start.
+
+        Raises:
+            ValueError: on the port as it is bound now, the gateway's own keys would be open to anyone.
+            OSError: a file that it names cannot be read.
+        """
+        before = self.snapshots.current
+        kept = _kept_until_restart(settings, before.settings)
+        if kept != settings:
+            _log.warning("[server] or [state] changed: ports, stores and drain time take effect at the next start")
+        bind = kept.server.bind
+        if lends_to_strangers(kept.auth, bind):
+            raise ValueError(
+                f"auth.allow_keyless is true, and until the next start this gateway listens on {bind}: anyone who can "
+                "reach it could spend its own keys. Restart it instead."
+            )
+        self.snapshots.current = self._prepare(kept, before.providers)
+        _log.info("configuration %s is in force (it was %s)", settings.version, before.version)
+
+    def _prepare(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> Snapshot:
+        tenants = Tenants(settings, self.stores.tenants, self._tenant_cache, self._clock)
+        authenticator = Authenticator(
+            auth=settings.auth,
+            tenants=tenants,
+            store=self.stores.virtual_keys,
+            cache=self._virtual_key_cache,
+            peppers=peppers_of(settings) if settings.auth.mode is AuthMode.VIRTUAL_KEYS else (),
+            clock=self._clock,
+        )
+        prices = PriceList(settings, load_prices(settings))
+        return Snapshot(
+            settings=settings,
+            version_header=(b"x-tollway-config", settings.version.encode()),
+            authenticator=authenticator,
+            tenants=tenants,
+            routes=Routes(settings.models, settings.auth.default_provider),
+            prices=prices,
+            allowances=Allowances(),
+            providers=self.providers.prepare(settings, before),
+            created_s=self._clock.now_ms() // 1_000,
+        )
+
+    def _settled(self, settlement: StoreSettlement) -> None:
+        if settlement.overage_nusd:
+            self.metrics.overage()
+
+    async def _watch_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            wake_at_s = loop.time() + _WATCH_S
+            await asyncio.sleep(_WATCH_S)
+            self.metrics.loop_lag(max(0.0, loop.time() - wake_at_s))
+            self.metrics.settlements_pending(self.keeper.pending)
+            try:
+                await self._ask_store()
+            except StateIncompatible as error:  # it was away when this process started
+                self._note_state_failure(error)
+
+    async def _ask_store(self) -> None:
+        try:
+            await self.stores.door.ping()
+        except StateUnavailable as error:
+            self._note_state_failure(error)
+        else:
+            self._state_failure = None
+
+    def _note_state_failure(self, error: GatewayError) -> None:
+        if self._state_failure != error.message:
+            _log.error("the state store cannot be used: %s", error.message)
+        self._state_failure = error.message
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.startup()
+                except (GatewayError, OSError) as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.shutdown()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
+    """A new configuration with what only a start can change: another state folder would mean another
+    pepper, under which nobody's virtual key is known."""
+    now = running.server
+    server = replace(
+        settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
+    )
+    return replace(settings, server=server, state=running.state)

@@ -1,0 +1,68 @@
+"""The stores that a configuration names, and what belongs beside them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from proxy.adapters.redis import RedisDoor
+from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
+from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.admission.store import AdmissionStore, RedisAdmissionStore
+from proxy.core.clock import Clock
+from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
+from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
+from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
+from proxy.identity.tenant_store import RedisTenantStore, TenantStore
+from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.store import LedgerStore, RedisLedgerStore
+from proxy.settings.model import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What outlives the process."""
+
+    virtual_keys: VirtualKeyStore
+    tenants: TenantStore
+    ledger: LedgerStore
+    admission: AdmissionStore
+    door: SqliteDoor | RedisDoor
+
+
+def connect_stores(settings: Settings, clock: Clock) -> Stores:
+    """The stores that the configuration names. Nothing is opened until the first call."""
+    url = settings.state.url
+    if url.startswith(URL_PREFIX):
+        embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
+        return Stores(
+            EmbeddedVirtualKeyStore(embedded),
+            EmbeddedTenantStore(embedded),
+            EmbeddedLedgerStore(embedded),
+            EmbeddedAdmissionStore(embedded, clock),
+            embedded,
+        )
+    shared = RedisDoor(url)
+    return Stores(
+        RedisVirtualKeyStore(shared),
+        RedisTenantStore(shared),
+        RedisLedgerStore(shared),
+        RedisAdmissionStore(shared),
+        shared,
+    )
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """The stores, for a command that works beside a running gateway."""
+    settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stores = connect_stores(settings, Clock())
+    try:
+        yield stores
+    finally:
+        await stores.door.close()
+
+
+def peppers_of(settings: Settings) -> tuple[bytes, ...]:
+    """The peppers of virtual keys, newest first; one is made in the state folder if none is written."""
+    peppers = settings.auth.peppers or (load_or_make_pepper(settings.state.folder),)
+    return tuple(pepper_bytes(pepper) for pepper in peppers)

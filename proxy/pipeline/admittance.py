@@ -1,0 +1,259 @@
+"""May this call run? Every limit and cap of every scope at once, or a refusal that says which.
+
+One round trip, and none where nothing is limited. What is held is the worst case; a call that
+names no ceiling holds what its tenant chose (`no_ceiling`).
+"""
+
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from proxy.admission.answers import Admission, Admitted, CapRefused, LimitRefused, WrongWindow
+from proxy.admission.caps import demand_of, per_call_refusal
+from proxy.admission.estimate import FREE, Estimate, ceiling_that_fits, estimate, expect_tokens, is_free, worst_nusd
+from proxy.admission.keeper import Keeper
+from proxy.admission.keys import TENANT
+from proxy.admission.terms import Demand, WindowKind
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable, UnpricedEndpoint, UnpricedModel
+from proxy.core.types import KeySource
+from proxy.dialects.stream_usage import UsageAsking, choose
+from proxy.dialects.usage_remover import UsageRemover, is_event_stream
+from proxy.pipeline.allowance import Allowance, is_capped
+from proxy.pipeline.charging import hides_reasoning
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.local_limits import LocalLimits
+from proxy.pipeline.meter import Meter
+from proxy.pipeline.passage import Passage
+from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind
+from proxy.pipeline.rows import pending_row
+from proxy.pipeline.ticket import Ticket
+from proxy.settings.model import NoCeiling, PlanSettings
+from proxy.telemetry.metrics import Metrics
+from proxy.upstream.client import UpstreamAnswer
+
+SLICE_TOKENS: Final = 4_096
+"""What an answer without a ceiling holds at first, and again each time that it is extended."""
+
+_WINDOW_TRIES_MAX: Final = 3  # the store's clock and ours may part over the end of a window, once
+
+
+class Admittance:
+    """Asks the store, and keeps in the exchange what was reserved."""
+
+    __slots__ = ("_clock", "_keeper", "_lease_ms", "_local", "_metrics")
+
+    def __init__(self, keeper: Keeper, local: LocalLimits, metrics: Metrics, clock: Clock, lease_s: int) -> None:
+        self._keeper = keeper
+        self._local = local
+        self._metrics = metrics
+        self._clock = clock
+        self._lease_ms = lease_s * 1_000
+
+    async def admit(self, exchange: Exchange) -> None:
+        """Reserve all that this call may use.
+
+        Raises:
+            RateLimited, CapExceeded: a limit or a cap says no.
+            UnpricedModel, UnpricedEndpoint: a cap holds, and nobody knows what the call may cost.
+            RequestTooLarge: the plan takes no input of this length.
+            InvalidApiKey: the virtual key was revoked a moment ago.
+            StateUnavailable: the store is away, and money is capped.
+        """
+        snapshot, caller, tenant, deployment = exchange.snapshot, exchange.caller, exchange.tenant, exchange.deployment
+        assert caller is not None
+        assert tenant is not None
+        assert deployment is not None
+        plan = plan_of(exchange)
+        text = exchange.call.text
+        if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
+            raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
+        exchange.facts = snapshot.prices.find(deployment, exchange.started_at_ms)
+        exchange.counts_dollars = exchange.key_source is not KeySource.CALLER or tenant.count_own_key
+        allowances = snapshot.allowances.find(
+            plan, caller, exchange.call.model_alias, counts_dollars=exchange.counts_dollars
+        )
+        capped = is_capped(allowances)
+        exchange.asking = choose(
+            tenant.stream_usage.value,
+            exchange.operation,
+            exchange.call.document,
+            dollar_cap_holds=capped,
+            usage_unasked=snapshot.settings.providers[deployment.provider].usage_unasked,
+        )
+        if allowances:
+            worst = _worst_case(exchange) if capped else None
+            exchange.may_hide_reasoning = worst is not None and hides_reasoning(exchange)
+            await self._reserve(exchange, allowances, worst)
+
+    def passage(self, exchange: Exchange, answer: UpstreamAnswer) -> Passage:
+        """What the answer's chunks pass on their way."""
+        tap, ticket, counter = exchange.usage_tap, exchange.ticket, exchange.output_counter
+        assert tap is not None, "dispatch puts a listener beside every answer"
+        passage = Passage(tap, exchange.operation.stream_end)
+        if exchange.asking is UsageAsking.RESTORE and answer.status == 200:
+            fields = answer.fields
+            if is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
+                passage.remover = UsageRemover()
+        if ticket is not None and ticket.answer_tokens is not None and ticket.inserted_ceiling is None:
+            if counter is not None:
+                passage.meter = Meter(exchange, counter, self._keeper, self._metrics)
+        return passage
+
+    async def _reserve(
+        self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate | None
+    ) -> None:
+        """Hold the worst case; where a call names no ceiling and that does not fit, what its tenant chose."""
+        assert exchange.tenant is not None
+        mode = exchange.tenant.no_ceiling
+        lacks_ceiling = worst is not None and worst.ceiling is None and bool(worst.ceiling_names)
+        if worst is None or not lacks_ceiling:
+            refused = await self._hold(exchange, allowances, worst, 0 if worst is None else worst.held_nusd, step=0)
+            if refused is not None:
+                raise self._counted(refused, cap_refusal(refused))
+            return
+        can_extend = exchange.call.stream and not exchange.may_hide_reasoning
+        if mode is NoCeiling.EXTEND and can_extend:
+            refused = await self._hold_tokens(exchange, allowances, worst, SLICE_TOKENS, step=0)
+        else:
+            refused = await self._hold(exchange, allowances, worst, worst.held_nusd, step=0)
+        if refused is None:
+            return
+        fits = ceiling_that_fits(worst, max(0, refused.cap_nusd - refused.spent_nusd - refused.held_nusd))
+        again: CapRefused | None = refused
+        if mode is NoCeiling.INSERT and fits is not None:
+            again = await self._hold_tokens(exchange, allowances, worst, fits, step=1)
+            if again is None:
+                assert exchange.ticket is not None
+                exchange.ticket.inserted_ceiling = fits
+        elif mode is NoCeiling.AUTO and can_extend:
+            again = await self._hold_tokens(exchange, allowances, worst, SLICE_TOKENS, step=1)
+        if again is not None:
+            raise self._counted(again, cap_refusal(refused, ceiling=fits, ceiling_name=worst.ceiling_names[0]))
+
+    async def _hold_tokens(
+        self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate, answer_tokens: int, *, step: int
+    ) -> CapRefused | None:
+        """Hold the worst case of answers of so many tokens."""
+        refused = await self._hold(exchange, allowances, worst, worst_nusd(worst, answer_tokens), step=step)
+        if refused is None and exchange.ticket is not None and answer_tokens < worst.answer_tokens_max:
+            exchange.ticket.answer_tokens = answer_tokens
+        return refused
+
+    async def _hold(
+        self,
+        exchange: Exchange,
+        allowances: tuple[Allowance, ...],
+        worst: Estimate | None,
+        held_nusd: int,
+        *,
+        step: int,
+    ) -> CapRefused | None:
+        """Hold an amount. Gives back a cap that says no; every other refusal is raised."""
+        for scope, limits in allowances:
+            if (over := per_call_refusal(scope, limits, held_nusd)) is not None:
+                return over
+        now_ms = self._clock.now_ms()
+        for _ in range(_WINDOW_TRIES_MAX):
+            demand = self._demand(exchange, allowances, worst, held_nusd, step, now_ms)
+            answer = await self._ask(demand)
+            if isinstance(answer, WrongWindow):
+                now_ms = answer.now_ms
+                continue
+            if isinstance(answer, CapRefused):
+                return answer
+            if answer is not None and not isinstance(answer, Admitted):
+                raise self._counted(answer, refusal(answer))
+            exchange.ticket = Ticket(demand, held_nusd, worst, answer, plan_of(exchange).soft_cap_pct)
+            if exchange.ticket.is_in_store:
+                self._metrics.held(held_nusd)
+            return None
+        raise StateUnavailable("The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000)
+
+    async def _ask(self, demand: Demand) -> Admission | None:
+        """The store's answer; None where it is away, and this process's own limits admit."""
+        began_us = self._clock.monotonic_us()
+        try:
+            answer = await self._keeper.admit(demand)
+        except StateUnavailable:
+            if demand.is_capped:
+                raise
+            return self._local.admit(demand, self._clock.monotonic_us())
+        finally:
+            self._metrics.state_called("admit", (self._clock.monotonic_us() - began_us) / 1e6)
+        self._local.store_answered()
+        return answer
+
+    def _demand(
+        self,
+        exchange: Exchange,
+        allowances: tuple[Allowance, ...],
+        worst: Estimate | None,
+        held_nusd: int,
+        step: int,
+        now_ms: int,
+    ) -> Demand:
+        assert exchange.tenant is not None
+        assert exchange.caller is not None
+        expected = expect_tokens(exchange.call.text, None) if worst is None else worst.expected_tokens
+        zone = ZoneInfo(exchange.tenant.timezone)
+        scopes = tuple(
+            demand_of(
+                scope,
+                limits,
+                expected_tokens=expected,
+                now_ms=now_ms,
+                zone=zone,
+                # What a tenant has spent in all is summed whether it is capped or not: the ledger is held against it.
+                counted=(WindowKind.TOTAL,) if scope == TENANT and exchange.counts_dollars else (),
+            )
+            for scope, limits in allowances
+        )
+        return Demand(
+            exchange.tenant.id,
+            exchange.run_id,
+            step,
+            held_nusd,
+            expected,
+            scopes,
+            self._lease_ms,
+            exchange.caller.virtual_key_id,
+            pending_row(exchange, held_nusd),
+        )
+
+    def _counted(self, answer: Admission, error: GatewayError) -> GatewayError:
+        if isinstance(answer, CapRefused):
+            self._metrics.cap_refused(scope_kind(answer.scope))
+        elif isinstance(answer, LimitRefused):
+            self._metrics.limit_refused(scope_kind(answer.scope))
+        return error
+
+
+def plan_of(exchange: Exchange) -> PlanSettings:
+    """The plan of the tenant that calls."""
+    assert exchange.tenant is not None
+    return exchange.snapshot.settings.plans[exchange.tenant.plan]
+
+
+def _worst_case(exchange: Exchange) -> Estimate | None:
+    """What the call may cost; None where nobody knows, and the tenant may call it all the same.
+
+    Raises:
+        UnpricedModel, UnpricedEndpoint.
+    """
+    assert exchange.tenant is not None
+    assert exchange.deployment is not None
+    if is_free(exchange.request.method, exchange.operation):
+        return FREE
+    try:
+        if exchange.facts is None:
+            raise UnpricedModel(
+                "A spend cap holds for you, and nobody here knows what this model costs. Use another one, or have the "
+                "operator write its `price`.",
+                param="model",
+            )
+        catalog = exchange.snapshot.prices.catalog_of(exchange.deployment.provider)
+        return estimate(exchange.operation, exchange.call, exchange.facts, catalog=catalog)
+    except (UnpricedModel, UnpricedEndpoint):
+        if exchange.tenant.allow_unmetered:
+            return None
+        raise

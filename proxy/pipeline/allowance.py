@@ -1,0 +1,70 @@
+"""Which limits and caps hold for a call: of the tenant, its user, virtual key, feature and model.
+
+Pure. Whoever was never seen before gets its plan's, like everybody else: there is no first call
+that escapes.
+"""
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
+from proxy.core.limits import CAPS, NO_LIMITS, ScopeLimits, has_cap, merged
+from proxy.core.types import Caller
+from proxy.settings.model import PlanSettings
+
+_KNOWN_MAX: Final = 10_000
+
+
+class Allowance(NamedTuple):
+    """What one scope may use; `scope` is its name in the store."""
+
+    scope: str
+    limits: ScopeLimits
+
+
+class Allowances:
+    """The allowances of one snapshot's callers, each worked out once for as long as there is room."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[Allowance, ...]] = {}
+
+    def find(
+        self, plan: PlanSettings, caller: Caller, model_alias: str | None, *, counts_dollars: bool
+    ) -> tuple[Allowance, ...]:
+        """The scopes in which anything is limited, and the tenant beside them; none where nothing is.
+        Without `counts_dollars` only the rates hold."""
+        what = (plan.name, caller.user, caller.virtual_key_id, caller.virtual_key_limits, caller.feature, model_alias)
+        known = self._known.get((counts_dollars, *what))
+        if known is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            known = self._known[counts_dollars, *what] = _allowances(plan, caller, model_alias, counts_dollars)
+        return known
+
+
+def is_capped(allowances: tuple[Allowance, ...]) -> bool:
+    """True where an amount of money is capped in any of them."""
+    return any(has_cap(allowance.limits) for allowance in allowances)
+
+
+def _allowances(
+    plan: PlanSettings, caller: Caller, model_alias: str | None, counts_dollars: bool
+) -> tuple[Allowance, ...]:
+    found = [Allowance(TENANT, plan.tenant)]
+    if caller.user is not None:
+        found.append(Allowance(user_scope(caller.user), plan.user))
+    if caller.virtual_key_id is not None:
+        own = merged(caller.virtual_key_limits, plan.virtual_key)
+        found.append(Allowance(virtual_key_scope(caller.virtual_key_id), own))
+    if caller.feature is not None and caller.feature in plan.features:
+        found.append(Allowance(feature_scope(caller.feature), plan.features[caller.feature]))
+    if model_alias is not None and model_alias in plan.models:
+        found.append(Allowance(model_scope(model_alias), plan.models[model_alias]))
+    if not counts_dollars:
+        found = [Allowance(scope, replace(limits, **dict.fromkeys(CAPS))) for scope, limits in found]
+    limited = [allowance for allowance in found if allowance.limits != NO_LIMITS]
+    if limited and limited[0].scope != TENANT:
+        limited.insert(0, Allowance(TENANT, NO_LIMITS))  # what is spent is summed for the tenant in any case
+    return tuple(limited)

@@ -1,0 +1,106 @@
+"""What a run used and cost, when it is over, however it ended.
+
+Pure. A report is exact. Where there is none, or only the beginning of one, what was heard is
+counted; where even that says nothing, the reservation is what it cost. Hanging up is no refund.
+"""
+
+from typing import Final, NamedTuple
+
+from proxy.core.errors import CallerGone, GatewayStopped, UpstreamMalformed, UpstreamTimedOut
+from proxy.core.types import Usage, UsageSource
+from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
+from proxy.pipeline.exchange import Exchange
+from proxy.pricing.cost import price
+
+
+class Charge(NamedTuple):
+    """`cost_nusd` is what the usage costs, `charged_nusd` what of it counts against the tenant's
+    caps, `absorbed_nusd` what the operator bears. None: not known."""
+
+    usage: Usage | None = None
+    usage_source: UsageSource | None = None
+    cost_nusd: int | None = None
+    charged_nusd: int | None = None
+    absorbed_nusd: int | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """For the token buckets; None: what was expected stays."""
+        return None if self.usage is None else self.usage.input_tokens + self.usage.output_tokens
+
+
+_NOTHING: Final = Charge()
+_BROKE_OFF: Final = (CallerGone, GatewayStopped)
+# The provider may have worked, and bill for it; the tenant got nothing.
+_MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed)
+
+
+def charge(exchange: Exchange) -> Charge:
+    """Say what a run used and cost."""
+    if not exchange.dispatched:
+        return _NOTHING
+    status = exchange.upstream_status
+    if status is None:
+        return _without_answer(exchange)
+    tap = exchange.usage_tap
+    usage = tap.usage if tap is not None else None
+    broke_off = isinstance(exchange.error, _BROKE_OFF) or (tap is not None and tap.saw_end is False)
+    if usage is not None and not broke_off:
+        return _priced(exchange, usage, UsageSource.EXACT)
+    if status >= 400 and usage is None:
+        return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
+    return _priced_estimate(exchange, usage, broke_off=broke_off)
+
+
+def _without_answer(exchange: Exchange) -> Charge:
+    if isinstance(exchange.error, _BROKE_OFF):
+        return _worst_case(exchange)  # it was asked for, and nobody was told that it is no longer wanted in time
+    if isinstance(exchange.error, _MAYBE_BILLED) and exchange.ticket is not None:
+        return Charge(cost_nusd=0, charged_nusd=0, absorbed_nusd=exchange.ticket.held_nusd)
+    return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
+
+
+def _priced_estimate(exchange: Exchange, reported: Usage | None, *, broke_off: bool) -> Charge:
+    ticket, counter = exchange.ticket, exchange.output_counter
+    worst = ticket.estimate if ticket is not None else None
+    if worst is not None and worst.unreported is not None and reported is None:
+        return _priced(exchange, worst.unreported, UsageSource.ESTIMATED)
+    if counter is not None and counter.is_complete and not exchange.may_hide_reasoning:
+        # What was reported until then counts too: of Anthropic's streams, all of the input.
+        base = reported if reported is not None and reported.input_tokens else Usage(_expected_input(exchange))
+        output_tokens = max(base.output_tokens, counter.expected_tokens)
+        return _priced(exchange, base._replace(output_tokens=output_tokens), UsageSource.ESTIMATED)
+    if worst is not None:
+        return _worst_case(exchange)
+    return _priced(exchange, reported, UsageSource.ESTIMATED) if reported is not None else _NOTHING
+
+
+def _priced(exchange: Exchange, usage: Usage, source: UsageSource) -> Charge:
+    if exchange.facts is None:
+        return Charge(usage, source)
+    cost_nusd = price(usage, exchange.facts)
+    ticket = exchange.ticket
+    if source is UsageSource.ESTIMATED and ticket is not None and ticket.estimate is not None:
+        cost_nusd = min(cost_nusd, ticket.held_nusd)  # a guess is no reason to charge beyond what was held
+    return Charge(usage, source, cost_nusd, cost_nusd if exchange.counts_dollars else 0)
+
+
+def _worst_case(exchange: Exchange) -> Charge:
+    ticket = exchange.ticket
+    if ticket is None or ticket.estimate is None:
+        return _NOTHING
+    held_nusd = ticket.held_nusd
+    return Charge(None, UsageSource.WORST_CASE, held_nusd, held_nusd if exchange.counts_dollars else 0)
+
+
+def _expected_input(exchange: Exchange) -> int:
+    ticket, text = exchange.ticket, exchange.call.text
+    expected = -(-len(text or b"") // BYTES_PER_TOKEN)
+    worst = ticket.estimate if ticket is not None else None
+    return expected if worst is None else min(expected, worst.input_tokens_max)
+
+
+def hides_reasoning(exchange: Exchange) -> bool:
+    """True where tokens may be billed that the stream does not show. Asked while the body is still here."""
+    model_reasons = exchange.facts is None or "reasoning" in exchange.facts.capabilities
+    return may_hide_reasoning(exchange.operation, exchange.call.document, model_reasons=model_reasons)

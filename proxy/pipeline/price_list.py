@@ -1,0 +1,77 @@
+"""What each deployment's calls cost, by one snapshot of the configuration.
+
+Pure. What the operator writes beside a deployment wins over the catalogue.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from proxy.core.types import Deployment
+from proxy.pricing.catalog import Catalog
+from proxy.pricing.facts import ModelFacts, own_facts
+from proxy.settings.model import DeploymentSettings, ProviderSettings, Settings, TransportKind
+
+SIMULATED_CATALOG = "simulated"
+
+
+def catalog_name(provider: ProviderSettings, available: Collection[str]) -> str:
+    """Whose prices hold for a provider: as written, else its own name if there are such prices,
+    else those of what it speaks."""
+    if provider.catalog is not None:
+        return provider.catalog
+    if provider.transport is TransportKind.SIMULATED:
+        return SIMULATED_CATALOG
+    return provider.name if provider.name in available else provider.dialect
+
+
+class PriceList:
+    """The facts of every model that may be called."""
+
+    __slots__ = ("_catalog", "_catalog_names", "_own", "version")
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self.version = catalog.version
+        self._catalog = catalog
+        available = catalog.names
+        self._catalog_names = {name: catalog_name(each, available) for name, each in settings.providers.items()}
+        self._own = {
+            (deployment.provider, deployment.model): deployment
+            for model in settings.models.values()
+            for deployment in model.deployments
+            if _says_something(deployment)
+        }
+
+    def catalog_of(self, provider: str) -> str:
+        """The name of the catalogue whose prices hold for a provider."""
+        return self._catalog_names[provider]
+
+    def find(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
+        """What is known of a deployment's model at an instant; None where nobody says a price."""
+        if deployment.model is None:
+            return None
+        known = self._catalog.find(self._catalog_names[deployment.provider], deployment.model, at_ms)
+        own = self._own.get((deployment.provider, deployment.model)) if self._own else None
+        return known if own is None else _as_written(own, known)
+
+
+def _says_something(deployment: DeploymentSettings) -> bool:
+    written = (deployment.price, deployment.context_tokens, deployment.max_output_tokens, deployment.capabilities)
+    return any(part is not None for part in written)
+
+
+def _as_written(own: DeploymentSettings, known: ModelFacts | None) -> ModelFacts | None:
+    if own.price is not None:
+        priced = own_facts(
+            own.price.input_nusd_per_mtok,
+            own.price.output_nusd_per_mtok,
+            cached_input_nusd_per_mtok=own.price.cached_input_nusd_per_mtok,
+        )
+        known = priced if known is None else replace(known, price=priced.price)
+    if known is None:
+        return None
+    return replace(
+        known,
+        context_tokens=own.context_tokens or known.context_tokens,
+        max_output_tokens=own.max_output_tokens or known.max_output_tokens,
+        capabilities=known.capabilities if own.capabilities is None else own.capabilities,
+    )

@@ -1,0 +1,114 @@
+"""What the ledger keeps of an exchange: its row, the row that stands in for it until then, and the
+row that corrects that one.
+
+Pure. None can hold a prompt, a completion or a key.
+"""
+
+from typing import Final
+
+from proxy.core.types import UsageSource
+from proxy.ledger.entry import Entry, SealedRow, encode
+from proxy.pipeline.charging import Charge
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.record import Ending, rfc3339
+
+_UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller was told
+
+
+def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
+    """The row of a run that is over."""
+    entry = _begun(exchange, ending.started_at)
+    tap, ticket, usage = exchange.usage_tap, exchange.ticket, charge.usage
+    if tap is not None and tap.served_model is not None:
+        entry["served_model"] = tap.served_model
+    entry["attempts"] = exchange.attempts
+    entry["status"] = ending.status
+    entry["error_source"] = ending.error_source
+    if usage is not None:
+        entry["input_tokens"] = usage.input_tokens
+        entry["cached_input_tokens"] = usage.cached_input_tokens
+        entry["cache_write_tokens"] = usage.cache_write_tokens
+        entry["output_tokens"] = usage.output_tokens
+        entry["reasoning_tokens"] = usage.reasoning_tokens
+    if charge.usage_source is not None:
+        entry["usage_source"] = str(charge.usage_source)
+    entry["cost_nusd"] = charge.cost_nusd
+    entry["charged_nusd"] = charge.charged_nusd
+    entry["absorbed_nusd"] = charge.absorbed_nusd
+    if ticket is not None and ticket.is_in_store:
+        entry["held_nusd"] = ticket.held_nusd
+    entry["latency_ms"] = ending.latency_us / 1_000
+    if ending.first_byte_us is not None:
+        entry["first_byte_ms"] = ending.first_byte_us / 1_000
+    entry["overhead_us"] = ending.overhead_us
+    return encode(entry)
+
+
+def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
+    """The row that the run gets if this process vanishes: charged at its worst case."""
+    entry = _begun(exchange, rfc3339(exchange.started_at_ms))
+    entry["usage_source"] = str(UsageSource.WORST_CASE)
+    entry["cost_nusd"] = entry["charged_nusd"] = entry["held_nusd"] = held_nusd
+    return encode(entry).data
+
+
+def adjustment_row(exchange: Exchange, ending: Ending, charge: Charge) -> bytes:
+    """What is to be added to the row that stood in for this run, now that the truth is known."""
+    entry = _begun(exchange, ending.started_at)
+    held_nusd = exchange.ticket.held_nusd if exchange.ticket is not None else 0
+    entry["run_id"] = f"{exchange.run_id}:adjustment"
+    entry["kind"] = "adjustment"
+    entry["adjusts"] = exchange.run_id
+    entry["status"] = ending.status
+    if charge.usage is not None:
+        entry["input_tokens"] = charge.usage.input_tokens
+        entry["output_tokens"] = charge.usage.output_tokens
+    entry["cost_nusd"] = (charge.cost_nusd or 0) - held_nusd
+    entry["charged_nusd"] = (charge.charged_nusd or 0) - held_nusd
+    entry["held_nusd"] = 0
+    return encode(entry).data
+
+
+def _begun(exchange: Exchange, started_at: str) -> Entry:
+    caller, deployment = exchange.caller, exchange.deployment
+    assert caller is not None, "what has a row has a caller"
+    assert deployment is not None, "what has a row has a deployment"
+    prompt_id, prompt_version = exchange.prompt or (None, None)
+    key_source = exchange.key_source
+    return {
+        "run_id": exchange.run_id,
+        "started_at": started_at,
+        "kind": "run",
+        "adjusts": None,
+        "tenant": caller.tenant_id,
+        "user": caller.user,
+        "feature": caller.feature,
+        "virtual_key_id": caller.virtual_key_id,
+        "prompt_id": prompt_id,
+        "prompt_version": prompt_version,
+        "config_version": exchange.snapshot.version,
+        "endpoint": exchange.operation.name,
+        "requested_model": exchange.call.model_alias,
+        "served_model": deployment.model,
+        "provider": deployment.provider,
+        "deployment": deployment.label,
+        "attempts": 1,
+        "stream": exchange.call.stream,
+        "status": _UNKNOWN_STATUS,
+        "error_source": None,
+        "input_tokens": None,
+        "cached_input_tokens": None,
+        "cache_write_tokens": None,
+        "output_tokens": None,
+        "reasoning_tokens": None,
+        "usage_source": None,
+        "price_version": exchange.snapshot.prices.version if exchange.facts is not None else None,
+        "held_nusd": None,
+        "cost_nusd": None,
+        "charged_nusd": None,
+        "absorbed_nusd": None,
+        "key_source": None if key_source is None else str(key_source),
+        "latency_ms": 0.0,
+        "first_byte_ms": None,
+        "overhead_us": None,
+    }

@@ -1,0 +1,25 @@
+"""What an exchange may spend: its place in every limit and cap, from admission to settlement."""
+
+from dataclasses import dataclass
+
+from proxy.admission.answers import Admitted
+from proxy.admission.estimate import Estimate
+from proxy.admission.terms import Demand
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A reservation that was admitted. `held_nusd` grows where a stream's hold is extended."""
+
+    demand: Demand
+    held_nusd: int
+    estimate: Estimate | None = None  # None: no cap holds, so nobody asked what it may cost
+    admitted: Admitted | None = None  # None: by this process's own limits, while the store was away
+    soft_cap_pct: int = 100
+    answer_tokens: int | None = None  # what one answer may come to under this hold; None: all that the estimate has
+    inserted_ceiling: int | None = None  # the ceiling that was spliced into the body
+
+    @property
+    def is_in_store(self) -> bool:
+        """True where the store knows of it, and is to hear of its end."""
+        return self.admitted is not None
