@@ -79,7 +79,7 @@ PURE = (
     *("proxy.identity.virtual_key", "proxy.identity.caller", "proxy.identity.tenant"),
     *("proxy.cache.fingerprint", "proxy.cache.policy"),
     *("proxy.admission.limits", "proxy.admission.caps", "proxy.admission.keys", "proxy.admission.figures"),
-    *("proxy.admission.terms", "proxy.admission.answers", "proxy.admission.encoding"),
+    *("proxy.admission.terms", "proxy.admission.answers", "proxy.admission.encoding", "proxy.admission.records"),
     *("proxy.admission.book", "proxy.admission.reserving", "proxy.admission.ending"),
     *("proxy.admission.estimate", "proxy.admission.ceilings", "proxy.admission.hosted_tools"),
     *("proxy.admission.visible_input", "proxy.admission.worst_rates"),

@@ -11,9 +11,11 @@ from proxy.adapters.journal_file import JournalFile
 from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
+from proxy.admission.records import Head, line_of
+from proxy.admission.terms import RunStep
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
-from proxy.app.stores import connect_stores, peppers_of
+from proxy.app.stores import connect_stores, journal_folder, peppers_of
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
 from proxy.edge.admin import create_admin_app
@@ -57,7 +59,7 @@ class App:
         self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
         self._tenant_cache = make_tenant_cache(partial(self.metrics.state_called, "tenant_find"))
         self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
-        journal = Journal(JournalFile(settings.state.journal_folder, self.stores.name), clock)
+        journal = Journal(JournalFile(journal_folder(settings), line_of(Head(""))), clock)
         self.keeper = Keeper(self.stores.admission, journal, clock, settings.state.lease_s, self._settled)
         self.settlement = Settlement(self.stores.ledger, self.keeper, self.metrics, self._access_log, clock)
         self.snapshots = SnapshotSlot(self._prepare(settings, {}))
@@ -150,7 +152,7 @@ class App:
             created_s=self._clock.now_ms() // 1_000,
         )
 
-    def _settled(self, settlement: StoreSettlement) -> None:
+    def _settled(self, _run_step: RunStep, settlement: StoreSettlement) -> None:
         if settlement.overage_nusd:
             self.metrics.overage()
 

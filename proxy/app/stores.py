@@ -1,8 +1,11 @@
 """The stores that a configuration names, and what belongs beside them."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
@@ -16,6 +19,8 @@ from proxy.identity.tenant_store import RedisTenantStore, TenantStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.settings.model import Settings
+
+_STORE_NAME_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,12 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         RedisAdmissionStore(shared),
         shared,
     )
+
+
+def journal_folder(settings: Settings) -> Path:
+    """Where journals for the configured store are: another store never gets what was meant for this one."""
+    store = hashlib.blake2b(settings.state.url.encode(), digest_size=_STORE_NAME_BYTES).hexdigest()
+    return settings.state.journal_folder / store
 
 
 @asynccontextmanager

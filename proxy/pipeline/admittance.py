@@ -94,14 +94,12 @@ class Admittance:
             fields = answer.fields
             if is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
                 passage.remover = UsageRemover()
-        if ticket is not None and ticket.answer_tokens is not None and ticket.inserted_ceiling is None:
-            if counter is not None:
-                passage.meter = Meter(exchange, counter, self._keeper, self._metrics)
+        is_sliced = ticket is not None and ticket.answer_tokens is not None and ticket.inserted_ceiling is None
+        if is_sliced and counter is not None:
+            passage.meter = Meter(exchange, counter, self._keeper, self._metrics)
         return passage
 
-    async def _reserve(
-        self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate | None
-    ) -> None:
+    async def _reserve(self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate | None) -> None:
         """Hold the worst case; where a call names no ceiling and that does not fit, what its tenant chose."""
         assert exchange.tenant is not None
         mode = exchange.tenant.no_ceiling
@@ -167,7 +165,9 @@ class Admittance:
             if exchange.ticket.is_in_store:
                 self._metrics.held(held_nusd)
             return None
-        raise StateUnavailable("The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000)
+        raise StateUnavailable(
+            "The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000
+        )
 
     async def _ask(self, demand: Demand) -> Admission | None:
         """The store's answer; None where it is away, and this process's own limits admit."""
