@@ -51,6 +51,7 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.adapters.http.*": "transports",
         "proxy.simulated.transport": "a transport",
         "proxy.upstream.client": "send",
+        "proxy.telemetry.webhook": "tell an operator's URL",
         "proxy.app.providers": "say what a transport is",
     },
     "starlette": {"proxy.edge.*": "ASGI"},

@@ -17,6 +17,7 @@ class CapUse(NamedTuple):
     kind: WindowKind
     cap_nusd: int
     used_nusd: int
+    window_start_ms: int = 0
 
     @property
     def used_pct(self) -> int:
@@ -27,7 +28,7 @@ class CapUse(NamedTuple):
 def tightest_cap(demand: Demand, admitted: Admitted) -> CapUse | None:
     """The cap that is fullest by its own measure; None where no window has one."""
     uses = [
-        CapUse(scope.name, window.kind, window.cap_nusd, used_nusd)
+        CapUse(scope.name, window.kind, window.cap_nusd, used_nusd, window.start_ms)
         for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
         for window, used_nusd in zip(scope.windows, figures.used_nusd, strict=True)
         if window.cap_nusd is not None

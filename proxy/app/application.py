@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from proxy.adapters.http.transport import Transport
 from proxy.adapters.journal_file import JournalFile
 from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
@@ -32,18 +33,21 @@ from proxy.pipeline.local_limits import LocalLimits
 from proxy.pipeline.price_list import PriceList
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
+from proxy.pipeline.soft_cap import SoftCaps
 from proxy.routing.resolve import Routes
 from proxy.settings.consistency import lends_to_strangers
 from proxy.settings.model import AuthMode, Settings
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.sink import Sink
+from proxy.telemetry.webhook import Webhook
 
 _log = logging.getLogger("tollway")
 
 _SETTLE_S: Final = 10.0
 _WATCH_S: Final = 1.0
-_READY_S: Final = 2.0
+_WEBHOOK_CONNECTIONS_MAX: Final = 4
+_READY_S: Final = 5.0
 
 
 class App:
@@ -72,7 +76,10 @@ class App:
             },
         )
         self.admin_app = create_admin_app(self.readiness, self.metrics.render)
-        admittance = Admittance(self.keeper, LocalLimits(), self.metrics, clock, settings.state.lease_s)
+        self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
+        soft_caps = SoftCaps(self.metrics, self._webhook)
+        lease_s = settings.state.lease_s
+        admittance = Admittance(self.keeper, LocalLimits(), soft_caps, self.metrics, clock, lease_s)
         self.data_plane = DataPlane(Line(self.snapshots, admittance, Dispatch(clock), self.settlement, clock))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +98,7 @@ class App:
         self._access_log.start()
         await self._ask_store()
         self.keeper.start()
-        await self.keeper.ready(_READY_S)  # on a store that is there, a moment; else calls are refused until it is
+        await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
 
     async def shutdown(self) -> None:
@@ -104,6 +111,7 @@ class App:
         if left := await self.keeper.drain(_SETTLE_S):
             _log.error("%d settlements wait in the journal for the next start", left)
         await self.keeper.stop()
+        await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
         await asyncio.to_thread(self._access_log.close)

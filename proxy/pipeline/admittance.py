@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from proxy.admission.answers import Admission, Admitted, CapRefused, LimitRefused, WrongWindow
 from proxy.admission.caps import demand_of, per_call_refusal
 from proxy.admission.estimate import FREE, Estimate, ceiling_that_fits, estimate, expect_tokens, is_free, worst_nusd
+from proxy.admission.figures import tightest_cap
 from proxy.admission.keeper import Keeper
 from proxy.admission.keys import TENANT
 from proxy.admission.terms import Demand, WindowKind
@@ -26,6 +27,7 @@ from proxy.pipeline.meter import Meter
 from proxy.pipeline.passage import Passage
 from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind
 from proxy.pipeline.rows import pending_row
+from proxy.pipeline.soft_cap import SoftCaps
 from proxy.pipeline.ticket import Ticket
 from proxy.settings.model import NoCeiling, PlanSettings
 from proxy.telemetry.metrics import Metrics
@@ -40,11 +42,20 @@ _WINDOW_TRIES_MAX: Final = 3  # the store's clock and ours may part over the end
 class Admittance:
     """Asks the store, and keeps in the exchange what was reserved."""
 
-    __slots__ = ("_clock", "_keeper", "_lease_ms", "_local", "_metrics")
+    __slots__ = ("_clock", "_keeper", "_lease_ms", "_local", "_metrics", "_soft_caps")
 
-    def __init__(self, keeper: Keeper, local: LocalLimits, metrics: Metrics, clock: Clock, lease_s: int) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        local: LocalLimits,
+        soft_caps: SoftCaps,
+        metrics: Metrics,
+        clock: Clock,
+        lease_s: int,
+    ) -> None:
         self._keeper = keeper
         self._local = local
+        self._soft_caps = soft_caps
         self._metrics = metrics
         self._clock = clock
         self._lease_ms = lease_s * 1_000
@@ -161,13 +172,20 @@ class Admittance:
                 return answer
             if answer is not None and not isinstance(answer, Admitted):
                 raise self._counted(answer, refusal(answer))
-            exchange.ticket = Ticket(demand, held_nusd, worst, answer, plan_of(exchange).soft_cap_pct)
-            if exchange.ticket.is_in_store:
-                self._metrics.held(held_nusd)
+            exchange.ticket = Ticket(demand, held_nusd, worst, answer)
+            if answer is not None:
+                self._note_admitted(exchange, exchange.ticket, answer)
             return None
         raise StateUnavailable(
             "The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000
         )
+
+    def _note_admitted(self, exchange: Exchange, ticket: Ticket, admitted: Admitted) -> None:
+        self._metrics.held(ticket.held_nusd)
+        use = ticket.cap_use = tightest_cap(ticket.demand, admitted)
+        if use is not None and use.used_pct >= plan_of(exchange).soft_cap_pct:
+            ticket.is_soft = True
+            self._soft_caps.note(exchange, use)
 
     async def _ask(self, demand: Demand) -> Admission | None:
         """The store's answer; None where it is away, and this process's own limits admit."""

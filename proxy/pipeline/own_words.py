@@ -3,7 +3,7 @@
 from typing import Any
 
 from proxy.admission.answers import Admitted
-from proxy.admission.figures import remaining_requests, remaining_tokens, tightest_cap
+from proxy.admission.figures import remaining_requests, remaining_tokens
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.types import Answer
@@ -40,10 +40,9 @@ def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
 def _what_is_left(ticket: Ticket, admitted: Admitted) -> list[tuple[bytes, bytes]]:
     """How full the tightest cap is, and what the buckets still have, as of the admission."""
     headers: list[tuple[bytes, bytes]] = []
-    cap = tightest_cap(ticket.demand, admitted)
-    if cap is not None:
-        headers.append((b"x-tollway-cap-used-pct", b"%d" % cap.used_pct))
-        headers.append((b"x-tollway-cap", b"soft" if cap.used_pct >= ticket.soft_cap_pct else b"ok"))
+    if ticket.cap_use is not None:
+        headers.append((b"x-tollway-cap-used-pct", b"%d" % ticket.cap_use.used_pct))
+        headers.append((b"x-tollway-cap", b"soft" if ticket.is_soft else b"ok"))
     requests, tokens = remaining_requests(ticket.demand, admitted), remaining_tokens(ticket.demand, admitted)
     if requests is not None:
         headers.append((b"x-tollway-limit-remaining-requests", b"%d" % requests))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from proxy.admission.answers import Admitted
 from proxy.admission.estimate import Estimate
+from proxy.admission.figures import CapUse
 from proxy.admission.terms import Demand
 
 
@@ -15,7 +16,8 @@ class Ticket:
     held_nusd: int
     estimate: Estimate | None = None  # None: no cap holds, so nobody asked what it may cost
     admitted: Admitted | None = None  # None: by this process's own limits, while the store was away
-    soft_cap_pct: int = 100
+    cap_use: CapUse | None = None  # of the fullest cap, as of the admission
+    is_soft: bool = False  # that one is filled beyond the plan's `soft_cap_pct`
     answer_tokens: int | None = None  # what one answer may come to under this hold; None: all that the estimate has
     inserted_ceiling: int | None = None  # the ceiling that was spliced into the body
 

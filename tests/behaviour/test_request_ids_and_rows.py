@@ -62,6 +62,7 @@ RUN: dict[str, Any] = {
     "reasoning_tokens": 3,
     "usage_source": "exact",
     "price_version": None,
+    "held_nusd": None,
     "cost_nusd": None,
     "charged_nusd": None,
     "absorbed_nusd": None,
@@ -295,7 +296,7 @@ async def test_the_log_line_and_the_metrics_of_a_run():
                 'tokens_total{kind="cache_write"}': 0,
                 'tokens_total{kind="output"}': 7,
                 'tokens_total{kind="reasoning"}': 3,
-                'usage_source_total{source="exact"}': 1,
+                'usage_source_total{source="unpriced"}': 1,
                 "settlements_pending": 0,
             }
             await gateway.rows()

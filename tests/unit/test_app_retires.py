@@ -47,7 +47,7 @@ async def test_old_transports_are_closed_and_kept_ones_are_not(tmp_path, monkeyp
 
     await until(lambda: closed("changed") and closed("dropped"))
     assert not closed("kept")
-    assert not app._retired
+    assert not app.providers._retired
     await app.shutdown()
 
 
@@ -59,10 +59,10 @@ async def test_a_reload_that_cannot_be_carried_out_leaves_everything_in_force(tm
     def unreadable(_provider: object) -> None:
         raise OSError("the certificate authorities cannot be read")
 
-    monkeypatch.setattr(app, "_make_transport", unreadable)
+    monkeypatch.setattr(app.providers, "_make_transport", unreadable)
     with pytest.raises(OSError, match="cannot be read"):
         app.reload(settings(BEFORE.replace("total = 0.01", "total = 0.02"), tmp_path))
     assert app.snapshots.current is snapshot
     assert app.providers._transports == transports
-    assert not app._retired
+    assert not app.providers._retired
     await app.shutdown()

@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Sequence
+from typing import cast
 
+from proxy.admission.keeper import Keeper
 from proxy.core.clock import Clock
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
@@ -28,7 +30,8 @@ class BrokenLedger(EmbeddedLedgerStore):
 
 async def test_an_unforeseen_failure_keeps_the_rows_and_tells_the_operator():
     ledger, metrics = BrokenLedger(), Metrics()
-    settlement = Settlement(ledger, metrics, AccessLog(io.BytesIO(), metrics.log_dropped), Clock())
+    access_log = AccessLog(io.BytesIO(), metrics.log_dropped)
+    settlement = Settlement(ledger, cast(Keeper, None), metrics, access_log, Clock())  # nothing here was reserved
     settlement._rows.append(SealedRow("acme", "run_1", b"{}"))
     settlement.sum_up()
     await until(lambda: settlement.failure is not None)

@@ -1,0 +1,60 @@
+"""Says that a cap is nearly used up: once for each window to people, at each call to the metrics."""
+
+import logging
+from typing import Final
+
+from proxy.admission.figures import CapUse
+from proxy.admission.terms import WindowKind
+from proxy.core.money import usd_text
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.refusals import scope_kind
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.webhook import Webhook
+
+_log = logging.getLogger("tollway.caps")
+
+_SAID_MAX: Final = 10_000
+
+
+class SoftCaps:
+    """Remembers in which windows it was said; a process that starts says it again."""
+
+    def __init__(self, metrics: Metrics, webhook: Webhook) -> None:
+        self._metrics = metrics
+        self._webhook = webhook
+        self._said: dict[tuple[str, str, WindowKind], int] = {}  # tenant, scope, window → its start
+
+    def note(self, exchange: Exchange, use: CapUse) -> None:
+        """A call was admitted while a cap is filled beyond its plan's `soft_cap_pct`."""
+        self._metrics.soft_cap_passed(scope_kind(use.scope))
+        tenant = exchange.tenant
+        assert tenant is not None
+        what = (tenant.id, use.scope, use.kind)
+        if self._said.get(what) == use.window_start_ms:
+            return
+        if len(self._said) >= _SAID_MAX:
+            self._said.clear()
+        self._said[what] = use.window_start_ms
+        _log.warning(
+            "tenant %s: the cap of %s for %s, $%s, is filled to %d %%",
+            tenant.id,
+            use.scope,
+            use.kind,
+            usd_text(use.cap_nusd),
+            use.used_pct,
+        )
+        if tenant.soft_cap_webhook is not None:
+            self._webhook.post(tenant.soft_cap_webhook, _notice(tenant.id, use))
+
+
+def _notice(tenant_id: str, use: CapUse) -> dict[str, object]:
+    return {
+        "event": "soft_cap",
+        "tenant": tenant_id,
+        "scope": use.scope,
+        "window": str(use.kind),
+        "window_start_ms": use.window_start_ms,
+        "cap_nusd": use.cap_nusd,
+        "used_nusd": use.used_nusd,
+        "used_pct": use.used_pct,
+    }
