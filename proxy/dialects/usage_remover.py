@@ -75,7 +75,7 @@ class UsageRemover:
 
     def feed(self, chunk: bytes) -> bytes:
         """What the caller gets of this chunk, and of what was held before; maybe nothing."""
-        if self._is_between and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+        if self._is_between and chunk.endswith(b"\n\n") and chunk.find(b"\r") < 0:
             # What providers send: whole events, and most often one of one line.
             if chunk.startswith(b"data:") and chunk.find(b"\n") == len(chunk) - 2:
                 return self._restored_line(chunk)

@@ -233,6 +233,12 @@ def test_one_event_and_no_more_is_taken_out() -> None:
     assert restored([FINISH + EXTRA + EXTRA + DONE]) == FINISH + EXTRA + DONE
 
 
+@pytest.mark.parametrize("reasons", [b'null},{"finish_reason":"stop"', b'"stop"},{"finish_reason":null', b' "length"'])
+def test_any_choice_may_be_the_one_that_finished(reasons: bytes) -> None:
+    finish = b'data: {"choices":[{"finish_reason":%b}]}\n\n' % reasons
+    assert restored([finish, EXTRA, DONE]) == finish + DONE
+
+
 def test_nulls_that_an_upstream_writes_anyway_can_be_kept() -> None:
     null = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}],"usage":null}\n\n'
     indented = b'data: {"a":1,\ndata:  "usage":null}\n\n'
@@ -296,6 +302,14 @@ def test_an_event_that_is_too_large_passes_as_it_is_and_the_next_does_not(
     assert remover.overflowed
     # What nobody looked at may have held the finish.
     assert got + remover.close() == plain + large + plain + plain
+
+
+def test_the_rest_of_an_event_that_is_too_large_is_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_remover, "EVENT_BYTES_MAX", 20)
+    null = b'data: {"a":1,"usage":null}\n\n'
+    assert restored([b'data: {"b":"' + 20 * b"b", null, null]) == (
+        b'data: {"b":"' + 20 * b"b" + null + b'data: {"a":1}\n\n'
+    )
 
 
 def test_events_within_the_bound_do_not_overflow() -> None:
