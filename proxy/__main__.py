@@ -12,9 +12,12 @@ from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
+from proxy.cli.prices import refuse_prices, show_prices
+from proxy.cli.prices_update import update_prices
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
+from proxy.pricing.problem import PriceError
 from proxy.settings.problem import SettingsError
 
 
@@ -36,6 +39,8 @@ def main(
         return _run(arguments, os.environ if environ is None else environ, composition, terminal)
     except SettingsError as error:
         return refuse_settings(error, terminal)
+    except PriceError as error:
+        return refuse_prices(error, terminal)
     except CommandFailed as error:
         terminal.fail(error.message)
         return error.exit_code
@@ -49,10 +54,15 @@ def main(
 
 
 def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composition | None, terminal: Terminal) -> int:
+    clock = Clock()
+    match arguments.command:  # these need no configuration, so that a broken one is no hindrance
+        case "prices show":
+            return show_prices(arguments, terminal, clock)
+        case "prices update":
+            return update_prices(arguments, terminal, clock)
     configuration = read_configuration(arguments.config, environ)
     settings = configuration.settings
     app = composition or _composition()
-    clock = Clock()
     match arguments.command:
         case "serve":
             for warning in settings.warnings:
