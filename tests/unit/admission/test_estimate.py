@@ -267,6 +267,8 @@ def test_a_compaction_reads_and_writes_once_more() -> None:
     document = {"input": "Hi", "max_output_tokens": 50, "context_management": [{"type": "compaction"}]}
     found = hold(RESPONSES, document)
     assert (found.input_tokens_max, found.output_tokens_max) == (200_000, 50 + 20_000)
+    with pytest.raises(UnpricedEndpoint):  # whose length nothing bounds
+        hold(RESPONSES, document, ModelFacts(FACTS.price, 100_000))
     document = {"messages": [USER], "max_tokens": 50, "context_management": {"edits": [{"type": "clear_tool_uses_x"}]}}
     assert hold(MESSAGES, document).input_tokens_max == visible(document)
 
