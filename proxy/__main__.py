@@ -12,8 +12,6 @@ from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
-from proxy.cli.prices import refuse_prices, show_prices
-from proxy.cli.prices_update import update_prices
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
@@ -40,7 +38,7 @@ def main(
     except SettingsError as error:
         return refuse_settings(error, terminal)
     except PriceError as error:
-        return refuse_prices(error, terminal)
+        return _refuse_prices(error, terminal)
     except CommandFailed as error:
         terminal.fail(error.message)
         return error.exit_code
@@ -55,11 +53,8 @@ def main(
 
 def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composition | None, terminal: Terminal) -> int:
     clock = Clock()
-    match arguments.command:  # these need no configuration, so that a broken one is no hindrance
-        case "prices show":
-            return show_prices(arguments, terminal, clock)
-        case "prices update":
-            return update_prices(arguments, terminal, clock)
+    if arguments.command.startswith("prices "):  # which need no configuration: a broken one is no hindrance
+        return _run_prices(arguments, terminal, clock)
     configuration = read_configuration(arguments.config, environ)
     settings = configuration.settings
     app = composition or _composition()
@@ -79,6 +74,21 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
             return asyncio.run(revoke_virtual_key(arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
+
+
+def _run_prices(arguments: Namespace, terminal: Terminal, clock: Clock) -> int:
+    """Imported here: a gateway that starts needs neither."""
+    from proxy.cli.prices import show_prices
+    from proxy.cli.prices_update import update_prices
+
+    command = show_prices if arguments.command == "prices show" else update_prices
+    return command(arguments, terminal, clock)
+
+
+def _refuse_prices(error: PriceError, terminal: Terminal) -> int:
+    from proxy.cli.prices import refuse_prices
+
+    return refuse_prices(error, terminal)
 
 
 def _composition() -> Composition:
