@@ -16,6 +16,7 @@ from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
+from proxy.pricing.problem import PriceError
 from proxy.settings.problem import SettingsError
 
 
@@ -37,6 +38,8 @@ def main(
         return _run(arguments, os.environ if environ is None else environ, composition, terminal)
     except SettingsError as error:
         return refuse_settings(error, terminal)
+    except PriceError as error:
+        return _refuse_prices(error, terminal)
     except CommandFailed as error:
         terminal.fail(error.message)
         return error.exit_code
@@ -50,10 +53,12 @@ def main(
 
 
 def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composition | None, terminal: Terminal) -> int:
+    clock = Clock()
+    if arguments.command.startswith("prices "):  # which need no configuration: a broken one is no hindrance
+        return _run_prices(arguments, terminal, clock)
     configuration = read_configuration(arguments.config, environ)
     settings = configuration.settings
     app = composition or _composition()
-    clock = Clock()
     match arguments.command:
         case "serve":
             for warning in settings.warnings:
@@ -76,6 +81,21 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
             return asyncio.run(delete_tenant(arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
+
+
+def _run_prices(arguments: Namespace, terminal: Terminal, clock: Clock) -> int:
+    """Imported here: a gateway that starts needs neither."""
+    from proxy.cli.prices import show_prices
+    from proxy.cli.prices_update import update_prices
+
+    command = show_prices if arguments.command == "prices show" else update_prices
+    return command(arguments, terminal, clock)
+
+
+def _refuse_prices(error: PriceError, terminal: Terminal) -> int:
+    from proxy.cli.prices import refuse_prices
+
+    return refuse_prices(error, terminal)
 
 
 def _composition() -> Composition:

@@ -1,7 +1,7 @@
 """How much a call lets a model write: its ceiling, and how many answers it asks for.
 
-Pure. A value that two readers could understand differently counts as the larger of the two: a
-float rounded up, digits in a string. Sources: the API references of OpenAI, Anthropic, DeepSeek,
+Pure. A value that two readers could understand differently counts as the dearer of the two: digits
+in a string are so many answers, but no ceiling. Sources: the API references of OpenAI, Anthropic, DeepSeek,
 Mistral, Together.
 """
 
@@ -32,9 +32,9 @@ def ceiling_names(operation_name: str, catalog: str) -> tuple[str, ...]:
 
 def own_ceiling(document: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     """The caller's own ceiling for one answer, in tokens: the largest, where there are several.
-    None where there is none, or none that surely bounds (zero and less mean "no limit" to some)."""
-    readings = [reading for name in names if (reading := largest_reading(document.get(name))) is not None]
-    return max(readings, default=None)
+    None where there is none that surely bounds."""
+    bounds = [bound for name in names if (bound := sure_bound(document.get(name))) is not None]
+    return max(bounds, default=None)
 
 
 def choices(operation_name: str, document: Mapping[str, Any]) -> int:
@@ -57,13 +57,18 @@ def prompts(prompt: object) -> int:
 
 def largest_reading(value: object) -> int | None:
     """The largest positive number that a lenient reader could take this for; None: no number."""
-    if isinstance(value, bool):
-        return 1 if value else None
     if isinstance(value, str):
         text = value.strip()
-        if not (text.isascii() and text.replace(".", "", 1).isdigit() and len(text) <= _DIGITS_MAX):
-            return None
-        value = float(text) if "." in text else int(text)
+        if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) <= _DIGITS_MAX:
+            return sure_bound(float(text) if "." in text else int(text))
+    return sure_bound(value)
+
+
+def sure_bound(value: object) -> int | None:
+    """A positive number, as everybody reads it, rounded up; None for what some pass over: text,
+    and zero and less, which mean "no limit" to some."""
+    if isinstance(value, bool):
+        return None
     if isinstance(value, float):
         value = ceil(value) if isfinite(value) else None
     if isinstance(value, int) and value > 0:

@@ -97,7 +97,11 @@ def estimate(
 def worst_nusd(of: Estimate, answer_tokens: int) -> int:
     """The worst case if each answer has at most so many tokens: what a slice of a stream holds,
     and, less what is held already, what extending it takes."""
-    fusd = of.fixed_fusd + min(answer_tokens, of.answer_tokens_max) * of.answer_fusd_per_token
+    return _nusd(of.fixed_fusd + min(answer_tokens, of.answer_tokens_max) * of.answer_fusd_per_token)
+
+
+def _nusd(fusd: int) -> int:
+    """Whole nano-dollars, upwards; what no counter holds fits no cap either."""
     return min(-(-fusd // FUSD_PER_NUSD), HELD_NUSD_MAX)
 
 
@@ -130,9 +134,9 @@ def _of_text(
     # A search model fills its own context; so do tools, and a compaction reads it once more.
     is_filled = tools.are_any or compacts or bool(facts.price.request_nusd)
     passes = (tools.runs + 1) * (2 if compacts else 1)
-    pass_tokens = _input_tokens_max(
-        document, text, facts, visible._replace(is_whole=visible.is_whole and not is_filled)
-    )
+    if is_filled and visible.is_whole:
+        visible = visible._replace(is_whole=False)
+    pass_tokens = _input_tokens_max(document, text, facts, visible)
     # A report sums all passes, and is priced by that sum.
     rates = worst_rates(
         facts.price, document, pass_tokens * passes, keeps_long=_keeps_long(text), project_tier=project_tier
@@ -143,12 +147,14 @@ def _of_text(
     answers = choices(name, document)
     # Anthropic says of no ceiling that it holds over all passes of its tools together.
     each = answers * (tools.runs + 1 if name == "messages" else 1)
-    beside_tokens = _output_beside_ceiling(document, text, answers, (facts.max_output_tokens or 0) * passes * compacts)
-    input_fusd = passes * _input_fusd(pass_tokens, visible, is_filled, facts, rates)
+    compacted_tokens = passes * _answer_tokens_max(None, names, facts) if compacts else 0
+    beside_tokens = _output_beside_ceiling(document, text, answers, compacted_tokens)
+    input_fusd = passes * _input_fusd(pass_tokens, visible, facts, rates)
     fixed_fusd = input_fusd + beside_tokens * rates.output_nusd_per_mtok
     fixed_fusd += (facts.price.request_nusd + tools.fees_nusd) * FUSD_PER_NUSD
-    found = Estimate(
-        0,
+    answer_fusd_per_token = each * rates.output_nusd_per_mtok
+    return Estimate(
+        _nusd(fixed_fusd + answer_tokens * answer_fusd_per_token),
         expect_tokens(text, ceiling, answers),
         pass_tokens * passes,
         answer_tokens * each + beside_tokens,
@@ -157,9 +163,8 @@ def _of_text(
         answer_tokens,
         None,
         fixed_fusd,
-        each * rates.output_nusd_per_mtok,
+        answer_fusd_per_token,
     )
-    return found._replace(held_nusd=worst_nusd(found, answer_tokens))
 
 
 def _refuse_unknown_modes(document: Mapping[str, Any]) -> None:
@@ -225,8 +230,8 @@ def _input_tokens_max(
     return facts.context_tokens
 
 
-def _input_fusd(tokens: int, visible: Visible, is_filled: bool, facts: ModelFacts, rates: WorstRates) -> int:
-    if not visible.is_whole or is_filled or (visible.pictures and facts.image_tokens_max is None):
+def _input_fusd(tokens: int, visible: Visible, facts: ModelFacts, rates: WorstRates) -> int:
+    if not visible.is_whole or (visible.pictures and facts.image_tokens_max is None):
         return tokens * rates.unseen_nusd_per_mtok
     return tokens * (rates.picture_nusd_per_mtok if visible.pictures else rates.text_nusd_per_mtok)
 

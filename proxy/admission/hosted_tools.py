@@ -9,7 +9,7 @@ known fee. Sources: the API references and SDK types of OpenAI (`max_tool_calls`
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from proxy.admission.ceilings import largest_reading
+from proxy.admission.ceilings import sure_bound
 from proxy.core.errors import UnpricedEndpoint
 from proxy.pricing.facts import Price
 
@@ -82,7 +82,7 @@ def _by_calls(document: Mapping[str, Any], price: Price) -> HostedTools:
     names = {name for tool in _tools(document) if (name := _hosted_name(tool)) is not None}
     if not names and not is_stored:
         return _NONE
-    runs = largest_reading(document.get("max_tool_calls"))
+    runs = sure_bound(document.get("max_tool_calls"))
     if runs is None:
         if document.get("max_tool_calls") == 0:
             return HostedTools(are_any=True)
@@ -99,7 +99,7 @@ def _by_uses(document: Mapping[str, Any], price: Price) -> HostedTools:
         if kind is None or (isinstance(kind, str) and kind.startswith(_CALLERS_OF_ANTHROPIC)):
             continue
         name = next((name for name in _BOUND_BY_USES if str(kind).startswith(name)), None)
-        uses = largest_reading(tool.get("max_uses"))
+        uses = sure_bound(tool.get("max_uses"))
         if name is None:
             raise UnpricedEndpoint(
                 f"The tool `{kind}` has no bound and no known fee, and a spend cap holds for you. Leave it out.",

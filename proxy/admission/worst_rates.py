@@ -5,10 +5,10 @@ here sees (OpenAI's API reference, `service_tier`); one that names a tier may be
 standard one. The input's length decides the band, and all bands up to it can come to pass.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from proxy.pricing.facts import STANDARD, Price, Rates
+from proxy.pricing.facts import STANDARD, Price
 
 # What a project can be set to. `fast` and `ultrafast` have to be asked for by each request.
 _PROJECT_TIERS: Final = (STANDARD, "flex", "priority")
@@ -21,6 +21,7 @@ _TIERS_OF: Final = {
     "priority": (STANDARD, "priority"),
     "fast": (STANDARD, "priority", "fast"),
 }
+_WHOLE_PCT: Final = 100
 
 
 class WorstRates(NamedTuple):
@@ -45,30 +46,23 @@ def worst_rates(
     `keeps_long`: the body may ask for the cache's longer and dearer retention. `project_tier` is
     what the operator knows his project to be set to; None where he does not say.
     """
-    reachable = list(_reachable(price, _tiers(price, document, project_tier), input_tokens_max))
-    text = max(_text(rates, keeps_long) for rates in reachable)
-    picture = max(max(rates.image_input_nusd_per_mtok, rates.cached_image_input_nusd_per_mtok) for rates in reachable)
-    audio = max(max(rates.audio_input_nusd_per_mtok, rates.cached_audio_input_nusd_per_mtok) for rates in reachable)
-    output = max(max(rates[_FIRST_OUTPUT:]) for rates in reachable)
-    picture = max(picture, text)  # a picture is cached too
+    text = picture = audio = output = 0
+    for tier in _tiers(price, document, project_tier):
+        for above_tokens, rates in price.tiers[tier]:
+            if above_tokens and input_tokens_max <= above_tokens:
+                break  # bands ascend
+            # One pass over all kinds: this runs for every call that a cap holds for.
+            fresh, cached, write, write_long, heard, heard_cached, seen, seen_cached, *out = rates
+            text = max(text, fresh, cached, write, write_long if keeps_long else 0)
+            audio = max(audio, heard, heard_cached)
+            picture = max(picture, seen, seen_cached)
+            output = max(output, *out)
+    picture = max(picture, text)  # a picture is written to the cache too
+    unseen = max(picture, audio)
     pct = _pct(price, document)
-    unseen = max(text, picture, audio)
-    return WorstRates(*(-(-rate * pct // 100) for rate in (text, picture, unseen, output)))
-
-
-_FIRST_OUTPUT: Final = 8  # in Rates: input's kinds, then the output's
-
-
-def _text(rates: Rates, keeps_long: bool) -> int:
-    worst = max(rates.input_nusd_per_mtok, rates.cached_input_nusd_per_mtok, rates.cache_write_nusd_per_mtok)
-    return max(worst, rates.cache_write_long_nusd_per_mtok) if keeps_long else worst
-
-
-def _reachable(price: Price, tiers: Iterable[str], input_tokens_max: int) -> Iterable[Rates]:
-    for tier in tiers:
-        for band in price.tiers[tier]:
-            if band.above_tokens == 0 or input_tokens_max > band.above_tokens:
-                yield band.rates
+    if pct == _WHOLE_PCT:
+        return WorstRates(text, picture, unseen, output)
+    return WorstRates(*(-(-rate * pct // _WHOLE_PCT) for rate in (text, picture, unseen, output)))
 
 
 def _tiers(price: Price, document: Mapping[str, Any], project_tier: str | None) -> list[str]:
@@ -85,5 +79,5 @@ def _tiers(price: Price, document: Mapping[str, Any], project_tier: str | None) 
 def _pct(price: Price, document: Mapping[str, Any]) -> int:
     # Without `inference_geo` the workspace's default decides, which nobody here sees.
     if not price.region_pct or document.get("inference_geo") == "global":
-        return 100
-    return max(100, *price.region_pct.values())
+        return _WHOLE_PCT
+    return max(_WHOLE_PCT, *price.region_pct.values())

@@ -104,7 +104,48 @@ def _parser() -> argparse.ArgumentParser:
         "changed there.",
     )
     _add_tenant_verbs(tenants, shared)
+
+    prices = nouns.add_parser(
+        "prices",
+        help="show what models cost, and renew it",
+        description="Prices: what the gateway knows of each model's cost, limits and abilities.",
+    )
+    _add_price_verbs(prices, shared)
     return parser
+
+
+def _add_price_verbs(prices: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    verbs = prices.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    show = verbs.add_parser(
+        "show",
+        parents=[shared],
+        help="show what a model costs",
+        description="Show what models cost now, in dollars for a million tokens. One model alone is shown with all of "
+        "its service tiers and lengths of input.",
+        epilog="Example: tollway prices show gpt-5-mini --provider openai",
+    )
+    show.add_argument("model", nargs="?", metavar="MODEL", help="its name, or a part of names; without it, all")
+    show.add_argument("--provider", metavar="P", help="only this provider's prices: openai, azure-eu, …")
+    show.add_argument("--folder", metavar="PATH", help="the folder of price files (else those that were shipped)")
+    show.set_defaults(command="prices show")
+
+    update = verbs.add_parser(
+        "update",
+        parents=[shared],
+        help="make the price files anew from a newer table",
+        description="Make the price files anew from the table in a LiteLLM package, so that the diff can be reviewed. "
+        "A price that changed is added with today's date, and the old one stays for what ran before. A table with "
+        "missing or absurd prices is refused, and the files stay as they were.",
+        epilog="Example: pip download --no-deps litellm && tollway prices update --from litellm-*.whl",
+    )
+    update.add_argument(
+        "--from", dest="source", metavar="PATH", help="a wheel, or the table itself (else the installed package)"
+    )
+    update.add_argument("--folder", metavar="PATH", help="the folder to write (else that of the shipped files)")
+    update.add_argument(
+        "--keep-lost", action="store_true", help="keep the last price of models that the table has lost the price of"
+    )
+    update.set_defaults(command="prices update")
 
 
 def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:

@@ -74,7 +74,19 @@ def convert(table: Mapping[str, Any], *, source: str, taken_on: str) -> Converte
                 },
             )
             document["models"][place.model] = model
+    _fill_limits(converted.documents)
     return converted
+
+
+def _fill_limits(documents: Mapping[str, Mapping[str, Any]]) -> None:
+    """A zone's models have the limits of the whole: for many the table says these only there."""
+    for name, document in documents.items():
+        whole = documents.get(name.rpartition("-")[0])
+        if whole is not None:
+            for model, entry in document["models"].items():
+                known = whole["models"].get(model, {})
+                limits = {key: value for key, value in known.items() if key != "prices"}
+                document["models"][model] = {**limits, **entry}
 
 
 def _aliased(table: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

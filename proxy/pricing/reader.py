@@ -106,8 +106,10 @@ class FileReader:
         for index, version in enumerate(versions):
             where = ((path, "prices"), index)
             from_ms, its_price = self._version(where, version, is_first=index == 0)
+            if from_ms is None:  # and has been refused
+                continue
             if from_ms <= before_ms:
-                self._refuse((where, "valid_from"), "a day after the one before", version)
+                self._refuse((where, "valid_from"), "a day after the one before", version["valid_from"])
             before_ms = from_ms
             audio_ms_max = None if seconds is None else seconds * _MS_PER_S
             facts = ModelFacts(its_price, capabilities=capabilities, audio_ms_max=audio_ms_max, **counts)
@@ -124,7 +126,7 @@ class FileReader:
             known = self._capabilities_read[names] = frozenset(entry)
         return known
 
-    def _version(self, path: _Link, entry: Any, *, is_first: bool) -> tuple[int, Price]:
+    def _version(self, path: _Link, entry: Any, *, is_first: bool) -> tuple[int | None, Price]:
         if not isinstance(entry, dict):
             self._refuse(path, "an object", entry)
             return 0, Price({STANDARD: ()})
@@ -145,7 +147,7 @@ class FileReader:
         if "tools_usd" in entry:
             tools = {**tools, **self._tools((path, "tools_usd"), entry["tools_usd"])}
         region_pct = self._pcts((path, "region_pct"), entry["region_pct"]) if "region_pct" in entry else {}
-        return from_ms or 0, Price(tiers, tool_nusd=tools, region_pct=region_pct, **units)
+        return from_ms, Price(tiers, tool_nusd=tools, region_pct=region_pct, **units)
 
     def _tiers(self, path: _Link, entry: Any, pct: int, *, needed: bool) -> dict[str, tuple[Band, ...]]:
         free: dict[str, tuple[Band, ...]] = {STANDARD: (Band(0, Rates(*[0] * len(RATE_NAMES))),)}

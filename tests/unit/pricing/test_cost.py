@@ -67,7 +67,7 @@ def test_a_cost_is_rounded_up_once(input_tokens: int, rate_nusd_per_mtok: int, c
 def test_kinds_are_summed_before_they_are_rounded() -> None:
     # half a nano-dollar of input and half a nano-dollar of output are one together
     assert price(Usage(1, output_tokens=1), own_facts(500_000, 500_000)) == 1
-    # a third of a second at $0.006 a minute is 33,333.33 nano-dollars; with 2/3 it would be two more if each were rounded
+    # a nano-dollar a minute: a third of one is rounded up, and so is what is just above one
     facts = ModelFacts(Price({STANDARD: (Band(0, flat_rates(0, 0)),)}, audio_nusd_per_minute=1))
     assert price(Usage(audio_ms=20_000), facts) == 1
     assert price(Usage(audio_ms=60_000), facts) == 1
