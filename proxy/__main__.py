@@ -12,7 +12,9 @@ from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
+from proxy.cli.ledger import export_ledger, verify_ledger
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
+from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 from proxy.settings.problem import SettingsError
@@ -67,6 +69,12 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
             return asyncio.run(list_virtual_keys(arguments, settings, app, terminal, clock))
         case "keys revoke":
             return asyncio.run(revoke_virtual_key(arguments, settings, app, terminal, clock))
+        case "usage":
+            return asyncio.run(show_usage(arguments, settings, app, terminal, clock))
+        case "ledger export":
+            return asyncio.run(export_ledger(arguments, settings, app, terminal, clock))
+        case "ledger verify":
+            return asyncio.run(verify_ledger(arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
 

@@ -35,7 +35,10 @@ from proxy.identity.authenticator import Authenticator, VirtualKeyCache
 from proxy.identity.embedded import EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
+from proxy.ledger.audit import SpentTotal
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.sink import LedgerSink
+from proxy.ledger.sinks import SINK_DEFAULT, connect_sink
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.line import Line
@@ -69,16 +72,19 @@ class Stores:
     virtual_keys: VirtualKeyStore
     ledger: LedgerStore
     door: SqliteDoor | RedisDoor
+    sink: LedgerSink | None
+    spent_total_nusd: SpentTotal | None = None
 
 
 def connect_stores(settings: Settings) -> Stores:
     """The stores that the configuration names. Nothing is opened until the first call."""
     url = settings.state.url
+    sink = connect_sink(SINK_DEFAULT, settings.state.folder)
     if url.startswith(URL_PREFIX):
         embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
-        return Stores(EmbeddedVirtualKeyStore(embedded), EmbeddedLedgerStore(embedded), embedded)
+        return Stores(EmbeddedVirtualKeyStore(embedded), EmbeddedLedgerStore(embedded), embedded, sink)
     shared = RedisDoor(url)
-    return Stores(RedisVirtualKeyStore(shared), RedisLedgerStore(shared), shared)
+    return Stores(RedisVirtualKeyStore(shared), RedisLedgerStore(shared), shared, sink)
 
 
 @asynccontextmanager

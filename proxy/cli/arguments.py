@@ -2,10 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from proxy import __version__
 from proxy.core.tenant import is_tenant_id
+from proxy.ledger.usage import DIMENSIONS
 
 DAYS_MAX = 36_500
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([mhdw])")
@@ -48,6 +50,39 @@ def model_list(text: str) -> frozenset[str]:
     return models
 
 
+def dimensions(text: str) -> tuple[str, ...]:
+    """Names between commas, each once."""
+    names = tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in names if name not in DIMENSIONS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(DIMENSIONS)}")
+    if len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names one of them twice")
+    return names
+
+
+def moment(text: str) -> str | int:
+    """A date (its beginning, UTC) or an instant, as rows write it; or a time span before now, in milliseconds."""
+    if _DURATION.fullmatch(text):
+        return duration_ms(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or (instant.tzinfo is None and len(text) > len("2026-11-01")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 2026-11-01 (UTC), 2026-11-01T12:00Z, or a span before now such as 7d"
+        )
+    in_utc = instant.astimezone(UTC) if instant.tzinfo else instant
+    return f"{in_utc:%Y-%m-%dT%H:%M:%S}.{in_utc.microsecond // 1_000:03d}Z"
+
+
+def page_number(text: str) -> int:
+    """A page's number."""
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no page's number: the first one is 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     # A default here would overwrite what was typed before the verb, so these have none.
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -84,6 +119,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Virtual keys: what a tenant's programs present instead of a provider's key.",
     )
     _add_key_verbs(keys, shared)
+    _add_usage(nouns.add_parser, shared)
+
+    ledger = nouns.add_parser(
+        "ledger",
+        help="export and verify the rows of all runs",
+        description="The ledger: a row for every run. Rows wait in the state store until they are exported, in pages, "
+        "to files or S3.",
+    )
+    _add_ledger_verbs(ledger, shared)
     return parser
 
 
@@ -120,3 +164,57 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
     )
     revoke.add_argument("id", metavar="ID", help="as `tollway keys list` shows it")
     revoke.set_defaults(command="keys revoke")
+
+
+def _add_usage(add_parser: Callable[..., argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    usage = add_parser(
+        "usage",
+        parents=[shared],
+        help="show what was used and spent",
+        description="Show runs, tokens and dollars, from the exported pages and what waits in the state store.",
+        epilog="Example: tollway usage --by tenant,model --since 7d",
+    )
+    usage.add_argument(
+        "--by",
+        type=dimensions,
+        default=("tenant",),
+        metavar="A,B",
+        help=f"sum up by these: {', '.join(DIMENSIONS)} (else by tenant)",
+    )
+    usage.add_argument("--tenant", type=tenant_id, metavar="T", help="only this tenant's")
+    usage.add_argument(
+        "--since", type=moment, metavar="WHEN", help="runs from then on: 2026-11-01, 2026-11-01T12:00Z, or 7d ago"
+    )
+    usage.add_argument("--until", type=moment, metavar="WHEN", help="runs before then, in the same words")
+    usage.add_argument("--csv", dest="as_csv", action="store_true", help="answer with CSV, in nano-dollars")
+    usage.set_defaults(command="usage")
+
+
+def _add_ledger_verbs(ledger: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    verbs = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    export = verbs.add_parser(
+        "export",
+        parents=[shared],
+        help="export what waits, now",
+        description="Export every row that waits in the state store, as a running gateway does by itself. Can be "
+        "interrupted and repeated at any time: no row is lost, and none is written twice.",
+    )
+    export.add_argument(
+        "--accept-missing",
+        action="store_true",
+        help="go on where a tenant's last page is not in the sink, as after it was lost or moved away",
+    )
+    export.set_defaults(command="ledger export")
+
+    verify = verbs.add_parser(
+        "verify",
+        parents=[shared],
+        help="check that nothing was changed, and that the sums are right",
+        description="Follow each tenant's chain of pages to its end, and say what is wrong where it breaks: a row that "
+        "was changed, moved, added or taken away, or a page. Then compare the sum of all rows with the counters.",
+    )
+    verify.add_argument("--tenant", type=tenant_id, metavar="T", help="only this tenant's")
+    verify.add_argument(
+        "--from-page", type=page_number, default=1, metavar="N", help="begin here, where older pages are kept elsewhere"
+    )
+    verify.set_defaults(command="ledger verify")

@@ -5,6 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.identity.store import VirtualKeyStore
+from proxy.ledger.audit import SpentTotal
+from proxy.ledger.sink import LedgerSink
+from proxy.ledger.store import LedgerStore
 from proxy.settings.model import Settings
 
 
@@ -14,6 +17,21 @@ class OpenStores(Protocol):
     @property
     def virtual_keys(self) -> VirtualKeyStore:
         """Who may call."""
+        ...
+
+    @property
+    def ledger(self) -> LedgerStore:
+        """Rows that wait to be exported."""
+        ...
+
+    @property
+    def sink(self) -> LedgerSink | None:
+        """Where they go; None where they stay."""
+        ...
+
+    @property
+    def spent_total_nusd(self) -> SpentTotal | None:
+        """What the counters say that a tenant was charged; None where nothing counts yet."""
         ...
 
 

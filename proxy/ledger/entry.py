@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from proxy.core import jsonio
+from proxy.core.errors import InvalidJson
 
 
 class Entry(TypedDict):
@@ -68,6 +69,12 @@ def encode(entry: Entry) -> SealedRow:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """A stored row's fields, by name."""
-    fields: dict[str, Any] = jsonio.parse(data)
+    """A stored row's fields, by name.
+
+    Raises:
+        InvalidJson: these bytes are no row.
+    """
+    fields = jsonio.parse(data)
+    if not isinstance(fields, dict):
+        raise InvalidJson("A stored row is no JSON object.")
     return fields

@@ -69,7 +69,7 @@ class Summary:
         day = fields.index("started_at") if "started_at" in fields else None
         for data in rows:
             row = decode(data)
-            started_at = row["started_at"]
+            started_at = row.get("started_at") or ""
             if not since <= started_at < until:
                 continue
             group = tuple([row.get(name) for name in fields])
