@@ -13,7 +13,9 @@ from proxy.cli.composition import Composition
 from proxy.cli.configuration import read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
+from proxy.cli.ledger import export_ledger, verify_ledger
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
+from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 from proxy.pricing.problem import PriceError
@@ -79,6 +81,12 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
             return asyncio.run(list_tenants(arguments, settings, app, terminal, clock))
         case "tenants delete":
             return asyncio.run(delete_tenant(arguments, settings, app, terminal, clock))
+        case "usage":
+            return asyncio.run(show_usage(arguments, settings, app, terminal, clock))
+        case "ledger export":
+            return asyncio.run(export_ledger(arguments, settings, app, terminal, clock))
+        case "ledger verify":
+            return asyncio.run(verify_ledger(arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
 

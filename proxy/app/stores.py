@@ -10,6 +10,7 @@ from typing import Final
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.admission.keys import TENANT
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
@@ -17,10 +18,13 @@ from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.sink import LedgerSink
+from proxy.ledger.sinks import connect_sink
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.settings.model import Settings
 
 _STORE_NAME_BYTES: Final = 8
+TOTAL_PERIOD: Final = "t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,18 @@ class Stores:
     ledger: LedgerStore
     admission: AdmissionStore
     door: SqliteDoor | RedisDoor
+    sink: LedgerSink | None
+
+    async def spent_total_nusd(self, tenant_id: str) -> int | None:
+        """What the counters say that a tenant was charged; None where they know nothing of it."""
+        total = (await self.admission.read(tenant_id, TENANT)).periods.get(TOTAL_PERIOD)
+        return None if total is None else total.spent_nusd
 
 
 def connect_stores(settings: Settings, clock: Clock) -> Stores:
     """The stores that the configuration names. Nothing is opened until the first call."""
     url = settings.state.url
+    sink = connect_sink(settings.ledger.sink, settings.state.folder)
     if url.startswith(URL_PREFIX):
         embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
         return Stores(
@@ -45,6 +56,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
             EmbeddedLedgerStore(embedded),
             EmbeddedAdmissionStore(embedded, clock),
             embedded,
+            sink,
         )
     shared = RedisDoor(url)
     return Stores(
@@ -53,6 +65,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         RedisLedgerStore(shared),
         RedisAdmissionStore(shared),
         shared,
+        sink,
     )
 
 

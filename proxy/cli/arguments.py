@@ -2,13 +2,17 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from proxy import __version__
 from proxy.cli.limits import add_limits
 from proxy.core.tenant import is_tenant_id
 from proxy.settings.model import NoCeiling, StreamUsage
 from proxy.settings.values import Mismatch, parse_time_zone
+
+
+from proxy.ledger.usage import DIMENSIONS
 
 DAYS_MAX = 36_500
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([mhdw])")
@@ -58,6 +62,39 @@ def time_zone(text: str) -> str:
     except Mismatch as mismatch:
         message = f"{text!r} is no {mismatch.expected.removeprefix('a ')}. {mismatch.suggestion or ''}"
         raise argparse.ArgumentTypeError(message.strip()) from None
+
+
+def dimensions(text: str) -> tuple[str, ...]:
+    """Names between commas, each once."""
+    names = tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in names if name not in DIMENSIONS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(DIMENSIONS)}")
+    if len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names one of them twice")
+    return names
+
+
+def moment(text: str) -> str | int:
+    """A date (its beginning, UTC) or an instant, as rows write it; or a time span before now, in milliseconds."""
+    if _DURATION.fullmatch(text):
+        return duration_ms(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or (instant.tzinfo is None and len(text) > len("2026-11-01")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 2026-11-01 (UTC), 2026-11-01T12:00Z, or a span before now such as 7d"
+        )
+    in_utc = instant.astimezone(UTC) if instant.tzinfo else instant
+    return f"{in_utc:%Y-%m-%dT%H:%M:%S}.{in_utc.microsecond // 1_000:03d}Z"
+
+
+def page_number(text: str) -> int:
+    """A page's number."""
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no page's number: the first one is 1")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,6 +148,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Prices: what the gateway knows of each model's cost, limits and abilities.",
     )
     _add_price_verbs(prices, shared)
+
+
+    _add_usage(nouns.add_parser, shared)
+
+    ledger = nouns.add_parser(
+        "ledger",
+        help="export and verify the rows of all runs",
+        description="The ledger: a row for every run. Rows wait in the state store until they are exported, in pages, "
+        "to files or S3.",
+    )
+    _add_ledger_verbs(ledger, shared)
     return parser
 
 
@@ -237,3 +285,57 @@ def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.Argumen
     delete.add_argument("id", type=tenant_id, metavar="ID", help="as `tollway tenants list` shows it")
     delete.add_argument("--force", action="store_true", help="revoke its virtual keys first")
     delete.set_defaults(command="tenants delete")
+
+
+def _add_usage(add_parser: Callable[..., argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    usage = add_parser(
+        "usage",
+        parents=[shared],
+        help="show what was used and spent",
+        description="Show runs, tokens and dollars, from the exported pages and what waits in the state store.",
+        epilog="Example: tollway usage --by tenant,model --since 7d",
+    )
+    usage.add_argument(
+        "--by",
+        type=dimensions,
+        default=("tenant",),
+        metavar="A,B",
+        help=f"sum up by these: {', '.join(DIMENSIONS)} (else by tenant)",
+    )
+    usage.add_argument("--tenant", type=tenant_id, metavar="T", help="only this tenant's")
+    usage.add_argument(
+        "--since", type=moment, metavar="WHEN", help="runs from then on: 2026-11-01, 2026-11-01T12:00Z, or 7d ago"
+    )
+    usage.add_argument("--until", type=moment, metavar="WHEN", help="runs before then, in the same words")
+    usage.add_argument("--csv", dest="as_csv", action="store_true", help="answer with CSV, in nano-dollars")
+    usage.set_defaults(command="usage")
+
+
+def _add_ledger_verbs(ledger: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    verbs = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    export = verbs.add_parser(
+        "export",
+        parents=[shared],
+        help="export what waits, now",
+        description="Export every row that waits in the state store, as a running gateway does by itself. Can be "
+        "interrupted and repeated at any time: no row is lost, and none is written twice.",
+    )
+    export.add_argument(
+        "--accept-missing",
+        action="store_true",
+        help="go on where a tenant's last page is not in the sink, as after it was lost or moved away",
+    )
+    export.set_defaults(command="ledger export")
+
+    verify = verbs.add_parser(
+        "verify",
+        parents=[shared],
+        help="check that nothing was changed, and that the sums are right",
+        description="Follow each tenant's chain of pages to its end, and say what is wrong where it breaks: a row that "
+        "was changed, moved, added or taken away, or a page. Then compare the sum of all rows with the counters.",
+    )
+    verify.add_argument("--tenant", type=tenant_id, metavar="T", help="only this tenant's")
+    verify.add_argument(
+        "--from-page", type=page_number, default=1, metavar="N", help="begin here, where older pages are kept elsewhere"
+    )
+    verify.set_defaults(command="ledger verify")

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
+from proxy.ledger.audit import SpentTotal
+from proxy.ledger.sink import LedgerSink
+from proxy.ledger.store import LedgerStore
 from proxy.settings.model import Settings
 
 
@@ -20,6 +23,21 @@ class OpenStores(Protocol):
     @property
     def tenants(self) -> TenantStore:
         """Whom they belong to, as far as the file does not say it."""
+        ...
+
+    @property
+    def ledger(self) -> LedgerStore:
+        """Rows that wait to be exported."""
+        ...
+
+    @property
+    def sink(self) -> LedgerSink | None:
+        """Where they go; None where they stay."""
+        ...
+
+    @property
+    def spent_total_nusd(self) -> SpentTotal | None:
+        """What the counters say that a tenant was charged; None where nothing counts yet."""
         ...
 
 

@@ -3,7 +3,7 @@
 With `--json` a result is one JSON object on one line, and so is a failure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TextIO
 
 from proxy.core import jsonio
@@ -53,8 +53,17 @@ class Terminal:
         line = jsonio.encode({"error": message}).decode() if self.as_json else f"tollway: {message}"
         print(line, file=self._errors, flush=True)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows in aligned columns."""
+    def progress(self, line: str) -> None:
+        """How far it is, in place of the line before; an empty one takes it away. On a terminal alone."""
+        if not self.as_json and self._errors.isatty():
+            print(f"\r{line}\x1b[K", end="", file=self._errors, flush=True)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
+        """Rows in aligned columns; `right` are the places of those that are aligned at their end."""
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         for row in (headings, *rows):
-            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            cells = [
+                cell.rjust(width) if place in right else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            self.say("  ".join(cells).rstrip())

@@ -7,6 +7,7 @@ fields of rules, caches and fallbacks come with the features that know them.
 from typing import Any, NamedTuple, TypedDict
 
 from proxy.core import jsonio
+from proxy.core.errors import InvalidJson
 
 
 class Entry(TypedDict):
@@ -67,6 +68,12 @@ def encode(entry: Entry) -> SealedRow:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """A stored row's fields, by name."""
-    fields: dict[str, Any] = jsonio.parse(data)
+    """A stored row's fields, by name.
+
+    Raises:
+        InvalidJson: these bytes are no row.
+    """
+    fields = jsonio.parse(data)
+    if not isinstance(fields, dict):
+        raise InvalidJson("A stored row is no JSON object.")
     return fields

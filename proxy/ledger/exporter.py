@@ -237,8 +237,10 @@ class Exporter:
         """Seal the rows, write the page, move the cursor. None where the claim has passed to another."""
         page = await asyncio.to_thread(seal, claim.tenant_id, claim.cursor, rows)
         # Asked again, so that a slow sink does not find the claim run out half-way.
-        if await self._store.claim(claim.tenant_id, self._holder, self._pace.lease_ms) != claim:
+        renewed = await self._store.claim(claim.tenant_id, self._holder, self._pace.lease_ms)
+        if renewed is None or renewed.cursor != claim.cursor:
             return None
+        claim = renewed
         cursor = page.header.cursor
         is_new = await self._sink.write(claim.tenant_id, cursor.pages, page.data)
         if not is_new:
