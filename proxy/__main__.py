@@ -12,8 +12,8 @@ from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
-from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.ledger import export_ledger, verify_ledger
+from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock

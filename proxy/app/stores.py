@@ -17,6 +17,7 @@ from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
+from proxy.ledger.audit import SpentTotal
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.sinks import connect_sink
@@ -37,11 +38,15 @@ class Stores:
     admission: AdmissionStore
     door: SqliteDoor | RedisDoor
     sink: LedgerSink | None
+    spent_total_nusd: SpentTotal
 
-    async def spent_total_nusd(self, tenant_id: str) -> int | None:
-        """What the counters say that a tenant was charged; None where they know nothing of it."""
-        total = (await self.admission.read(tenant_id, TENANT)).periods.get(TOTAL_PERIOD)
+
+def _spent_total(admission: AdmissionStore) -> SpentTotal:
+    async def spent_total_nusd(tenant_id: str) -> int | None:
+        total = (await admission.read(tenant_id, TENANT)).periods.get(TOTAL_PERIOD)
         return None if total is None else total.spent_nusd
+
+    return spent_total_nusd
 
 
 def connect_stores(settings: Settings, clock: Clock) -> Stores:
@@ -50,22 +55,26 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
     sink = connect_sink(settings.ledger.sink, settings.state.folder)
     if url.startswith(URL_PREFIX):
         embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
+        kept = EmbeddedAdmissionStore(embedded, clock)
         return Stores(
             EmbeddedVirtualKeyStore(embedded),
             EmbeddedTenantStore(embedded),
             EmbeddedLedgerStore(embedded),
-            EmbeddedAdmissionStore(embedded, clock),
+            kept,
             embedded,
             sink,
+            _spent_total(kept),
         )
     shared = RedisDoor(url)
+    counted = RedisAdmissionStore(shared)
     return Stores(
         RedisVirtualKeyStore(shared),
         RedisTenantStore(shared),
         RedisLedgerStore(shared),
-        RedisAdmissionStore(shared),
+        counted,
         shared,
         sink,
+        _spent_total(counted),
     )
 
 

@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from proxy import __version__
 from proxy.cli.limits import add_limits
 from proxy.core.tenant import is_tenant_id
+from proxy.ledger.usage import DIMENSIONS
 from proxy.settings.model import NoCeiling, StreamUsage
 from proxy.settings.values import Mismatch, parse_time_zone
-
-
-from proxy.ledger.usage import DIMENSIONS
 
 DAYS_MAX = 36_500
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([mhdw])")
@@ -148,7 +146,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Prices: what the gateway knows of each model's cost, limits and abilities.",
     )
     _add_price_verbs(prices, shared)
-
 
     _add_usage(nouns.add_parser, shared)
 

@@ -64,7 +64,7 @@ async def audit(
         lowest_nusd, highest_nusd = sorted((before_nusd, spent_nusd))
         fault = (
             None
-            if lowest_nusd <= charged_nusd <= highest_nusd
-            else f"its rows come to {charged_nusd} nano-dollars, its counters to {spent_nusd}."
+            if lowest_nusd <= summary.counted_nusd <= highest_nusd
+            else f"its rows come to {summary.counted_nusd} nano-dollars, its counters to {spent_nusd}."
         )
     return Finding(tenant_id, chain.end.pages, rows, charged_nusd, spent_nusd, tuple(chain.series_begun), breach, fault)

@@ -7,22 +7,20 @@ from proxy.ledger.sink import LedgerSink
 from proxy.ledger.sink_file import FileSink
 from proxy.ledger.sink_s3 import S3Sink
 
-SINK_DEFAULT = "file:ledger/"
-
 
 def connect_sink(url: str, folder: Path) -> LedgerSink | None:
-    """The sink that is `file:PATH` (a relative one is taken from the state folder) or `s3://BUCKET/PREFIX`;
+    """The sink that is `folder:PATH` (a relative one is taken from the state folder) or `s3://BUCKET/PREFIX`;
     None for `none`: rows then stay in the store. Nothing is opened until the first call.
 
     Raises:
         ValueError: another URL.
     """
     kind, _, rest = url.partition(":")
-    if kind == "file" and rest:
+    if kind == "folder" and rest:
         return FileSink(folder / rest)
     if kind == "s3" and rest.startswith("//") and rest.strip("/"):
         bucket, _, prefix = rest.removeprefix("//").partition("/")
         return S3Sink(S3Door(bucket), prefix)
     if url == "none":
         return None
-    raise ValueError("The ledger's sink is file:PATH, s3://BUCKET/PREFIX or none.")
+    raise ValueError("The ledger's sink is folder:PATH, s3://BUCKET/PREFIX or none.")

@@ -45,7 +45,7 @@ Group = tuple[str | None, ...]
 class Summary:
     """Sums rows up by some of the dimensions."""
 
-    __slots__ = ("_fields", "_since", "_sums", "_until", "by")
+    __slots__ = ("_fields", "_since", "_sums", "_until", "by", "counted_nusd")
 
     def __init__(self, by: Sequence[str], since: str | None = None, until: str | None = None) -> None:
         """
@@ -58,6 +58,7 @@ class Summary:
         self._since = since or ""
         self._until = until or "\uffff"
         self._sums: dict[Group, list[int]] = {}
+        self.counted_nusd = 0  # what was charged to runs that the counters know: those that held something
 
     def add(self, rows: Iterable[bytes]) -> None:
         """Take rows in, as they are stored.
@@ -79,6 +80,8 @@ class Summary:
             if totals is None:
                 totals = sums[group] = [0] * len(Totals._fields)
             _add_row(totals, row)
+            if row.get("held_nusd") is not None:
+                self.counted_nusd += row.get("charged_nusd") or 0
 
     def groups(self) -> list[tuple[Group, Totals]]:
         """Each group and its totals, in the order of the groups; those without a value come first."""

@@ -27,6 +27,7 @@ ENTRY = Entry(
     reasoning_tokens=None,
     usage_source="exact",
     price_version="2026-11-20",
+    held_nusd=2_000,
     cost_nusd=1_250,
     charged_nusd=1_250,
     absorbed_nusd=0,
