@@ -77,7 +77,7 @@ PURE = (
     *("proxy.identity.virtual_key", "proxy.identity.caller"),
     *("proxy.cache.fingerprint", "proxy.cache.policy"),
     *("proxy.admission.limits", "proxy.admission.caps", "proxy.admission.keys", "proxy.admission.figures"),
-    *("proxy.admission.terms", "proxy.admission.answers", "proxy.admission.encoding"),
+    *("proxy.admission.terms", "proxy.admission.answers", "proxy.admission.encoding", "proxy.admission.records"),
     *("proxy.admission.book", "proxy.admission.reserving", "proxy.admission.ending"),
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),

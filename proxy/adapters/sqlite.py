@@ -28,6 +28,7 @@ CALL_TIMEOUT_S = 2.0  # with its place in the queue
 QUEUED_MAX = 10_000
 RETRY_AFTER_MS = 1_000
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux's
 _WAL_TRIES_MAX = 20
 _WAL_PAUSE_S = 0.02
 _OPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine, between looks at the clock: some 100 µs
@@ -109,6 +110,14 @@ def sqlite_path(url: str, folder: Path) -> Path:
     if not url.startswith(URL_PREFIX) or len(url) == len(URL_PREFIX):
         raise ValueError("The embedded store's URL is sqlite:PATH, for example sqlite:tollway.db.")
     return folder / url.removeprefix(URL_PREFIX)
+
+
+def boot_id() -> str:
+    """A name for the time since this machine was started; "" where the system gives none. Blocks for a moment."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 class SqliteDoor:

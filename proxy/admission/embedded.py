@@ -27,7 +27,10 @@ FORGOTTEN_MAX = 1_000  # of each kind, by one sweep
 ROUNDS_MAX = 10_000  # transactions of one pass: a pass that does not end is a fault
 
 _EPOCH = "SELECT epoch FROM admission_epoch"
-_NEW_EPOCH = "INSERT INTO admission_epoch (one, epoch) VALUES (1, ?) ON CONFLICT (one) DO NOTHING"
+_NEW_EPOCH = """
+    INSERT INTO admission_epoch (one, epoch) VALUES (1, ?)
+    ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch WHERE substr(epoch, 1, ?) != ?
+"""
 _REVOKED = "SELECT 1 FROM virtual_keys WHERE id = ? AND tenant_id = ? AND revoked_at_ms IS NOT NULL"
 _RUN = """
     SELECT state, held_nusd, cost_nusd, expected_tokens, touched, row, refusal, lease_until_ms, forget_at_ms
@@ -77,20 +80,26 @@ _DROP_SCOPE = "DELETE FROM admission_scopes WHERE tenant_id = ? AND scope = ?"
 class EmbeddedAdmissionStore:
     """Admissions in SQLite."""
 
-    __slots__ = ("_clock", "_door")
+    __slots__ = ("_boot", "_clock", "_door")
 
-    def __init__(self, door: SqliteDoor, clock: Clock) -> None:
+    def __init__(self, door: SqliteDoor, clock: Clock, boot_id: str = "") -> None:
+        """`boot_id` names the time since the machine started (`sqlite.boot_id`); "" where it has no name."""
         self._door = door
         self._clock = clock
+        self._boot = f"{boot_id}." if boot_id else ""  # a process that cannot tell changes nothing
 
     async def epoch(self) -> str:
-        fresh = secrets.token_hex(8)
+        # A power cut may take the file's last moments with it: what began before it is another epoch.
+        fresh = f"{self._boot}{secrets.token_hex(8)}"
 
         def step(connection: sqlite3.Connection) -> str:
-            connection.execute(_NEW_EPOCH, (fresh,))
+            connection.execute(_NEW_EPOCH, (fresh, len(self._boot), self._boot))
             return _epoch(connection)
 
         return await self._door.run(step)
+
+    async def settle_in_ms(self, epoch: str) -> int:
+        return 0  # whoever shares a file shares a folder of journals: nobody else has anything to post
 
     async def adopt(self, tenant_id: str, epoch: str) -> bool:
         require_tenant_id(tenant_id)  # nothing to note: a file is lost whole, or not at all

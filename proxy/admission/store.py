@@ -6,7 +6,7 @@ Names in Redis, of a tenant T (docs/state.md has their fields):
     tollway:1:{T}:run:RUN:STEP            hash: one reservation, or what is left of it
     tollway:1:{T}:leases                  sorted set: RUN:STEP → lease until
     tollway:1:{T}:epoch                   the epoch in which this tenant's state is known to be whole
-    tollway:1:@:epoch                     the store's present epoch
+    tollway:1:@:epoch                     the store's present epoch: server process, chance, when it began in ms
     tollway:1:@:lease-tenants:SHARD       sorted set: tenants with leases; perhaps some without
 """
 
@@ -35,6 +35,7 @@ IDLE_MS = 600_000  # and leaves the index when nobody has for so long, and it ha
 ANNOUNCED_MAX = 10_000
 SWEPT_MAX = 64  # leases of one tenant in one script call
 EXTENDED_MAX = 500  # in one script call
+SETTLE_IN_MS = 3_000  # other machines' gateways look at the epoch once a second, and then post what they have
 ROUNDS_MAX = 10_000  # script calls of one pass: a pass that does not end is a fault
 
 _EPOCH = shared_name("epoch")
@@ -47,6 +48,11 @@ class AdmissionStore(Protocol):
 
     async def epoch(self) -> str:
         """The store's present life. It changes when the store may have lost something."""
+        ...
+
+    async def settle_in_ms(self, epoch: str) -> int:
+        """How much longer an epoch that has just begun must last before tenants are adopted in it:
+        the time in which the other machines' gateways notice, and post what was lost."""
         ...
 
     async def adopt(self, tenant_id: str, epoch: str) -> bool:
@@ -141,11 +147,12 @@ class Scripts:
 class RedisAdmissionStore:
     """Admissions in Redis. Decides nothing: the scripts do."""
 
-    __slots__ = ("_announced_s", "_changes_seen", "_door", "_scripts")
+    __slots__ = ("_announced_s", "_changes_seen", "_door", "_scripts", "_settle_in_ms")
 
-    def __init__(self, door: RedisDoor, scripts: Scripts | None = None) -> None:
+    def __init__(self, door: RedisDoor, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
         self._door = door
+        self._settle_in_ms = settle_in_ms
         self._scripts = scripts or Scripts.load()
         self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
         self._changes_seen = 0
@@ -164,6 +171,11 @@ class RedisAdmissionStore:
                 self._changes_seen = changes
                 return current.decode()
         raise StateUnavailable("The gateway's state store keeps changing. Try again shortly.")
+
+    async def settle_in_ms(self, epoch: str) -> int:
+        begun_ms = int(epoch.rpartition(".")[2])
+        seconds, us = [int(part) for part in _listed(await self._door.call("TIME")) if isinstance(part, bytes)]
+        return max(0, begun_ms + self._settle_in_ms - (seconds * 1_000 + us // 1_000))
 
     async def adopt(self, tenant_id: str, epoch: str) -> bool:
         name = tenant_name(tenant_id, "epoch")

@@ -1,0 +1,128 @@
+"""Endings on their way to the store: settlements and releases, carried out behind the answer.
+
+No request waits for one. What the loop gathered goes out together, a bounded number at a time;
+what the store did not answer goes back to the end of the queue, so that one that it can never
+answer holds up nobody, and is asked again until its outcome is definite. Between two runs there
+is no order to keep: an ending is posted to the periods of its own reservation.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from proxy.admission.answers import ReleaseCode, SettleCode, Settlement
+from proxy.admission.journal import Journal
+from proxy.admission.records import Ending, Releasing
+from proxy.admission.replay import SETTLED_KNOWN_MS
+from proxy.admission.store import AdmissionStore
+from proxy.admission.terms import RunStep
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError
+
+_log = logging.getLogger("tollway.admission")
+
+AT_ONCE = 16  # calls; the store's connections are also those that admissions need
+WAITING_MAX = 20_000  # in memory; beyond it nothing new is admitted, and what is under way still ends
+BACK_OFF_MIN_S = 0.05
+BACK_OFF_MAX_S = 2.0
+
+OnSettled: TypeAlias = Callable[[RunStep, Settlement], None]
+
+
+async def carry_out(store: AdmissionStore, ending: Ending, now_ms: int) -> Settlement | ReleaseCode:
+    """Ask the store for one ending; its answer is definite. Raises StateUnavailable where it gives none."""
+    if isinstance(ending, Releasing):
+        return await store.release(ending.run_step)
+    answer = await store.settle(ending.run_step, ending.bill)
+    if answer.code is not SettleCode.UNKNOWN:
+        return answer
+    # It has lost what it knew, or this is so old that it has settled it and forgotten: to post that
+    # would charge it twice.
+    if ending.at_ms < now_ms - SETTLED_KNOWN_MS and await store.epoch() == ending.epoch:
+        return answer
+    return await store.post(ending.run_step, ending.touched, ending.bill)
+
+
+class Backlog:
+    """The endings of this process that the store has not answered yet. Belongs to one event loop."""
+
+    __slots__ = ("_arrived", "_clock", "_idle", "_journal", "_on_settled", "_store", "_tries", "_under_way", "_waiting")
+
+    def __init__(self, store: AdmissionStore, journal: Journal, clock: Clock, on_settled: OnSettled) -> None:
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._on_settled = on_settled
+        self._waiting: deque[Ending] = deque()
+        self._under_way = 0
+        self._tries = 0  # in a row in which the store answered nothing
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + self._under_way
+
+    @property
+    def has_room(self) -> bool:
+        """False: the store has been away for so long that nothing new should be begun."""
+        return len(self) < WAITING_MAX
+
+    def add(self, ending: Ending) -> None:
+        """Carry it out, soon. It has been journalled."""
+        self._waiting.append(ending)
+        self._arrived.set()
+        self._idle.clear()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait until all is carried out; gives how many are not, in time. The journal has those."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        return len(self)
+
+    async def run(self) -> None:
+        """Carry out what arrives, for as long as this is not cancelled."""
+        while True:
+            await self._arrived.wait()
+            if not await self._carry_out_some():
+                await asyncio.sleep(self._back_off_s())
+
+    async def _carry_out_some(self) -> bool:
+        """False where the store answered nothing."""
+        group = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        self._under_way = len(group)
+        unanswered = group  # so it is if this is cancelled; to ask again does no harm
+        try:
+            answered = await asyncio.gather(*(self._carry_out(ending) for ending in group))
+            unanswered = [ending for ending, is_done in zip(group, answered, strict=True) if not is_done]
+        finally:
+            self._under_way = 0
+            self._waiting.extend(unanswered)
+            if not self._waiting:
+                self._arrived.clear()
+                self._idle.set()
+        self._tries = self._tries + 1 if len(unanswered) == len(group) else 0
+        return self._tries == 0
+
+    async def _carry_out(self, ending: Ending) -> bool:
+        try:
+            answer = await carry_out(self._store, ending, self._clock.now_ms())
+        except GatewayError:
+            return False
+        except Exception:  # noqa: BLE001  a fault in one must not cost the others theirs; it is kept
+            _log.exception("the ending of run %s could not be carried out, and is kept", ending.run_step.run_id)
+            return False
+        self._journal.done(ending)
+        if isinstance(answer, Settlement):
+            self._on_settled(ending.run_step, answer)
+        return True
+
+    def _back_off_s(self) -> float:
+        longest_s = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * float(1 << min(self._tries, 10)))
+        return longest_s * random.uniform(0.5, 1)

@@ -1,0 +1,156 @@
+"""What a journal says, one line a record.
+
+Pure. A line is a checksum (CRC-32, eight hex digits), a space and a JSON array that begins with
+the record's name; opaque rows are base64 in it. A line that was torn, or that is damaged, is no
+record: `record_of` gives None. Nothing here can hold a prompt, a completion or a provider's key:
+rows cannot.
+
+What is known of a run follows from its records in order: reserved → settling or releasing → done.
+"""
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from proxy.admission.book import Touched, touched_by
+from proxy.admission.ending import Bill
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.core import jsonio
+from proxy.core.errors import InvalidJson
+
+_CHECKSUM_CHARS = 8
+_KINDS = {"h": WindowKind.HOUR, "d": WindowKind.DAY, "m": WindowKind.MONTH, "t": WindowKind.TOTAL}
+
+
+class Head(NamedTuple):
+    """The first record of a segment: the store's life in which the rest of it happened; "" before
+    this process knew one."""
+
+    epoch: str
+
+
+class Reserved(NamedTuple):
+    """The store holds this. Of the demand, only what puts it back is kept; a second one of the same name
+    replaces the first: the hold has grown."""
+
+    at_ms: int
+    demand: Demand
+
+
+class Settling(NamedTuple):
+    """A call has ended and cost this; the store may know it already, or not yet."""
+
+    at_ms: int
+    run_step: RunStep
+    touched: tuple[Touched, ...]
+    bill: Bill
+    epoch: str = ""  # the store's life in which it began; on the disk, the segment's head says so
+
+
+class Releasing(NamedTuple):
+    """A reservation, or one of which nobody knows whether it is one, is being let go."""
+
+    at_ms: int
+    run_step: RunStep
+
+
+class Done(NamedTuple):
+    """The store has said what became of it."""
+
+    run_step: RunStep
+
+
+Record: TypeAlias = Head | Reserved | Settling | Releasing | Done
+Ending: TypeAlias = Settling | Releasing
+
+
+def line_of(record: Record) -> bytes:
+    """A record as its line, with the line's end."""
+    text = jsonio.encode(_array(record))
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def record_of(line: bytes) -> Record | None:
+    """What a line says, with or without its end; None where it is torn or damaged."""
+    text = line[_CHECKSUM_CHARS + 1 :].rstrip(b"\n")
+    if line[: _CHECKSUM_CHARS + 1] != b"%08x " % zlib.crc32(text):
+        return None
+    try:
+        return _record(jsonio.parse(text))
+    except (InvalidJson, ValueError, TypeError, KeyError, IndexError, binascii.Error):
+        return None  # a later release's, perhaps
+
+
+def _array(record: Record) -> list[Any]:
+    match record:
+        case Settling(at_ms, run_step, touched, bill, _):
+            rows = [_text(bill.row), _text(bill.adjustment)]
+            return ["settling", at_ms, *run_step, _touched_array(touched), bill.cost_nusd, bill.tokens, *rows]
+        case Reserved(at_ms, demand):
+            numbers = [demand.held_nusd, demand.expected_tokens, demand.lease_ms]
+            touched = touched_by(demand.scopes)
+            return ["reserved", at_ms, *demand.run_step, *numbers, _touched_array(touched), _text(demand.row)]
+        case Done(run_step):
+            return ["done", *run_step]
+        case Releasing(at_ms, run_step):
+            return ["releasing", at_ms, *run_step]
+        case Head(epoch):
+            return ["head", epoch]
+
+
+def _record(array: Sequence[Any]) -> Record | None:
+    match array:
+        case ["settling", at_ms, tenant_id, run_id, step, touched, cost_nusd, tokens, row, adjustment]:
+            bill = Bill(cost_nusd, tokens, _opaque(row), _opaque(adjustment))
+            return Settling(at_ms, RunStep(tenant_id, run_id, step), _touched(touched), bill)
+        case ["reserved", at_ms, tenant_id, run_id, step, held_nusd, expected_tokens, lease_ms, touched, row]:
+            scopes = tuple(_scope_demand(entry) for entry in _touched(touched))
+            demand = Demand(
+                tenant_id,
+                run_id,
+                step,
+                held_nusd,
+                expected_tokens,
+                scopes,
+                lease_ms,
+                virtual_key_id=None,
+                row=_opaque(row),
+            )
+            return Reserved(at_ms, demand)
+        case ["done", tenant_id, run_id, step]:
+            return Done(RunStep(tenant_id, run_id, step))
+        case ["releasing", at_ms, tenant_id, run_id, step]:
+            return Releasing(at_ms, RunStep(tenant_id, run_id, step))
+        case ["head", str() as epoch]:
+            return Head(epoch)
+    return None
+
+
+def _touched_array(touched: Iterable[Touched]) -> list[Any]:
+    return [[entry.scope, entry.tokens_per_minute, entry.periods] for entry in touched]
+
+
+def _touched(array: Sequence[Any]) -> tuple[Touched, ...]:
+    return tuple(Touched(scope, per_minute, tuple(periods)) for scope, per_minute, periods in array)
+
+
+def _scope_demand(entry: Touched) -> ScopeDemand:
+    """What puts a reservation back into a scope: its counters. Limits and caps are not asked again."""
+    windows = tuple(_window(period) for period in entry.periods)
+    return ScopeDemand(entry.scope, tokens_per_minute=entry.tokens_per_minute or None, windows=windows)
+
+
+def _window(period: str) -> Window:
+    kind = _KINDS[period[0]]
+    start_ms = 0 if kind is WindowKind.TOTAL else int(period[1:]) * 1_000
+    return Window(kind, start_ms, TIME_MS_MAX, None)
+
+
+def _text(opaque: bytes) -> str:
+    return base64.b64encode(opaque).decode("ascii")
+
+
+def _opaque(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
