@@ -39,7 +39,12 @@ async def test_what_one_turn_gathers_goes_out_in_one_write(tmp_path, monkeypatch
     file = JournalFile(tmp_path, HEAD)
     written = []
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: written.append(bytes(data)) or write(fd, data))
+
+    def note(descriptor: int, data: bytes) -> int:
+        written.append(bytes(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", note)
     file.append(b"1\n")
     file.append(b"2\n")
     assert written == []
@@ -178,7 +183,8 @@ def test_the_lock_of_another_process_ends_with_it_however_it_ends(tmp_path):
 
 
 async def test_a_folder_that_was_taken_for_an_orphan_while_it_was_made_is_made_again(tmp_path, monkeypatch):
-    flock, taken = fcntl.flock, []
+    flock = fcntl.flock
+    taken: list[Path] = []
 
     def somebody_first(descriptor: int, how: int) -> None:
         if not taken:

@@ -8,7 +8,7 @@ from proxy.adapters.journal_file import JournalFile, segments
 from proxy.admission.book import touched_by
 from proxy.admission.ending import Bill
 from proxy.admission.journal import KEPT_S, Journal
-from proxy.admission.records import Done, Head, Releasing, Reserved, Settling, line_of
+from proxy.admission.records import Done, Head, Record, Releasing, Reserved, Settling, line_of
 from proxy.admission.replay import EXPIRED_KNOWN_MS, SETTLED_KNOWN_MS, Owed, epoch_of, owed, undone
 from proxy.admission.terms import Demand, RunStep, ScopeDemand, Window, WindowKind
 from tests.admission_stores import T0_MS, HandClock
@@ -182,8 +182,8 @@ def test_a_release_is_owed_until_it_is_done(tmp_path):
 
 def test_of_a_hold_that_grew_the_last_is_owed(tmp_path):
     path = tmp_path / "00000001.log"
-    records = [Head("earlier"), Reserved(NOW_MS, demand("left", 5)), Reserved(NOW_MS, demand("left", 9))]
-    path.write_bytes(b"".join(map(line_of, records)))
+    records: list[Record] = [Head("earlier"), Reserved(NOW_MS, demand("left", 5)), Reserved(NOW_MS, demand("left", 9))]
+    path.write_bytes(b"".join(line_of(record) for record in records))
     os.utime(path, (NOW_MS / 1_000,) * 2)
     found = owed(segments(tmp_path)[0], LEFT, epoch="now", now_ms=NOW_MS)
     assert [each.held_nusd for each in found.reservations] == [9]

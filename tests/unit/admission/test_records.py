@@ -54,7 +54,11 @@ def test_of_a_demand_what_puts_it_back_is_kept():
     tenant, user = back.demand.scopes
     assert (tenant.name, tenant.tokens_per_minute) == ("tenant", 600)
     assert tenant.periods == scope.periods == ("h1800000000", "d1799971200", "t")
-    assert tenant.requests is tenant.tokens is tenant.max_concurrency is None  # nothing is checked or taken again
+    assert (tenant.requests, tenant.tokens, tenant.max_concurrency) == (
+        None,
+        None,
+        None,
+    )  # nothing is checked or taken again
     assert {window.cap_nusd for window in tenant.windows} == {None}
     assert user == ScopeDemand("user:ab")
 
