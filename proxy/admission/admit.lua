@@ -32,7 +32,7 @@ for s, entry in ipairs(touched) do
 end
 
 if mode == 'admit' and redis.call('GET', KEYS[3]) ~= ARGV[2] then return {WRONG_EPOCH} end
-expire(SWEPT_MAX)
+if mode == 'admit' then expire(SWEPT_MAX) end
 
 local scopes = {}
 local function read_all()

@@ -49,7 +49,10 @@ async def carry_out(store: AdmissionStore, ending: Ending, now_ms: int) -> Settl
 class Backlog:
     """The endings of this process that the store has not answered yet. Belongs to one event loop."""
 
-    __slots__ = ("_arrived", "_clock", "_idle", "_journal", "_on_settled", "_store", "_tries", "_under_way", "_waiting")
+    __slots__ = (
+        *("_arrived", "_clock", "_idle", "_is_back", "_journal", "_on_settled"),
+        *("_store", "_told", "_tries", "_under_way", "_waiting"),
+    )
 
     def __init__(self, store: AdmissionStore, journal: Journal, clock: Clock, on_settled: OnSettled) -> None:
         self._store = store
@@ -58,6 +61,8 @@ class Backlog:
         self._on_settled = on_settled
         self._waiting: deque[Ending] = deque()
         self._under_way = 0
+        self._told: set[RunStep] = set()  # faults that the log has; as bounded as what waits
+        self._is_back = asyncio.Event()
         self._tries = 0  # in a row in which the store answered nothing
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -86,12 +91,16 @@ class Backlog:
             pass
         return len(self)
 
+    def try_now(self) -> None:
+        """The store is back: wait no longer."""
+        self._is_back.set()
+
     async def run(self) -> None:
         """Carry out what arrives, for as long as this is not cancelled."""
         while True:
             await self._arrived.wait()
             if not await self._carry_out_some():
-                await asyncio.sleep(self._back_off_s())
+                await self._back_off()
 
     async def _carry_out_some(self) -> bool:
         """False where the store answered nothing."""
@@ -116,13 +125,21 @@ class Backlog:
         except GatewayError:
             return False
         except Exception:  # noqa: BLE001  a fault in one must not cost the others theirs; it is kept
-            _log.exception("the ending of run %s could not be carried out, and is kept", ending.run_step.run_id)
+            if ending.run_step not in self._told:
+                self._told.add(ending.run_step)
+                _log.exception("the ending of run %s could not be carried out, and is kept", ending.run_step.run_id)
             return False
+        self._told.discard(ending.run_step)
         self._journal.done(ending)
         if isinstance(answer, Settlement):
             self._on_settled(ending.run_step, answer)
         return True
 
-    def _back_off_s(self) -> float:
+    async def _back_off(self) -> None:
         longest_s = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * float(1 << min(self._tries, 10)))
-        return longest_s * random.uniform(0.5, 1)
+        self._is_back.clear()
+        try:
+            async with asyncio.timeout(longest_s * random.uniform(0.5, 1)):
+                await self._is_back.wait()
+        except TimeoutError:
+            pass

@@ -65,10 +65,13 @@ _DROP_PERIODS = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ?
 _APPEND = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?) ON CONFLICT (tenant_id, run_id) DO NOTHING"
 _HAS_ROW = "SELECT 1 FROM ledger WHERE tenant_id = ? AND run_id = ?"
 _EXTEND = "UPDATE admission_runs SET lease_until_ms = ? WHERE tenant_id = ? AND run_id = ? AND step = ? AND state = ?"
-_DUE = "SELECT tenant_id, run_id, step FROM admission_runs WHERE lease_until_ms <= ? ORDER BY lease_until_ms LIMIT ?"
+_DUE = """
+    SELECT tenant_id, run_id, step FROM admission_runs WHERE lease_until_ms <= ?
+    ORDER BY lease_until_ms, run_id, step LIMIT ?
+"""
 _DUE_OF = """
     SELECT tenant_id, run_id, step FROM admission_runs
-    WHERE tenant_id = ? AND lease_until_ms <= ? ORDER BY lease_until_ms LIMIT ?
+    WHERE tenant_id = ? AND lease_until_ms <= ? ORDER BY lease_until_ms, run_id, step LIMIT ?
 """
 _PENDING = "SELECT count(*) FROM admission_runs WHERE tenant_id = ? AND lease_until_ms IS NOT NULL"
 _ENDED = "SELECT tenant_id, run_id, step FROM admission_runs WHERE forget_at_ms <= ? LIMIT ?"
@@ -86,7 +89,7 @@ class EmbeddedAdmissionStore:
         """`boot_id` names the time since the machine started (`sqlite.boot_id`); "" where it has no name."""
         self._door = door
         self._clock = clock
-        self._boot = f"{boot_id}."
+        self._boot = f"{boot_id}." if boot_id else ""  # a process that cannot tell changes nothing
 
     async def epoch(self) -> str:
         # A power cut may take the file's last moments with it: what began before it is another epoch.

@@ -185,7 +185,9 @@ class Keeper:
             pause_s = WATCH_AGAIN_S
             try:
                 epoch = await self._store.epoch()
-                self._is_away = False
+                if self._is_away:
+                    self._is_away = False
+                    self._backlog.try_now()
                 if epoch != self._epoch:
                     await self._recover(epoch)
                 pause_s = WATCH_S

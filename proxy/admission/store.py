@@ -147,7 +147,7 @@ class Scripts:
 class RedisAdmissionStore:
     """Admissions in Redis. Decides nothing: the scripts do."""
 
-    __slots__ = ("_announced_s", "_changes_seen", "_door", "_scripts", "_settle_in_ms")
+    __slots__ = ("_announced_s", "_changes_seen", "_door", "_epoch_seen", "_scripts", "_settle_in_ms")
 
     def __init__(self, door: RedisDoor, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
@@ -156,6 +156,7 @@ class RedisAdmissionStore:
         self._scripts = scripts or Scripts.load()
         self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
         self._changes_seen = 0
+        self._epoch_seen = ""
 
     async def epoch(self) -> str:
         for _ in range(3):  # the server may change while it is asked, and again
@@ -168,8 +169,8 @@ class RedisAdmissionStore:
                 current = await self._door.run(self._scripts.epoch, [_EPOCH], [current or "", fresh])
                 assert isinstance(current, bytes)
             if self._door.server_changes == changes:
-                self._changes_seen = changes
-                return current.decode()
+                self._note_epoch(current.decode(), changes)
+                return self._epoch_seen
         raise StateUnavailable("The gateway's state store keeps changing. Try again shortly.")
 
     async def settle_in_ms(self, epoch: str) -> int:
@@ -302,6 +303,12 @@ class RedisAdmissionStore:
         if len(self._announced_s) >= ANNOUNCED_MAX:
             self._announced_s.clear()
         self._announced_s[tenant_id] = now_s
+
+    def _note_epoch(self, epoch: str, changes: int) -> None:
+        self._changes_seen = changes
+        if epoch != self._epoch_seen:
+            self._epoch_seen = epoch
+            self._announced_s.clear()  # what was lost may be the index
 
     async def _is_current(self, epoch: str) -> bool:
         return await self._door.call("GET", _EPOCH) == epoch.encode()

@@ -465,6 +465,16 @@ async def test_an_idle_tenant_leaves_the_index_and_a_busy_one_does_not(door, sto
     assert await door.call("ZSCORE", shard, "acme") is None
 
 
+async def test_an_index_that_was_lost_with_the_rest_is_made_again(door, store):
+    await admit(store, demand("r1"))  # this process has announced the tenant a moment ago
+    await door.call("FLUSHALL")
+    epoch = await store.epoch()
+    assert await store.adopt("acme", epoch)
+    await store.admit(demand("r2", lease_ms=1), epoch)
+    await asyncio.sleep(0.01)
+    assert await store.sweep() == 1
+
+
 async def test_a_pass_expires_more_than_one_call_may(store):
     epoch = await store.epoch()
     limits = ScopeLimits(total_nusd=1_000)

@@ -1,0 +1,194 @@
+"""Keepers on real stores, with faults and with an account of what was acknowledged, kept outside."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from proxy.adapters.journal_file import JournalFile, store_folder
+from proxy.adapters.redis import RedisDoor
+from proxy.adapters.sqlite import SqliteDoor
+from proxy.admission.answers import Admitted, CapRefused, Settlement
+from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.admission.ending import Bill
+from proxy.admission.journal import Journal
+from proxy.admission.keeper import Keeper
+from proxy.admission.records import Head, line_of
+from proxy.admission.store import AdmissionStore, RedisAdmissionStore
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.core.clock import Clock
+from proxy.core.errors import StateUnavailable
+from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.store import RedisLedgerStore
+
+SETTLE_IN_MS = 300  # instead of 3 s
+CAP_NUSD = 10**12
+HELD_NUSD = 1_000
+
+
+def demand(run_id: str, *, tenant_id: str = "acme", lease_ms: int = 30_000, cap_nusd: int = CAP_NUSD) -> Demand:
+    """A call that holds 1,000 nano-dollars of a total."""
+    window = Window(WindowKind.TOTAL, 0, TIME_MS_MAX, cap_nusd)
+    scope = ScopeDemand("tenant", windows=(window,))
+    return Demand(tenant_id, run_id, 0, HELD_NUSD, 0, (scope,), lease_ms, None, b"worst " + run_id.encode())
+
+
+def bill(run_id: str, cost_nusd: int) -> Bill:
+    return Bill(cost_nusd, None, b"row " + run_id.encode(), b"adjustment " + run_id.encode())
+
+
+class Place:
+    """A store, and how to look into it past any keeper."""
+
+    def __init__(self, store: AdmissionStore, ledger: Any, folder: Path) -> None:
+        self.store = store
+        self.ledger = ledger
+        self.folder = folder
+
+    async def total(self, tenant_id: str = "acme") -> tuple[int, int, int]:
+        """Spent, held and how many are pending."""
+        scope = await self.store.read(tenant_id, "tenant")
+        amounts = scope.periods.get("t", (0, 0))
+        return amounts[0], amounts[1], scope.pending
+
+    async def rows(self, tenant_id: str = "acme") -> list[str]:
+        return [data.decode() for _, data in await self.ledger.read(tenant_id, limit=10_000)]
+
+    async def terminal_rows(self, tenant_id: str = "acme") -> Counter[str]:
+        """How many rows each run has, corrections apart."""
+        rows = [row.split(" ") for row in await self.rows(tenant_id)]
+        return Counter(run_id for kind, run_id in rows if kind != "adjustment")
+
+
+@asynccontextmanager
+async def redis_place(url: str, folder: Path, settle_in_ms: int = SETTLE_IN_MS) -> AsyncIterator[Place]:
+    async with RedisDoor(url) as door:
+        yield Place(RedisAdmissionStore(door, settle_in_ms=settle_in_ms), RedisLedgerStore(door), folder)
+
+
+@asynccontextmanager
+async def sqlite_place(path: Path, folder: Path, boot_id: str = "") -> AsyncIterator[Place]:
+    async with SqliteDoor(path) as door:
+        yield Place(EmbeddedAdmissionStore(door, Clock(), boot_id), EmbeddedLedgerStore(door), folder)
+
+
+class Kept:
+    """A keeper, its journal, and what it told."""
+
+    def __init__(self, place: Place, lease_s: float, store: AdmissionStore | None = None) -> None:
+        folder = store_folder(place.folder, "test:")
+        self.file = JournalFile(folder, line_of(Head("")))
+        self.journal = Journal(self.file, Clock())
+        self.settled: dict[str, Settlement] = {}
+        self.keeper = Keeper(store or place.store, self.journal, Clock(), lease_s, self._note)
+
+    def _note(self, run_step: RunStep, settlement: Settlement) -> None:
+        assert run_step.run_id not in self.settled, "told twice"
+        self.settled[run_step.run_id] = settlement
+
+    def vanish(self) -> None:
+        """End as a killed process does: what was written stays, nothing more is, and the lock is free."""
+        self.file.flush()
+        for task in [*self.keeper._loops, *self.keeper._adopting.values()]:
+            task.cancel()
+        self.keeper._loops = []
+        self.keeper._become(None)
+
+
+@asynccontextmanager
+async def keeping(place: Place, *, lease_s: float = 30, store: AdmissionStore | None = None) -> AsyncIterator[Kept]:
+    """A keeper from its start, once it admits, until it has stopped."""
+    kept = Kept(place, lease_s, store)
+    kept.keeper.start()
+    try:
+        assert await kept.keeper.ready(10)
+        yield kept
+    finally:
+        await kept.keeper.stop()
+
+
+class Faulty:
+    """A store before which a test puts faults: `before` and `after` are called with the method's name."""
+
+    def __init__(self, store: AdmissionStore) -> None:
+        self._store = store
+        self.fails: set[str] = set()  # these methods reach nobody
+        self.unanswered: set[str] = set()  # these are carried out, and their answers lost
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def call(*args: Any) -> Any:
+            self.calls[name] += 1
+            if name in self.fails or "all" in self.fails:
+                raise StateUnavailable("away")
+            answer = await method(*args)
+            if name in self.unanswered:
+                raise StateUnavailable("no answer")
+            return answer
+
+        return call
+
+
+class Account:
+    """What callers were told: the oracle."""
+
+    def __init__(self) -> None:
+        self.admitted: set[str] = set()
+        self.charged_nusd: dict[str, int] = {}
+        self.released: set[str] = set()
+        self.refused = 0
+        self.unavailable = 0
+
+    @property
+    def total_nusd(self) -> int:
+        return sum(self.charged_nusd.values())
+
+
+async def load(
+    keeper: Keeper,
+    account: Account,
+    dice: random.Random,
+    *,
+    name: str,
+    calls: int,
+    cap_nusd: int = CAP_NUSD,
+    pause_s: float = 0.002,
+) -> None:
+    """One caller after the other: admitted, under way for a moment, then settled or (one in eight) released."""
+    for number in range(calls):
+        asked = demand(f"{name}-{number}", cap_nusd=cap_nusd)
+        try:
+            answer = await keeper.admit(asked)
+        except StateUnavailable:
+            account.unavailable += 1
+            await asyncio.sleep(0.02)
+            continue
+        if isinstance(answer, CapRefused):
+            account.refused += 1
+            continue
+        assert isinstance(answer, Admitted), answer
+        account.admitted.add(asked.run_id)
+        await asyncio.sleep(dice.random() * pause_s)
+        if dice.random() < 0.125:
+            account.released.add(asked.run_id)
+            keeper.release(asked.run_step)
+        else:
+            account.charged_nusd[asked.run_id] = cost_nusd = dice.randrange(1, HELD_NUSD + 1)
+            keeper.settle(asked, bill(asked.run_id, cost_nusd))
+
+
+async def until(condition: Callable[[], Any], bound_s: float = 10) -> None:
+    """Wait for something, a value or an awaitable one."""
+    for _ in range(round(bound_s / 0.02)):
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen in time")

@@ -1,0 +1,62 @@
+from proxy.admission.answers import Admitted, ScopeFigures, SettleCode, Settlement
+from proxy.admission.figures import CapUse, remaining_requests, remaining_tokens, tightest_cap
+from proxy.admission.terms import Bucket, Demand, ScopeDemand, Window, WindowKind
+
+NOW_US = 1_800_000_000_000_000
+
+
+def window(cap_nusd: int | None) -> Window:
+    return Window(WindowKind.DAY, 0, 1, cap_nusd)
+
+
+def demand(*scopes: ScopeDemand) -> Demand:
+    return Demand("acme", "r", 0, 0, 0, scopes, 1, None, b"")
+
+
+def test_the_tightest_cap_is_the_fullest_by_its_own_measure():
+    scopes = (
+        ScopeDemand("tenant", windows=(window(1_000), window(None))),
+        ScopeDemand("user:u", windows=(window(10),)),
+    )
+    admitted = Admitted(NOW_US, (ScopeFigures(0, 0, (799, 10**9)), ScopeFigures(0, 0, (8,))))
+    tightest = tightest_cap(demand(*scopes), admitted)
+    assert tightest == CapUse("user:u", WindowKind.DAY, 10, 8)
+    assert tightest.used_pct == 80
+
+
+def test_pcts_are_exact_where_a_double_is_not():
+    cap_nusd = 4_000_000_000_000_000
+    assert CapUse("t", WindowKind.DAY, cap_nusd, cap_nusd).used_pct == 100
+    assert CapUse("t", WindowKind.DAY, cap_nusd, cap_nusd - 1).used_pct == 99
+    assert CapUse("t", WindowKind.DAY, 0, 0).used_pct == 100
+
+
+def test_without_caps_and_limits_there_are_no_figures():
+    admitted = Admitted(NOW_US, (ScopeFigures(0, 0, (5,)),))
+    asked = demand(ScopeDemand("tenant", windows=(window(None),)))
+    assert tightest_cap(asked, admitted) is None
+    assert remaining_requests(asked, admitted) is None
+    assert remaining_tokens(asked, admitted) is None
+
+
+def test_what_is_left_is_the_tightest_scopes():
+    scopes = (
+        ScopeDemand("tenant", requests=Bucket(10, 100), tokens=Bucket(0, 60_000_000), tokens_per_minute=600),
+        ScopeDemand("user:u", requests=Bucket(10, 30), tokens=Bucket(0, 60_000_000), tokens_per_minute=60),
+        ScopeDemand("feature:f"),
+    )
+    figures = (
+        ScopeFigures(NOW_US + 80, NOW_US + 59_000_000, ()),
+        ScopeFigures(NOW_US + 20, NOW_US, ()),
+        ScopeFigures(0, 0, ()),
+    )
+    assert remaining_requests(demand(*scopes), Admitted(NOW_US, figures)) == 1
+    assert remaining_tokens(demand(*scopes), Admitted(NOW_US, figures)) == 10
+
+
+def test_overage_is_what_was_charged_beyond_the_hold():
+    assert Settlement(SettleCode.SETTLED, 12, 10).overage_nusd == 2
+    assert Settlement(SettleCode.CORRECTED, 12, 10).overage_nusd == 2
+    assert Settlement(SettleCode.SETTLED, 9, 10).overage_nusd == 0
+    assert Settlement(SettleCode.POSTED, 9, 0).overage_nusd == 0
+    assert Settlement(SettleCode.ALREADY_SETTLED, None, None).overage_nusd == 0
