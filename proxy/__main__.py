@@ -63,7 +63,7 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
     app = composition or _composition()
     match arguments.command:
         case "serve":
-            for warning in settings.warnings:
+            for warning in (*settings.warnings, *app.price_warnings(settings, clock.now_ms())):
                 terminal.note(f"Warning: {warning}")
             path = str(configuration.path)
             return app.serve(settings, lambda: read_configuration(path, environ).settings)

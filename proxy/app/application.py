@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from proxy.edge.health import Readiness
 from proxy.edge.relay import Receive, Scope, Send
 from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
 from proxy.identity.tenants import Tenants, make_tenant_cache
+from proxy.ledger.exporter import Exporter, ExportPace
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.allowance import Allowances
 from proxy.pipeline.dispatch import Dispatch
@@ -67,12 +69,14 @@ class App:
         self.keeper = Keeper(self.stores.admission, journal, clock, settings.state.lease_s, self._settled)
         self.settlement = Settlement(self.stores.ledger, self.keeper, self.metrics, self._access_log, clock)
         self.snapshots = SnapshotSlot(self._prepare(settings, {}))
+        self._exporter = self._make_exporter(settings)
         self.readiness = Readiness(
             config_version=lambda: self.snapshots.current.version,
             checks={
                 "state": lambda: self._state_failure,
                 "ledger": lambda: self.settlement.failure,
                 "admission": lambda: self.keeper.failure,
+                "export": self._export_failure,
             },
         )
         self.admin_app = create_admin_app(self.readiness, self.metrics.render)
@@ -99,6 +103,8 @@ class App:
         await self._ask_store()
         self.keeper.start()
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
+        if self._exporter is not None:
+            self._exporter.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
 
     async def shutdown(self) -> None:
@@ -111,6 +117,8 @@ class App:
         if left := await self.keeper.drain(_SETTLE_S):
             _log.error("%d settlements wait in the journal for the next start", left)
         await self.keeper.stop()
+        if self._exporter is not None:
+            await self._exporter.stop()
         await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
@@ -160,6 +168,21 @@ class App:
             created_s=self._clock.now_ms() // 1_000,
         )
 
+    def _make_exporter(self, settings: Settings) -> Exporter | None:
+        if self.stores.sink is None:
+            return None
+        ledger = settings.ledger
+        pace = ExportPace(every_s=ledger.export_every_s, seal_rows_max=ledger.seal_rows_max)
+        holder = f"gateway-{secrets.token_hex(8)}"
+        return Exporter(self.stores.ledger, self.stores.sink, self.metrics, self._clock, holder, pace)
+
+    def _export_failure(self) -> str | None:
+        """Why so much waits to be exported that no new call is made, or None."""
+        exporter, bytes_max = self._exporter, self.snapshots.current.settings.state.ledger_unexported_bytes_max
+        if exporter is None or exporter.unexported_bytes <= bytes_max:
+            return None
+        return f"{exporter.unexported_bytes} bytes of ledger rows wait to be exported: {exporter.failure or 'too slow'}"
+
     def _settled(self, _run_step: RunStep, settlement: StoreSettlement) -> None:
         if settlement.overage_nusd:
             self.metrics.overage()
@@ -171,6 +194,7 @@ class App:
             await asyncio.sleep(_WATCH_S)
             self.metrics.loop_lag(max(0.0, loop.time() - wake_at_s))
             self.metrics.settlements_pending(self.keeper.pending)
+            self.settlement.export_failure = self._export_failure()
             try:
                 await self._ask_store()
             except StateIncompatible as error:  # it was away when this process started

@@ -1,11 +1,16 @@
 """The prices that a configuration needs, read whole or not at all."""
 
+from functools import partial
 from pathlib import Path
 
 from proxy.adapters.price_files import names_in, read_price_files, shipped_folder
-from proxy.pipeline.price_list import catalog_name
+from proxy.core.types import Deployment
+from proxy.pipeline.price_list import PriceList, catalog_name
 from proxy.pricing.catalog import Catalog, parse_catalog
-from proxy.settings.model import Settings
+from proxy.settings.model import DeploymentSettings, Settings
+from proxy.settings.spending import advise_prices
+
+_NUSD_PER_MTOK_TOKENS = 1_000_000
 
 
 def load_prices(settings: Settings, folder: Path | None = None) -> Catalog:
@@ -19,3 +24,17 @@ def load_prices(settings: Settings, folder: Path | None = None) -> Catalog:
     available = names_in(folder)
     names = {catalog_name(provider, available) for provider in settings.providers.values()}
     return parse_catalog(read_price_files(folder, names))
+
+
+def price_warnings(settings: Settings, now_ms: int) -> tuple[str, ...]:
+    """What is unwise about caps at these prices: calls that they will refuse. Raises as `load_prices`."""
+    prices = PriceList(settings, load_prices(settings))
+    return tuple(advise_prices(settings, partial(_longest_answer_nusd, prices, now_ms)))
+
+
+def _longest_answer_nusd(prices: PriceList, now_ms: int, deployment: DeploymentSettings) -> int | None:
+    facts = prices.find(Deployment(deployment.provider, deployment.model), now_ms)
+    if facts is None:
+        return None
+    rate = max(band.rates.output_nusd_per_mtok for bands in facts.price.tiers.values() for band in bands)
+    return (facts.max_output_tokens or 0) * rate // _NUSD_PER_MTOK_TOKENS

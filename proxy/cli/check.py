@@ -9,6 +9,7 @@ from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration
 from proxy.cli.reach import endpoint_of, reach
 from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, Terminal
+from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 from proxy.settings.model import AuthMode, AuthSettings, Settings, TransportKind
 from proxy.settings.problem import SettingsError
@@ -46,10 +47,11 @@ def refuse_settings(error: SettingsError, terminal: Terminal) -> int:
 async def check(configuration: Configuration, connect: bool, composition: Composition, terminal: Terminal) -> int:
     """Show what a valid configuration comes to, and try what it names if asked."""
     settings = configuration.settings
+    warnings = (*settings.warnings, *composition.price_warnings(settings, Clock().now_ms()))
     terminal.say(f"OK: {configuration.path} (version {settings.version})")
     for name, value in _summary(settings):
         terminal.say(f"  {name:<10} {value}")
-    for warning in settings.warnings:
+    for warning in warnings:
         terminal.say(f"Warning: {warning}")
     reached = await _reach_all(settings, composition, terminal) if connect else []
     is_ok = all(one.failure is None for one in reached)
@@ -58,7 +60,7 @@ async def check(configuration: Configuration, connect: bool, composition: Compos
             "ok": is_ok,
             "config": str(configuration.path),
             "version": settings.version,
-            "warnings": list(settings.warnings),
+            "warnings": list(warnings),
             "reached": [{"target": one.target, "failure": one.failure} for one in reached],
         }
     )

@@ -55,3 +55,7 @@ class Composition(Protocol):
     def peppers_of(self, settings: Settings, /) -> tuple[bytes, ...]:
         """The peppers of virtual keys, newest first."""
         ...
+
+    def price_warnings(self, settings: Settings, now_ms: int, /) -> tuple[str, ...]:
+        """What is unwise about caps at the prices in force."""
+        ...

@@ -48,6 +48,7 @@ class Settlement:
         self._rows: list[SealedRow] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: str | None = None
+        self.export_failure: str | None = None  # too much waits to be exported; whoever watches the exporter says so
         metrics.before_scrape(self.sum_up)
 
     @property
@@ -61,7 +62,7 @@ class Settlement:
         Raises:
             StateUnavailable: the ledger's store has been away for too long.
         """
-        if len(self._rows) >= ROWS_PENDING_MAX:
+        if len(self._rows) >= ROWS_PENDING_MAX or self.export_failure is not None:
             raise StateUnavailable(
                 "The ledger cannot be written, and no call runs without its row. Try again shortly.",
                 retry_after_ms=1_000,

@@ -44,6 +44,9 @@ class EmbeddedComposition:
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)
 
+    def price_warnings(self, settings, now_ms):
+        return ()
+
 
 class Broken(EmbeddedComposition):
     def __init__(self, error):

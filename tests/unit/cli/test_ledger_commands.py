@@ -90,7 +90,13 @@ def bench(tmp_path):
 
 def row(number, tenant="acme", **fields):
     run_id = f"r{number}"
-    entry = {"run_id": run_id, "started_at": "2026-11-20T12:00:00.000Z", "kind": "run", "tenant": tenant, "held_nusd": 0}
+    entry = {
+        "run_id": run_id,
+        "started_at": "2026-11-20T12:00:00.000Z",
+        "kind": "run",
+        "tenant": tenant,
+        "held_nusd": 0,
+    }
     entry.update(fields)
     return SealedRow(tenant, run_id, jsonio.encode(entry))
 

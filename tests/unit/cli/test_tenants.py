@@ -43,6 +43,9 @@ class EmbeddedComposition:
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)
 
+    def price_warnings(self, settings, now_ms):
+        return ()
+
 
 class Bench:
     """One configuration in one folder, and commands run against it."""
