@@ -114,6 +114,12 @@ class Metrics(Collector):
             "tollway_access_log_dropped_total", "Log lines dropped because their reader was too slow."
         )
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
+        self._ledger_rows = _Counts("tollway_ledger_exported_rows_total", "Ledger rows that are in the sink.")
+        self._ledger_export_seconds = _Timings(
+            "tollway_ledger_export_seconds", "From a page's rows to the page in the sink.", _SECONDS
+        )
+        self._ledger_failures = _Counts("tollway_ledger_export_failures_total", "Exports of the ledger that failed.")
+        self._ledger_unexported_bytes = 0
         self._rows_pending = 0
         self._loop_lag_s = 0.0
         self._before_scrape: Callable[[], object] = lambda: None
@@ -127,7 +133,13 @@ class Metrics(Collector):
         """What a scrape reads, by the interface of prometheus-client."""
         counted = (self._requests, self._attempts, self._tokens, self._usage_sources, self._auth_failures)
         timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
-        yield from (family.family() for family in (*counted, self._log_dropped, *timed))
+        exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
+        yield from (family.family() for family in (*counted, self._log_dropped, *timed, *exported))
+        yield GaugeMetricFamily(
+            "tollway_ledger_unexported_bytes",
+            "Roughly what waits in the store to be exported.",
+            self._ledger_unexported_bytes,
+        )
         yield GaugeMetricFamily(
             "tollway_settlements_pending", "Ledger rows that wait to be written.", self._rows_pending
         )
@@ -195,6 +207,19 @@ class Metrics(Collector):
     def rows_pending(self, rows: int) -> None:
         """How many ledger rows wait to be written."""
         self._rows_pending = rows
+
+    def ledger_unexported(self, unexported_bytes: int) -> None:
+        """Roughly what waits in the store to be exported."""
+        self._ledger_unexported_bytes = unexported_bytes
+
+    def ledger_exported(self, rows: int, seconds: float) -> None:
+        """One page is in the sink, and the store knows it."""
+        self._ledger_rows.add((), rows)
+        self._ledger_export_seconds.observe(seconds)
+
+    def ledger_export_failed(self) -> None:
+        """A turn of the exporter failed, or a tenant's part of it."""
+        self._ledger_failures.add(())
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop woke."""
