@@ -36,7 +36,7 @@ class ExportPace:
 
     every_s: float = 5.0
     partial_every_s: float = 60.0  # rows that fill no page wait so long for others, or there would be many tiny ones
-    seal_rows_max: int = 2_000
+    seal_rows_max: int = 1_000  # some 0.7 MB; on SQLite more would hold other calls up while they are deleted
     lease_ms: int = 30_000  # how long a vanished exporter's tenants wait for another one
 
 

@@ -18,8 +18,8 @@ def connect_sink(url: str, folder: Path) -> LedgerSink | None:
     kind, _, rest = url.partition(":")
     if kind == "folder" and rest:
         return FileSink(folder / rest)
-    if kind == "s3" and rest.startswith("//") and rest.strip("/"):
-        bucket, _, prefix = rest.removeprefix("//").partition("/")
+    bucket, _, prefix = rest.removeprefix("//").partition("/")
+    if kind == "s3" and rest.startswith("//") and bucket:
         return S3Sink(S3Door(bucket), prefix)
     if url == "none":
         return None

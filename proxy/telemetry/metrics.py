@@ -126,6 +126,12 @@ class Metrics(Collector):
         self._held_nusd = 0
         self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
+        self._ledger_rows = _Counts("tollway_ledger_exported_rows_total", "Ledger rows that are in the sink.")
+        self._ledger_export_seconds = _Timings(
+            "tollway_ledger_export_seconds", "From a page's rows to the page in the sink.", _SECONDS
+        )
+        self._ledger_failures = _Counts("tollway_ledger_export_failures_total", "Exports of the ledger that failed.")
+        self._ledger_unexported_bytes = 0
         self._rows_pending = 0
         self._loop_lag_s = 0.0
         self._before_scrape: Callable[[], object] = lambda: None
@@ -140,8 +146,15 @@ class Metrics(Collector):
         counted = (self._requests, self._attempts, self._tokens, self._usage_sources, self._auth_failures)
         money = (self._cap_refusals, self._limit_refusals, self._soft_caps, self._overages)
         timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
-        yield from (family.family() for family in (*counted, *money, self._log_dropped, *timed, self._context_used))
+        exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
+        families = (*counted, *money, self._log_dropped, *timed, self._context_used, *exported)
+        yield from (family.family() for family in families)
         yield self._usd.family(per=_NUSD_PER_USD)
+        yield GaugeMetricFamily(
+            "tollway_ledger_unexported_bytes",
+            "Roughly what waits in the store to be exported.",
+            self._ledger_unexported_bytes,
+        )
         yield GaugeMetricFamily(
             "tollway_held_usd", "Dollars held for this process's calls under way.", self._held_nusd / _NUSD_PER_USD
         )
@@ -246,6 +259,19 @@ class Metrics(Collector):
     def rows_pending(self, rows: int) -> None:
         """How many ledger rows wait to be written."""
         self._rows_pending = rows
+
+    def ledger_unexported(self, unexported_bytes: int) -> None:
+        """Roughly what waits in the store to be exported."""
+        self._ledger_unexported_bytes = unexported_bytes
+
+    def ledger_exported(self, rows: int, seconds: float) -> None:
+        """One page is in the sink, and the store knows it."""
+        self._ledger_rows.add((), rows)
+        self._ledger_export_seconds.observe(seconds)
+
+    def ledger_export_failed(self) -> None:
+        """A turn of the exporter failed, or a tenant's part of it."""
+        self._ledger_failures.add(())
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop woke."""

@@ -1,0 +1,60 @@
+-- ledger.sql: Tollway's ledger in PostgreSQL (12 or newer). docs/ledger.md says how to load pages into it.
+-- A row here is a row of the ledger; each column is the field of that name (docs/state.md).
+-- Amounts are whole nano-dollars: 1 dollar is 1 000 000 000.
+
+CREATE TABLE IF NOT EXISTS tollway_ledger (
+    run_id text NOT NULL,
+    started_at timestamptz NOT NULL,
+    kind text NOT NULL,
+    adjusts text,
+    tenant text NOT NULL,
+    "user" text,
+    feature text,
+    virtual_key_id text,
+    prompt_id text,
+    prompt_version text,
+    config_version text,
+    endpoint text,
+    requested_model text,
+    served_model text,
+    provider text,
+    deployment text,
+    attempts integer,
+    stream boolean,
+    status integer,
+    error_source text,
+    input_tokens bigint,
+    cached_input_tokens bigint,
+    cache_write_tokens bigint,
+    output_tokens bigint,
+    reasoning_tokens bigint,
+    usage_source text,
+    price_version text,
+    cost_nusd bigint,
+    charged_nusd bigint,
+    absorbed_nusd bigint,
+    key_source text,
+    latency_ms double precision,
+    first_byte_ms double precision,
+    overhead_us bigint,
+    PRIMARY KEY (tenant, run_id)
+);
+
+CREATE INDEX IF NOT EXISTS tollway_ledger_by_time ON tollway_ledger (tenant, started_at);
+
+-- What COPY fills: one line a row, as it stands in a page. Unlogged: it can be filled again at any time.
+CREATE UNLOGGED TABLE IF NOT EXISTS tollway_ledger_lines (line text NOT NULL);
+
+-- Moves the lines into the ledger, and says how many were new. A row that is there already is left as it is, so a page
+-- may be loaded twice. PostgreSQL has no character U+0000, which a caller can put into a model's name.
+CREATE OR REPLACE FUNCTION tollway_ledger_take_lines() RETURNS bigint LANGUAGE sql AS $$
+    WITH taken AS (
+        DELETE FROM tollway_ledger_lines RETURNING replace(line, '\u0000', '\ufffd')::jsonb AS fields
+    ), added AS (
+        INSERT INTO tollway_ledger
+        SELECT (jsonb_populate_record(NULL::tollway_ledger, fields)).* FROM taken
+        ON CONFLICT (tenant, run_id) DO NOTHING
+        RETURNING 1
+    )
+    SELECT count(*) FROM added
+$$;

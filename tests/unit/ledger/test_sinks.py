@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.ledger.sink_file import FileSink
+from proxy.ledger.sink_s3 import S3Sink
+from proxy.ledger.sinks import SINK_DEFAULT, connect_sink
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "place"),
+    [
+        (SINK_DEFAULT, FileSink, Path("/state/ledger")),
+        ("file:/srv/ledger", FileSink, Path("/srv/ledger")),
+        ("s3://bucket", S3Sink, "acme/00000001.jsonl"),
+        ("s3://bucket/", S3Sink, "acme/00000001.jsonl"),
+        ("s3://bucket/a/b", S3Sink, "a/b/acme/00000001.jsonl"),
+    ],
+)
+def test_a_url_names_a_sink(url, kind, place):
+    sink = connect_sink(url, Path("/state"))
+    assert isinstance(sink, kind)
+    assert place == (sink._folder if isinstance(sink, FileSink) else sink._name("acme", 1))
+
+
+def test_none_is_no_sink():
+    assert connect_sink("none", Path("/state")) is None
+
+
+@pytest.mark.parametrize("url", ["", "file:", "s3:", "s3://", "s3:///prefix", "s3:bucket", "ftp://x", "ledger/"])
+def test_another_url_is_refused(url):
+    with pytest.raises(ValueError, match="BUCKET"):
+        connect_sink(url, Path("/state"))
