@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS tollway_ledger (
     reasoning_tokens bigint,
     usage_source text,
     price_version text,
+    held_nusd bigint,
     cost_nusd bigint,
     charged_nusd bigint,
     absorbed_nusd bigint,

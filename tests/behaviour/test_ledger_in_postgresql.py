@@ -56,6 +56,7 @@ def entry(number: int) -> Entry:
         reasoning_tokens=None,
         usage_source="exact",
         price_version="2026-11-20",
+        held_nusd=number * 2_000_000 if number % 10 else 0,
         cost_nusd=number * 1_000_003,
         charged_nusd=number * 1_000_003 if number % 10 else -number,
         absorbed_nusd=0,

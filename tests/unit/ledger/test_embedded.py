@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.adapters import sqlite as module
-from proxy.adapters.sqlite import MIGRATIONS, SqliteDoor
+from proxy.adapters.sqlite import SqliteDoor
+from proxy.adapters.sqlite_schema import MIGRATIONS
 from proxy.ledger.cursor import Backlog
 from proxy.ledger.embedded import EmbeddedLedgerStore
 

@@ -79,6 +79,7 @@ async def test_what_is_forgotten_at_once_is_bounded(door, monkeypatch):
     store = RedisLedgerStore(door, remember_ms=0)
     await store.append([SealedRow("acme", f"r{number}", b"x") for number in range(1, 32)])
     claim = await store.claim("acme", "a", 60_000)
+    assert claim is not None
     known = []
     for pages, position in enumerate((25, 26, 27, 28, 29, 30), 1):
         after = Cursor(position, pages, f"{pages:064x}")

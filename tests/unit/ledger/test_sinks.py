@@ -4,14 +4,14 @@ import pytest
 
 from proxy.ledger.sink_file import FileSink
 from proxy.ledger.sink_s3 import S3Sink
-from proxy.ledger.sinks import SINK_DEFAULT, connect_sink
+from proxy.ledger.sinks import connect_sink
 
 
 @pytest.mark.parametrize(
     ("url", "kind", "place"),
     [
-        (SINK_DEFAULT, FileSink, Path("/state/ledger")),
-        ("file:/srv/ledger", FileSink, Path("/srv/ledger")),
+        ("folder:ledger/", FileSink, Path("/state/ledger")),
+        ("folder:/srv/ledger", FileSink, Path("/srv/ledger")),
         ("s3://bucket", S3Sink, "acme/00000001.jsonl"),
         ("s3://bucket/", S3Sink, "acme/00000001.jsonl"),
         ("s3://bucket/a/b", S3Sink, "a/b/acme/00000001.jsonl"),
@@ -27,7 +27,9 @@ def test_none_is_no_sink():
     assert connect_sink("none", Path("/state")) is None
 
 
-@pytest.mark.parametrize("url", ["", "file:", "s3:", "s3://", "s3:///prefix", "s3:bucket", "ftp://x", "ledger/"])
+@pytest.mark.parametrize(
+    "url", ["", "folder:", "file:ledger/", "s3:", "s3://", "s3:///prefix", "s3:bucket", "ftp://x", "ledger/"]
+)
 def test_another_url_is_refused(url):
     with pytest.raises(ValueError, match="BUCKET"):
         connect_sink(url, Path("/state"))
