@@ -38,10 +38,10 @@ local function row_id_of(member) return (string.gsub(member, ':0$', '')) end  --
 local function append(row_id, row)
   local positions, rows = prefix .. 'ledger-positions', prefix .. 'ledger'
   if redis.call('ZSCORE', positions, row_id) then return end
-  redis.call('PERSIST', positions)  -- an export that found nothing left lets it go
   local position = decimal(redis.call('INCR', prefix .. 'ledger-last'))
   redis.call('XADD', rows, position .. '-0', 'row', row)
   redis.call('ZADD', positions, position, row_id)
+  redis.call('PERSIST', positions)  -- an export that found nothing left lets it go
 end
 
 -- A scope without pending reservations may go once its windows are over and its buckets full; one that has a total

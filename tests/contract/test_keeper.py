@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+from typing import Any, cast
 
 import pytest
 
