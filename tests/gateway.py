@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,7 @@ async def raw_request(
     target: str,
     body: bytes,
     headers: Iterable[tuple[bytes, bytes]] = JSON,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Send one request, its body framed by its length, and give out what comes back as the
     socket gives it, until the connection's end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)

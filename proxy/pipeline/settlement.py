@@ -71,6 +71,10 @@ class Settlement:
     def close(self, exchange: Exchange) -> None:
         """End an exchange."""
         exchange.ended_at_us = self._clock.monotonic_us()
+        if exchange.ticket is not None:
+            # At once: what it held and did not use is room for the caller's next call.
+            self._sum_up_one(exchange)
+            return
         if not self._ended:
             asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
         self._ended.append(exchange)
@@ -88,13 +92,16 @@ class Settlement:
         """Make rows, metrics and log lines of what has ended by now."""
         ended, self._ended = self._ended, []
         for exchange in ended:
-            try:
-                self._sum_up(exchange)
-            except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
-                _log.exception("run %s could not be recorded whole", exchange.run_id)
+            self._sum_up_one(exchange)
         if self._rows and self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_rows())
         self._metrics.rows_pending(len(self._rows))
+
+    def _sum_up_one(self, exchange: Exchange) -> None:
+        try:
+            self._sum_up(exchange)
+        except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
+            _log.exception("run %s could not be recorded whole", exchange.run_id)
 
     def _sum_up(self, exchange: Exchange) -> None:
         if exchange.usage_tap is not None:
