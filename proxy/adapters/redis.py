@@ -8,14 +8,13 @@ begins `tollway:1:@:` and is written in calls of its own.
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
+from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.core.tenant import require_tenant_id
 
 Argument: TypeAlias = str | bytes | int
@@ -27,8 +26,6 @@ SCHEMA_NAME = f"tollway:{SCHEMA}:@:schema"
 CALL_TIMEOUT_S = 0.25
 CONNECT_TIMEOUT_S = 0.25
 CONNECTIONS_MAX = 32
-AT_ONCE_MAX = 2  # script calls on their way, each alone or a group
-GROUP_MAX = 64  # of them in one pipeline: some milliseconds of Redis
 RETRY_AFTER_MS = 1_000
 URL_SCHEMES = ("redis", "rediss")
 
@@ -87,42 +84,16 @@ def shared_name(rest: str) -> str:
     return f"tollway:{SCHEMA}:@:{rest}"
 
 
-class _Waiting:
-    """A script call that waits for its turn."""
-
-    __slots__ = ("args", "names", "reply", "script")
-
-    def __init__(
-        self, script: Script, names: Sequence[str], args: Sequence[Argument], reply: "asyncio.Future[Reply]"
-    ) -> None:
-        self.script = script
-        self.names = names
-        self.args = args
-        self.reply = reply
-
-    def settle(self, reply: "Reply | Exception") -> None:
-        """Hand the reply on."""
-        if isinstance(reply, Exception):
-            error = _unavailable()
-            error.__cause__ = reply
-            self.reply.set_exception(error)
-        else:
-            self.reply.set_result(reply)
-
-
 class RedisDoor:
     """One process's connections to Redis. Belongs to the event loop that uses it first."""
 
     __slots__ = (
         "_client",
         "_errors",
-        "_groups",
         "_no_script",
         "_refused",
         "_schema_lock",
         "_schema_seen",
-        "_under_way",
-        "_waiting",
         "server_changes",
         "server_run_id",
     )
@@ -147,9 +118,6 @@ class RedisDoor:
         self._refused = exceptions.ResponseError
         self._schema_lock = asyncio.Lock()
         self._schema_seen = False
-        self._under_way = 0  # scripts, or groups of them
-        self._waiting: deque[_Waiting] = deque()
-        self._groups: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,62 +151,7 @@ class RedisDoor:
         return cast(list[Reply], replies)
 
     async def run(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
-        """Run one script. Raises as `call`.
-
-        A lone call is sent at once. What is asked for while others are under way goes together, in
-        one pipeline, once one of them is back: under load that costs a third for each.
-        """
-        if self._under_way >= AT_ONCE_MAX:
-            reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-            self._waiting.append(_Waiting(script, redis_keys, args, reply))
-            return await reply
-        self._under_way += 1
-        try:
-            return await self._run_one(script, redis_keys, args)
-        finally:
-            self._call_is_back()
-
-    def _call_is_back(self) -> None:
-        self._under_way -= 1
-        while self._waiting and self._under_way < AT_ONCE_MAX:
-            group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
-            group = [each for each in group if not each.reply.done()]  # nobody waits for the others any more
-            if group:
-                self._under_way += 1
-                task = asyncio.get_running_loop().create_task(self._run_group(group))
-                self._groups.add(task)
-                task.add_done_callback(self._groups.discard)
-
-    async def _run_group(self, group: "list[_Waiting]") -> None:
-        try:
-            commands = [("EVALSHA", each.script.sha1, len(each.names), *each.names, *each.args) for each in group]
-            replies = await self._pipeline(commands)
-            for each, reply in zip(group, replies, strict=True):
-                if isinstance(reply, self._no_script):
-                    await self._run_after_all(each)
-                elif not each.reply.done():
-                    each.settle(reply)
-        except GatewayError as error:
-            for each in group:
-                if not each.reply.done():
-                    each.reply.set_exception(error)
-        finally:
-            for each in group:
-                if not each.reply.done():  # cancelled on the way: the process is going down
-                    each.reply.cancel()
-            self._call_is_back()
-
-    async def _run_after_all(self, waiting: "_Waiting") -> None:
-        try:
-            reply = await self._run_one(waiting.script, waiting.names, waiting.args)
-        except GatewayError as error:
-            if not waiting.reply.done():
-                waiting.reply.set_exception(error)
-            return
-        if not waiting.reply.done():
-            waiting.reply.set_result(reply)
-
-    async def _run_one(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+        """Run one script. Raises as `call`."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 if not self._schema_seen:
