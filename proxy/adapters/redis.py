@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, cast
+from typing import NamedTuple, Protocol, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from proxy.core.errors import StateIncompatible, StateUnavailable
@@ -68,6 +68,14 @@ class Script:
     def beside(cls, module_file: str, name: str) -> Self:
         """The script in a file beside the module that runs it. Blocks on the disk: call it at start."""
         return cls((Path(module_file).parent / name).read_text(encoding="utf-8"))
+
+
+class ScriptCall(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    redis_keys: Sequence[str]
+    args: Sequence[Argument]
 
 
 def tenant_name(tenant_id: str, rest: str) -> str:
@@ -168,13 +176,33 @@ class RedisDoor:
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Reply]:
         """Run one script several times in one round trip. Its calls must not depend on each
         other's order: one that found no script is repeated after the rest. Raises as `call`."""
-        replies = await self._pipeline([("EVALSHA", script.sha1, len(names), *names, *args) for names, args in calls])
-        for i, reply in enumerate(replies):
-            if isinstance(reply, self._no_script):
-                replies[i] = await self.run(script, *calls[i])
-            elif isinstance(reply, Exception):
-                raise _unavailable() from reply
+        replies = await self.run_each([ScriptCall(script, names, args) for names, args in calls])
+        for reply in replies:
+            if isinstance(reply, StateUnavailable):
+                raise reply
         return cast(list[Reply], replies)
+
+    async def run_each(self, calls: Sequence[ScriptCall]) -> "list[Reply | StateUnavailable]":
+        """Run scripts in one round trip, each for itself: an error in the place of one that failed.
+        Raises as `call` where none of them is known to have run."""
+        commands = [("EVALSHA", each.script.sha1, len(each.redis_keys), *each.redis_keys, *each.args) for each in calls]
+        found: list[Reply | StateUnavailable] = []
+        for call, reply in zip(calls, await self._pipeline(commands), strict=True):
+            if isinstance(reply, self._no_script):
+                found.append(await self._run_alone(call))
+            elif isinstance(reply, Exception):
+                error = _unavailable()
+                error.__cause__ = reply
+                found.append(error)
+            else:
+                found.append(reply)
+        return found
+
+    async def _run_alone(self, call: ScriptCall) -> "Reply | StateUnavailable":
+        try:
+            return await self.run(*call)
+        except StateUnavailable as error:
+            return error
 
     async def ping(self) -> None:
         """Ask whether the store is there. Raises as `call`."""
