@@ -123,11 +123,11 @@ class Faulty:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
 
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **named: Any) -> Any:
             self.calls[name] += 1
             if name in self.fails or "all" in self.fails:
                 raise StateUnavailable("away")
-            answer = await method(*args)
+            answer = await method(*args, **named)
             if name in self.unanswered:
                 raise StateUnavailable("no answer")
             return answer
@@ -194,9 +194,12 @@ async def load(
 async def until(condition: Callable[[], Any], bound_s: float = 10) -> None:
     """Wait for something, a value or an awaitable one."""
     for _ in range(round(bound_s / 0.02)):
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
+        try:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+        except StateUnavailable:  # the look itself, on a busy machine
+            found = False
         if found:
             return
         await asyncio.sleep(0.02)
