@@ -13,12 +13,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from proxy.admission.answers import Admission, Admitted, Grown, Growth, NotPending, WrongEpoch
 from proxy.admission.backlog import Backlog, OnSettled
 from proxy.admission.ending import Bill
 from proxy.admission.journal import Journal
-from proxy.admission.recovery import Recovery
+from proxy.admission.recovery import Recovery, ask_each
 from proxy.admission.store import ADMIT_TIMEOUT_S, AdmissionStore
 from proxy.admission.terms import Demand, RunStep
 from proxy.core.clock import Clock
@@ -39,9 +40,18 @@ class Keeper:
     """Made once a process and store; everything after `start` happens on one event loop."""
 
     def __init__(
-        self, store: AdmissionStore, journal: Journal, clock: Clock, lease_s: float, on_settled: OnSettled
+        self,
+        store: AdmissionStore,
+        journal: Journal,
+        clock: Clock,
+        lease_s: float,
+        on_settled: OnSettled,
+        admit_timeout_s: float = ADMIT_TIMEOUT_S,
     ) -> None:
+        """`on_settled` hears each definite answer to a settlement, once. An embedded store that
+        shares a slow disk may be given more time for an admission than one that others answer for."""
         self._store = store
+        self._admit_timeout_s = admit_timeout_s
         self._journal = journal
         self._lease_s = lease_s
         self._backlog = Backlog(store, journal, clock, on_settled)
@@ -83,7 +93,7 @@ class Keeper:
         return self._backlog.has_room
 
     async def admit(self, demand: Demand) -> Admission:
-        """Reserve all of it, or be told why not, within 300 ms; never WrongEpoch.
+        """Reserve all of it, or be told why not, within 300 ms (unless given more); never WrongEpoch.
 
         Raises:
             StateUnavailable: nothing can be promised now. If it was reserved, it is being released.
@@ -92,7 +102,7 @@ class Keeper:
         if epoch is None or self.failure is not None:
             raise self._unavailable()
         try:
-            async with asyncio.timeout(ADMIT_TIMEOUT_S):
+            async with asyncio.timeout(self._admit_timeout_s):
                 answer = await self._store.admit(demand, epoch)
                 # A tenant that nobody has asked for in this epoch: all that was lost has been posted.
                 if (
@@ -248,8 +258,7 @@ class Keeper:
             return False
 
     async def _adopt_all(self, tenants: Iterable[str], epoch: str) -> None:
-        for tenant_id in tenants:
-            await self._store.adopt(tenant_id, epoch)
+        await ask_each(tenants, partial(self._store.adopt, epoch=epoch))
 
     # ── what is repeated ─────────────────────────────────────────────────────────────────
 
@@ -270,10 +279,13 @@ class Keeper:
         for run_step in self._open.keys() - self._gone:
             by_tenant.setdefault(run_step.tenant_id, []).append(run_step)
         epoch, lease_ms = self._epoch, round(self._lease_s * 1_000)
-        gone: list[RunStep] = []
-        for tenant_id, run_steps in by_tenant.items():
-            gone += await self._store.extend(tenant_id, run_steps, lease_ms)
-        gone = [run_step for run_step in gone if run_step in self._open]
+        found: list[RunStep] = []
+
+        async def extend(tenant_id: str) -> None:
+            found.extend(await self._store.extend(tenant_id, by_tenant[tenant_id], lease_ms))
+
+        await ask_each(by_tenant, extend)
+        gone = [run_step for run_step in found if run_step in self._open]
         if not gone:
             return
         if epoch is not None and await self._store.epoch() == epoch == self._epoch:

@@ -28,6 +28,16 @@ from proxy.core.clock import Clock
 Item = TypeVar("Item")
 
 
+async def ask_each(items: Iterable[Item], ask: Callable[[Item], Awaitable[object]]) -> None:
+    """Ask for some at a time; the first fault is raised once those have ended."""
+    remaining = iter(items)
+    while some := tuple(islice(remaining, AT_ONCE)):
+        answers = await asyncio.gather(*(ask(item) for item in some), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+
 class Recovery:
     """Asks the store for what journals say it owes. Every method raises StateUnavailable where the
     store does not answer; what was done by then does no harm when it is done again."""
@@ -42,7 +52,7 @@ class Recovery:
 
     async def put_back(self, demands: Iterable[Demand]) -> None:
         """Reservations that are under way, so that what they hold counts again."""
-        await _each(demands, self._store.restore)
+        await ask_each(demands, self._store.restore)
 
     async def post_again(self, epoch: str) -> set[str]:
         """What any journal says was acknowledged in another epoch than this. Gives the tenants of
@@ -61,7 +71,9 @@ class Recovery:
     async def adopt_orphans(self, epoch: str) -> set[str]:
         """See to the journals whose processes are gone. Gives the tenants as `post_again` does."""
         tenants: set[str] = set()
-        for path in await asyncio.to_thread(journals, self._journal.file.path.parent):
+        found = await asyncio.to_thread(journals, self._journal.file.path.parent)
+        self._adopted = {path: self._adopted[path] for path in found if path in self._adopted}
+        for path in found:
             if path != self._journal.file.path:
                 await self._adopt(path, epoch, tenants)
         return tenants
@@ -87,7 +99,7 @@ class Recovery:
         for segment in found:
             part: Owed = await asyncio.to_thread(owed, segment, left, epoch=epoch, now_ms=self._clock.now_ms())
             await self.put_back(part.reservations)
-            await _each(part.endings, self._carry_out)
+            await ask_each(part.endings, self._carry_out)
             tenants |= {demand.tenant_id for demand in part.reservations}
         return tenants
 
@@ -97,13 +109,3 @@ class Recovery:
 
 def _any_lost(found: Sequence[Segment], epoch: str) -> bool:
     return any(epoch_of(segment) != epoch for segment in found)
-
-
-async def _each(items: Iterable[Item], ask: Callable[[Item], Awaitable[object]]) -> None:
-    """Ask for some at a time; the first fault is raised once those have ended."""
-    remaining = iter(items)
-    while some := tuple(islice(remaining, AT_ONCE)):
-        answers = await asyncio.gather(*(ask(item) for item in some), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import shutil
-from typing import Any, cast
 
 import pytest
 
@@ -349,7 +348,6 @@ async def test_what_a_power_cut_took_from_the_file_is_posted_again(tmp_path):
         await kept.keeper.admit(demand("before"))
         kept.keeper.settle(demand("before"), bill("before", 1))
         assert await kept.keeper.drain(5) == 0
-        await cast(Any, place.store)._door.run(lambda connection: None)
         await asyncio.to_thread(copy, path, tmp_path / "kept")  # what will have reached the disk
         await kept.keeper.admit(demand("settled", lease_ms=1_000))
         await kept.keeper.admit(demand("open", lease_ms=1_000))
