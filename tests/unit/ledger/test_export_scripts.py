@@ -67,6 +67,7 @@ async def test_only_an_index_that_nothing_needs_expires(door, store):
     assert await store.advance(claim, Cursor(2, 1, "ab" * 32), 60_000)
     assert await door.call("PTTL", POSITIONS) == -1  # rows wait
     claim = await store.claim("acme", "a", 60_000)
+    assert claim is not None
     assert await store.advance(claim, Cursor(4, 2, "cd" * 32), 60_000)
     left_ms = await door.call("PTTL", POSITIONS)
     assert 600_000 < left_ms <= 1_200_001  # beyond any repeat of an append
@@ -79,6 +80,7 @@ async def test_what_is_forgotten_at_once_is_bounded(door, monkeypatch):
     store = RedisLedgerStore(door, remember_ms=0)
     await store.append([SealedRow("acme", f"r{number}", b"x") for number in range(1, 32)])
     claim = await store.claim("acme", "a", 60_000)
+    assert claim is not None
     known = []
     for pages, position in enumerate((25, 26, 27, 28, 29, 30), 1):
         after = Cursor(position, pages, f"{pages:064x}")
