@@ -13,7 +13,6 @@ assert(ARGV[1] == '0' or ARGV[1] == '1', 'append: announced is 0 or 1')
 local last = redis.call('GET', last_position)
 if not last and ARGV[1] == '0' then return -1 end
 assert(tonumber(last or '0') < 2^53 - #ARGV, 'append: position out of range')
-if last then redis.call('PERSIST', positions) end -- advance.lua lets it go where nothing was left to export
 local added = 0
 for i = 2, #ARGV, 2 do
   if not redis.call('ZSCORE', positions, ARGV[i]) then
@@ -24,4 +23,7 @@ for i = 2, #ARGV, 2 do
     added = added + 1
   end
 end
+-- advance.lua lets it go where nothing was left to export. Not before the first row: once a script has written
+-- something that needs no memory, Redis refuses none of its writes any more, however full it is.
+if added > 0 then redis.call('PERSIST', positions) end
 return added

@@ -38,6 +38,7 @@ _REMEMBER = """
     INSERT OR IGNORE INTO ledger_remembered (tenant_id, run_id, exported_at_ms)
     SELECT tenant_id, run_id, ? FROM ledger WHERE tenant_id = ? AND position <= ?
 """
+_ROW = "SELECT data FROM ledger WHERE tenant_id = ? AND position = ?"
 _TRIM = "DELETE FROM ledger WHERE tenant_id = ? AND position <= ?"
 _FORGET = """
     DELETE FROM ledger_remembered WHERE (tenant_id, run_id) IN (
@@ -95,13 +96,14 @@ class EmbeddedLedgerStore:
             is_held = held_by != "" and until_ms > now_ms
             if is_held and held_by != holder:
                 return None
-            fence += not is_held
+            if not is_held:
+                fence = max(fence + 1, now_ms)  # as in Redis, which may be emptied
             connection.execute(_CLAIM, (fence, holder, now_ms + lease_ms, tenant_id))
             return Claim(tenant_id, fence, _cursor(connection, tenant_id))
 
         return await self._door.run(step)
 
-    async def advance(self, claim: Claim, cursor: Cursor, lease_ms: int) -> bool:
+    async def advance(self, claim: Claim, cursor: Cursor, last_row: bytes | None, lease_ms: int) -> bool:
         tenant_id = require_tenant_id(claim.tenant_id)
 
         def step(connection: sqlite3.Connection) -> bool:
@@ -112,6 +114,10 @@ class EmbeddedLedgerStore:
             (fence, _, _) = connection.execute(_HELD, (tenant_id,)).fetchone() or (0, "", 0)
             if fence != claim.fence or before.pages != claim.cursor.pages:
                 return False
+            if last_row is not None:
+                found = connection.execute(_ROW, (tenant_id, cursor.position)).fetchone()
+                if found is None or found[0] != last_row:
+                    return False
             connection.execute(_MOVE, (*cursor, now_ms + lease_ms, tenant_id))
             connection.execute(_REMEMBER, (now_ms, tenant_id, cursor.position))
             connection.execute(_TRIM, (tenant_id, cursor.position))

@@ -234,7 +234,8 @@ class Exporter:
         return rows
 
     async def _export_page(self, claim: Claim, rows: Sequence[tuple[int, bytes]]) -> _Step | None:
-        """Seal the rows, write the page, move the cursor. None where the claim has passed to another."""
+        """Seal the rows, write the page, move the cursor. None where the claim has passed to another, or
+        the store fell back meanwhile: the next turn looks anew."""
         page = await asyncio.to_thread(seal, claim.tenant_id, claim.cursor, rows)
         # Asked again, so that a slow sink does not find the claim run out half-way.
         renewed = await self._store.claim(claim.tenant_id, self._holder, self._pace.lease_ms)
@@ -242,10 +243,11 @@ class Exporter:
             return None
         claim = renewed
         cursor = page.header.cursor
+        last_row: bytes | None = rows[-1][1]
         is_new = await self._sink.write(claim.tenant_id, cursor.pages, page.data)
         if not is_new:
-            cursor = await take_over(claim, self._store, self._sink)
-        if not await self._store.advance(claim, cursor, self._pace.lease_ms):
+            cursor, last_row = await take_over(claim, self._store, self._sink)
+        if not await self._store.advance(claim, cursor, last_row, self._pace.lease_ms):
             return None
         return _Step(claim._replace(cursor=cursor), len(rows) if is_new else 0)
 

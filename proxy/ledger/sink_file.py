@@ -41,8 +41,7 @@ class FileSink:
     def _write(self, tenant_id: str, name: str, data: bytes) -> bool:
         folder = self._folder / tenant_id
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(folder.parent)
+            _make_folder(folder)
         # Only a whole page ever has the name. A crash before that leaves a file that nobody reads.
         unfinished = folder / f".{name}.{secrets.token_hex(8)}.unfinished"
         try:
@@ -53,6 +52,14 @@ class FileSink:
         # Also where the name was there: whoever gave it may have ended before this.
         _sync_folder(folder)
         return is_new
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it and what it lies in, durably."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in made:
+        _sync_folder(each.parent)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

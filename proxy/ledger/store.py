@@ -54,9 +54,11 @@ class LedgerStore(Protocol):
         """Take the right to export a tenant's rows, or keep it for longer. None while another holder has it."""
         ...
 
-    async def advance(self, claim: Claim, cursor: Cursor, lease_ms: int) -> bool:
+    async def advance(self, claim: Claim, cursor: Cursor, last_row: bytes | None, lease_ms: int) -> bool:
         """Move a claim's cursor, let the rows up to its position go, and keep the claim for longer:
-        one step. False, and nothing is changed, where the claim has passed to another holder."""
+        one step. `last_row` is the row at that position, None where no row goes. False, and nothing is
+        changed, where the claim has passed to another holder, or another row stands there: the store
+        has lost some since they were read, and took others in their places."""
         ...
 
     async def let_go(self, claim: Claim) -> None:
@@ -131,10 +133,13 @@ class RedisLedgerStore:
         assert isinstance(fence, int)
         return Claim(tenant_id, fence, _cursor(place)) if fence else None
 
-    async def advance(self, claim: Claim, cursor: Cursor, lease_ms: int) -> bool:
+    async def advance(self, claim: Claim, cursor: Cursor, last_row: bytes | None, lease_ms: int) -> bool:
         names = [tenant_name(claim.tenant_id, rest) for rest in ("ledger-cursor", "ledger", "ledger-positions")]
         args: list[Argument] = [claim.fence, claim.cursor.pages, *cursor, f"{cursor.position + 1}-0"]
-        moved = await self._door.run(self._advance, names, [*args, lease_ms, self._remember_ms, FORGET_MAX])
+        args += (lease_ms, self._remember_ms, FORGET_MAX)
+        if last_row is not None:
+            args += (f"{cursor.position}-0", last_row)
+        moved = await self._door.run(self._advance, names, args)
         return moved != 0
 
     async def let_go(self, claim: Claim) -> None:

@@ -7,6 +7,7 @@ two is told by comparing the page's rows with the store's.
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from proxy.ledger.cursor import Claim, Cursor
 from proxy.ledger.page import Breach, Page, PageBroken, check_page
@@ -37,7 +38,14 @@ async def check_last_page(claim: Claim, sink: LedgerSink) -> None:
         raise PageBroken(cursor.pages, Breach.CHAIN_BROKEN, "it is another one than the store says was written.")
 
 
-async def take_over(claim: Claim, store: LedgerStore, sink: LedgerSink) -> Cursor:
+class Taken(NamedTuple):
+    """Where the export goes on, and the store's last row before that, if any goes."""
+
+    cursor: Cursor
+    last_row: bytes | None
+
+
+async def take_over(claim: Claim, store: LedgerStore, sink: LedgerSink) -> Taken:
     """Where the export goes on, as the next page is in the sink already.
 
     Where that page holds the very rows that come next, beyond it. Otherwise the store's positions
@@ -54,12 +62,13 @@ async def take_over(claim: Claim, store: LedgerStore, sink: LedgerSink) -> Curso
     rows = await _rows(claim, len(page.rows), store)
     same = _same_from_the_start(page.rows, [data for _, data in rows])
     header = page.header
-    is_whole = same == len(page.rows) and rows[same - 1][0] == header.last_position
+    is_whole = 0 < same == len(page.rows) and rows[same - 1][0] == header.last_position
     if is_whole and header.tenant_id == claim.tenant_id and header.previous_hash == cursor.page_hash:
-        return header.cursor
+        return Taken(header.cursor, page.rows[-1])
     numbers = await sink.numbers(claim.tenant_id)
     last = (await _page(claim.tenant_id, max(numbers), sink)).header
-    return Cursor(rows[same - 1][0] if same else cursor.position, last.number, last.page_hash, last.series + 1)
+    position, last_row = rows[same - 1] if same else (cursor.position, None)
+    return Taken(Cursor(position, last.number, last.page_hash, last.series + 1), last_row)
 
 
 async def _page(tenant_id: str, number: int, sink: LedgerSink) -> Page:

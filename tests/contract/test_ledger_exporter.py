@@ -18,6 +18,7 @@ from proxy.ledger.exporter import Exporter, ExportPace
 from proxy.ledger.page import read_page
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.sink_file import FileSink
+from proxy.telemetry.metrics import Metrics
 from tests.ledger_crash import BOUND_S, STEPS, FaultySink, FaultyStore, Observed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,21 @@ async def test_it_tells_its_observer_what_it_did(ledger, sink):
     assert observer.failures == 0
     assert observer.unexported_bytes >= len(b"".join(data_of(1, 4)))
     assert all(0 < seconds < BOUND_S for seconds in observer.seconds)
+
+
+async def test_what_it_tells_is_what_the_metrics_take(ledger, sink):
+    await ledger.append(rows(1, 4))
+    metrics = Metrics()
+    one = Exporter(ledger, sink, metrics, Clock(), "a", SMALL)
+    await one.run_once()
+    lines = metrics.render()[0].decode().splitlines()
+    assert "tollway_ledger_exported_rows_total 4.0" in lines
+    assert "tollway_ledger_export_seconds_count 2.0" in lines
+    assert "tollway_ledger_export_failures_total 0.0" in lines
+    assert f"tollway_ledger_unexported_bytes {float(one.unexported_bytes)}" in lines
+    assert one.unexported_bytes > 0  # as the turn found it
+    await one.run_once()
+    assert "tollway_ledger_unexported_bytes 0.0" in metrics.render()[0].decode().splitlines()
 
 
 # ── running beside the gateway ───────────────────────────────────────────────────────────
@@ -295,6 +311,27 @@ async def test_a_store_that_fell_back_writes_no_row_twice(ledger, sink, kept):
     for _ in range(3):
         assert (await exporter(ledger, sink, "b").run_once()).failures == ()
     assert await exported(sink) == data_of(1, 7) + data_of(21, 24)
+    assert list(await ledger.backlog()) == []
+
+
+@pytest.mark.parametrize("kept", range(4))
+async def test_a_store_that_falls_back_while_a_page_is_written_loses_no_row(ledger, sink, kept):
+    """Between reading three rows and moving the cursor it lost some, and took new ones in their positions."""
+    await ledger.append(rows(1, 3))
+
+    class SlowSink:
+        def __getattr__(self, name):
+            return getattr(sink, name)
+
+        async def write(self, *arguments):
+            await empty(ledger)
+            await ledger.append([*rows(1, kept), *rows(21, 24)])
+            return await sink.write(*arguments)
+
+    await exporter(ledger, SlowSink()).run_once()
+    for _ in range(3):
+        assert (await exporter(ledger, sink, "b").run_once()).failures == ()
+    assert await exported(sink) == data_of(1, 3) + data_of(21, 24)
     assert list(await ledger.backlog()) == []
 
 

@@ -162,6 +162,20 @@ async def test_a_page_is_synced_before_it_has_its_name_and_the_name_after(tmp_pa
     assert events == ["file", "name", "folder"]
 
 
+async def test_new_folders_are_synced_up_to_the_first_that_was_there(tmp_path, monkeypatch):
+    synced = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await FileSink(tmp_path / "state" / "ledger").write("acme", 1, b"x\n")
+    folders = [str(tmp_path / rest) for rest in ("", "state", "state/ledger", "state/ledger/acme")]
+    assert {path for path in synced if os.path.isdir(path)} == {folder.removesuffix("/") for folder in folders}
+
+
 async def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
     def no_links(*_):
         raise PermissionError(1, "Operation not permitted")

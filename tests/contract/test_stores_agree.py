@@ -112,7 +112,8 @@ async def answer(virtual_keys, ledger, operation):
             page = await ledger.read(tenant_id, after=claim.cursor.position, limit=count)
             if page:
                 number = claim.cursor.pages + 1
-                assert await ledger.advance(claim, Cursor(page[-1][0], number, f"{number:064x}"), 60_000)
+                after = Cursor(page[-1][0], number, f"{number:064x}")
+                assert await ledger.advance(claim, after, page[-1][1], 60_000)
             return (len(page), (await ledger.cursor(tenant_id)).pages)
         case ("backlog",):
             return [(one.tenant_id, one.rows) for one in await ledger.backlog()]
