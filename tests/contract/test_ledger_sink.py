@@ -173,7 +173,7 @@ async def test_new_folders_are_synced_up_to_the_first_that_was_there(tmp_path, m
     monkeypatch.setattr(os, "fsync", fsync)
     await FileSink(tmp_path / "state" / "ledger").write("acme", 1, b"x\n")
     folders = [str(tmp_path / rest) for rest in ("", "state", "state/ledger", "state/ledger/acme")]
-    assert {path for path in synced if os.path.isdir(path)} == {folder.removesuffix("/") for folder in folders}
+    assert {path for path in synced if os.path.isdir(path)} == {folder.removesuffix("/") for folder in folders}  # noqa: ASYNC240
 
 
 async def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
