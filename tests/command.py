@@ -37,8 +37,8 @@ class Command:
         server = f'[server]\nbind = "127.0.0.1:0"\nadmin_bind = "127.0.0.1:0"\ndrain_s = {self.drain_s}\n'
         state = f'[state]\nfolder = "{self.folder / "state"}"\n'
         # Rows stay in the store, where tests read them.
-        state += "" if "[ledger]" in text else '[ledger]\nsink = "none"\n'
-        self.path.write_text(server + state + text)
+        ledger = "" if "[ledger]" in text else '\n[ledger]\nsink = "none"\n'
+        self.path.write_text(server + state + text + ledger)
 
     @property
     def port(self) -> int:

@@ -97,10 +97,14 @@ class App:
         """Open what must be open before the first request.
 
         Raises:
-            StateIncompatible: the store belongs to a newer release.
+            StateIncompatible: the store belongs to a newer release, or may throw away what it holds.
         """
         self._access_log.start()
         await self._ask_store()
+        try:
+            await self.stores.admission.check()
+        except StateUnavailable:
+            pass  # it is away, which is told already
         self.keeper.start()
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
         if self._exporter is not None:
@@ -135,7 +139,7 @@ class App:
         before = self.snapshots.current
         kept = _kept_until_restart(settings, before.settings)
         if kept != settings:
-            _log.warning("[server] or [state] changed: ports, stores and drain time take effect at the next start")
+            _log.warning("[server], [state] or [ledger] changed: that takes effect at the next start")
         bind = kept.server.bind
         if lends_to_strangers(kept.auth, bind):
             raise ValueError(
@@ -236,4 +240,4 @@ def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
     server = replace(
         settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
     )
-    return replace(settings, server=server, state=running.state)
+    return replace(settings, server=server, state=running.state, ledger=running.ledger)

@@ -276,11 +276,13 @@ def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.Argumen
         "delete",
         parents=[shared],
         help="forget a tenant that was put",
-        description="Forget a tenant that was put. Refused while virtual keys of it still work. Its rows stay in the "
-        "ledger.",
+        description="Forget a tenant that was put. Refused while virtual keys of it still work, or calls are under "
+        "way. Its rows stay in the ledger.",
     )
     delete.add_argument("id", type=tenant_id, metavar="ID", help="as `tollway tenants list` shows it")
-    delete.add_argument("--force", action="store_true", help="revoke its virtual keys first")
+    delete.add_argument(
+        "--force", action="store_true", help="revoke its virtual keys first, and do not wait for calls under way"
+    )
     delete.set_defaults(command="tenants delete")
 
 

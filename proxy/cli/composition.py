@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from proxy.admission.store import AdmissionStore
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
 from proxy.ledger.audit import SpentTotal
@@ -23,6 +24,11 @@ class OpenStores(Protocol):
     @property
     def tenants(self) -> TenantStore:
         """Whom they belong to, as far as the file does not say it."""
+        ...
+
+    @property
+    def admission(self) -> AdmissionStore:
+        """What calls under way hold, and what was spent."""
         ...
 
     @property

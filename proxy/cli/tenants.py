@@ -80,6 +80,10 @@ async def delete_tenant(
         if await stores.tenants.find(tenant_id) is None:
             where = "It stands in the file: take it out there." if tenant_id in settings.tenants else ""
             raise CommandFailed(f"no tenant {tenant_id} was put. {where or '`tollway tenants list` shows them.'}")
+        under_way = await stores.admission.pending(tenant_id)
+        if under_way and not arguments.force:
+            calls = "1 call" if under_way == 1 else f"{under_way} calls"
+            raise CommandFailed(f"{calls} of {tenant_id} are under way. Wait until they end, or say --force.")
         # While the file names it too, it goes on, and so do its virtual keys.
         revoked = [] if tenant_id in settings.tenants else await _end_keys(arguments, stores, clock.now_ms())
         await stores.tenants.delete(tenant_id)

@@ -11,6 +11,8 @@ import pytest
 
 from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
+from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
@@ -23,6 +25,7 @@ from proxy.settings.problem import SettingsError
 class Stores:
     virtual_keys: EmbeddedVirtualKeyStore
     tenants: EmbeddedTenantStore
+    admission: EmbeddedAdmissionStore
 
 
 class EmbeddedComposition:
@@ -39,7 +42,9 @@ class EmbeddedComposition:
     async def open_stores(self, settings):
         settings.state.folder.mkdir(parents=True, exist_ok=True)
         async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
-            yield Stores(EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door))
+            yield Stores(
+                EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door), EmbeddedAdmissionStore(door, Clock())
+            )
 
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)

@@ -9,6 +9,8 @@ import pytest
 
 from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
+from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 
@@ -27,6 +29,7 @@ DEFAULTS = {
 class Stores:
     virtual_keys: EmbeddedVirtualKeyStore
     tenants: EmbeddedTenantStore
+    admission: EmbeddedAdmissionStore
 
 
 class EmbeddedComposition:
@@ -38,7 +41,9 @@ class EmbeddedComposition:
     @asynccontextmanager
     async def open_stores(self, settings):
         async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
-            yield Stores(EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door))
+            yield Stores(
+                EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door), EmbeddedAdmissionStore(door, Clock())
+            )
 
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)
