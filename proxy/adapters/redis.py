@@ -8,10 +8,10 @@ begins `tollway:1:@:` and is written in calls of its own.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 from proxy.core.errors import StateIncompatible, StateUnavailable
@@ -20,6 +20,8 @@ from proxy.core.tenant import require_tenant_id
 Argument: TypeAlias = str | bytes | int
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
 """A reply as RESP2 carries it: nothing is decoded or reshaped on the way."""
+
+Result = TypeVar("Result")
 
 SCHEMA = 1
 SCHEMA_NAME = f"tollway:{SCHEMA}:@:schema"
@@ -70,6 +72,14 @@ class Script:
         return cls((Path(module_file).parent / name).read_text(encoding="utf-8"))
 
 
+class ScriptCall(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    redis_keys: Sequence[str]
+    args: Sequence[Argument]
+
+
 def tenant_name(tenant_id: str, rest: str) -> str:
     """The name in Redis of something that belongs to one tenant.
 
@@ -94,6 +104,7 @@ class RedisDoor:
         "_refused",
         "_schema_lock",
         "_schema_seen",
+        "_under_way",
         "server_changes",
         "server_run_id",
     )
@@ -118,6 +129,7 @@ class RedisDoor:
         self._refused = exceptions.ResponseError
         self._schema_lock = asyncio.Lock()
         self._schema_seen = False
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,13 +146,7 @@ class RedisDoor:
             StateUnavailable: no answer within 250 ms, or an error; it may have been carried out.
             StateIncompatible: the store belongs to a newer release.
         """
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                if not self._schema_seen:
-                    await self._see_schema()
-                return await self._client.execute_command(*command)
-        except self._errors as error:
-            raise _unavailable() from error
+        return await self._in_time(self._send(command))
 
     async def call_many(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         """Send several commands in one round trip, in order, each for itself. Raises as `call`."""
@@ -152,29 +158,38 @@ class RedisDoor:
 
     async def run(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
         """Run one script. Raises as `call`."""
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                if not self._schema_seen:
-                    await self._see_schema()
-                run = self._client.execute_command
-                try:
-                    reply = await run("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
-                except self._no_script:  # after a restart or a promotion; EVAL runs it and loads it
-                    reply = await run("EVAL", script.text, len(redis_keys), *redis_keys, *args)
-                return reply
-        except self._errors as error:
-            raise _unavailable() from error
+        return await self._in_time(self._send_script(script, redis_keys, args))
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Reply]:
         """Run one script several times in one round trip. Its calls must not depend on each
         other's order: one that found no script is repeated after the rest. Raises as `call`."""
-        replies = await self._pipeline([("EVALSHA", script.sha1, len(names), *names, *args) for names, args in calls])
-        for i, reply in enumerate(replies):
-            if isinstance(reply, self._no_script):
-                replies[i] = await self.run(script, *calls[i])
-            elif isinstance(reply, Exception):
-                raise _unavailable() from reply
+        replies = await self.run_each([ScriptCall(script, names, args) for names, args in calls])
+        for reply in replies:
+            if isinstance(reply, StateUnavailable):
+                raise reply
         return cast(list[Reply], replies)
+
+    async def run_each(self, calls: Sequence[ScriptCall]) -> "list[Reply | StateUnavailable]":
+        """Run scripts in one round trip, each for itself: an error in the place of one that failed.
+        Raises as `call` where none of them is known to have run."""
+        commands = [("EVALSHA", each.script.sha1, len(each.redis_keys), *each.redis_keys, *each.args) for each in calls]
+        found: list[Reply | StateUnavailable] = []
+        for call, reply in zip(calls, await self._pipeline(commands), strict=True):
+            if isinstance(reply, self._no_script):
+                found.append(await self._run_alone(call))
+            elif isinstance(reply, Exception):
+                error = _unavailable()
+                error.__cause__ = reply
+                found.append(error)
+            else:
+                found.append(reply)
+        return found
+
+    async def _run_alone(self, call: ScriptCall) -> "Reply | StateUnavailable":
+        try:
+            return await self.run(*call)
+        except StateUnavailable as error:
+            return error
 
     async def ping(self) -> None:
         """Ask whether the store is there. Raises as `call`."""
@@ -196,6 +211,10 @@ class RedisDoor:
 
     async def close(self) -> None:
         """Close every connection. Safe to repeat."""
+        for call in self._under_way:
+            call.cancel()
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=CALL_TIMEOUT_S)
         await self._client.aclose(close_connection_pool=True)
 
     async def _see_server(self, connection: _Connection) -> None:
@@ -213,18 +232,46 @@ class RedisDoor:
 
     async def _pipeline(self, commands: Sequence[Sequence[Argument]]) -> "list[Reply | Exception]":
         """The replies in order, an error in the place of a command that failed."""
-        if not commands:
-            return []
+        return await self._in_time(self._send_many(commands)) if commands else []
+
+    async def _in_time(self, sending: Coroutine[None, None, Result]) -> Result:
+        """Wait for a call, for 250 ms at most. It runs in a task of its own, which nobody cancels: redis-py,
+        cancelled while it gives a connection back, loses it for good. Whoever gives a call up leaves it to
+        the client's own time-outs."""
+        call = asyncio.get_running_loop().create_task(sending)
+        self._under_way.add(call)
+        call.add_done_callback(self._end)
+        done, _ = await asyncio.wait((call,), timeout=CALL_TIMEOUT_S)
+        if not done:
+            raise _unavailable()
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                if not self._schema_seen:
-                    await self._see_schema()
-                async with self._client.pipeline(transaction=False) as pipeline:
-                    for command in commands:
-                        pipeline.execute_command(*command)
-                    return await pipeline.execute(raise_on_error=False)
+            return call.result()
         except self._errors as error:
             raise _unavailable() from error
+
+    def _end(self, call: "asyncio.Task[Any]") -> None:
+        self._under_way.discard(call)
+        if not call.cancelled():
+            call.exception()  # seen, also where nobody waits for it any more
+
+    async def _send(self, command: Sequence[Argument]) -> Reply:
+        if not self._schema_seen:
+            await self._see_schema()
+        return await self._client.execute_command(*command)
+
+    async def _send_script(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+        try:
+            return await self._send(("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args))
+        except self._no_script:  # after a restart or a promotion; EVAL runs it and loads it
+            return await self._send(("EVAL", script.text, len(redis_keys), *redis_keys, *args))
+
+    async def _send_many(self, commands: Sequence[Sequence[Argument]]) -> "list[Reply | Exception]":
+        if not self._schema_seen:
+            await self._see_schema()
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
 
     async def _see_schema(self) -> None:
         """Once per process, before anything is read or written."""

@@ -31,7 +31,7 @@ for s, entry in ipairs(touched) do
   end
 end
 
-if mode == 'admit' and redis.call('GET', KEYS[3]) ~= ARGV[2] then return {WRONG_EPOCH} end
+if mode == 'admit' and call('GET', KEYS[3]) ~= ARGV[2] then return {WRONG_EPOCH} end
 if mode == 'admit' then expire(SWEPT_MAX) end
 
 local scopes = {}
@@ -48,7 +48,7 @@ local function admitted(is_repeat)
   return answer
 end
 
-local state, denial = unpack(redis.call('HMGET', run, 'state', 'denial'))
+local state, denial = unpack(call('HMGET', run, 'state', 'denial'))
 if state == 'pending' then
   read_all()
   return admitted(1)
@@ -85,12 +85,12 @@ end
 if mode == 'admit' and (now_ms < from_ms or now_ms >= until_ms) then return {WRONG_WINDOW, now_ms} end
 read_all()
 if mode == 'admit' then
-  if ARGV[3] ~= '' and redis.call('HEXISTS', KEYS[4], ARGV[3]) == 1 then return {REVOKED} end
+  if ARGV[3] ~= '' and call('HEXISTS', KEYS[4], ARGV[3]) == 1 then return {REVOKED} end
   local refusal = first_cap(checks, scopes, held_nusd)
   if refusal then table.insert(refusal, 1, CAP) else refusal = met_limit() end
   if refusal then
-    redis.call('HSET', run, 'state', 'denied', 'denial', cmsgpack.pack(refusal))
-    redis.call('PEXPIRE', run, DENIED_TOMBSTONE_MS)
+    call('HSET', run, 'state', 'denied', 'denial', cmsgpack.pack(refusal))
+    call('PEXPIRE', run, DENIED_TOMBSTONE_MS)
     return refusal
   end
 end
@@ -98,16 +98,16 @@ end
 -- ── nothing is refused any more: write ─────────────────────────────────────────────────────────────────────────────
 
 local function prune(use)  -- what no window can ask for any more
-  local flat, amounts, pruned = redis.call('HGETALL', use), {}, {}
+  local flat, amounts, pruned = call('HGETALL', use), {}, {}
   for i = 1, #flat, 2 do amounts[flat[i]] = flat[i + 1] end
   for field in pairs(amounts) do
     local period = string.match(field, '^([hdm]%d+):[sh]$')
     if period and is_over(period) and (amounts[period .. ':h'] or '0') == '0' and #pruned < PRUNED_MAX then pruned[#pruned + 1] = field end
   end
-  if #pruned > 0 then redis.call('HDEL', use, unpack(pruned)) end
+  if #pruned > 0 then call('HDEL', use, unpack(pruned)) end
 end
 
-redis.call('HSET', run, 'state', 'pending', 'held', decimal(held_nusd), 'tokens', decimal(expected_tokens),
+call('HSET', run, 'state', 'pending', 'held', decimal(held_nusd), 'tokens', decimal(expected_tokens),
   'touched', ARGV[9], 'row', row)
 for s, entry in ipairs(touched) do
   local use, scope, check = KEYS[4 + s], scopes[s], checks[s]
@@ -116,17 +116,12 @@ for s, entry in ipairs(touched) do
     is_new = is_new or used.is_new
     used.held = used.held + held_nusd
   end
-  if mode == 'admit' and check[1] >= 0 then
-    scope.r = math.max(scope.r, now_us) + check[1]
-    redis.call('HSET', use, 'r', decimal(scope.r))
-  end
-  if mode == 'admit' and check[3] > 0 then
-    scope.t = math.max(scope.t, now_us) + check[3]
-    redis.call('HSET', use, 't', decimal(scope.t))
-  end
-  if redis.call('HINCRBY', use, 'n', '1') == 1 then redis.call('PERSIST', use) end
+  if mode == 'admit' and check[1] >= 0 then scope.r = math.max(scope.r, now_us) + check[1] end
+  if mode == 'admit' and check[3] > 0 then scope.t = math.max(scope.t, now_us) + check[3] end
+  call('HSET', use, 'r', decimal(scope.r), 't', decimal(scope.t), 'n', decimal(scope.n + 1))
+  if scope.n == 0 then call('PERSIST', use) end
   for _, period in ipairs(entry[3]) do add(use, period .. ':h', held_nusd) end
   if is_new and held_nusd > 0 then prune(use) end
 end
-redis.call('ZADD', leases, decimal(now_ms + lease_ms), member_of(run))
+call('ZADD', leases, decimal(now_ms + lease_ms), member_of(run))
 return admitted(0)

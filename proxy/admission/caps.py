@@ -13,29 +13,21 @@ from functools import lru_cache
 
 from proxy.admission.answers import CapRefused
 from proxy.admission.limits import requests_bucket, tokens_bucket
-from proxy.admission.terms import TIME_MS_MAX, Bucket, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import TIME_MS_MAX, Bucket, ScopeDemand, Window, WindowKind, window_of
 from proxy.core.limits import ScopeLimits
 
 HOUR_MS = 3_600_000
-_SLOT_MS = 900_000  # no zone of today changes its day but at a quarter of an hour
+_SLOT_MS = 900_000  # hours and, in the zones of today, days begin at a quarter of an hour
 
 Bounds = tuple[int, int]
 
 
 def windows(limits: ScopeLimits, now_ms: int, zone: tzinfo, counted: Collection[WindowKind] = ()) -> tuple[Window, ...]:
     """The present window of each cap; those of `counted` also where nothing is capped."""
-    caps = {
-        WindowKind.HOUR: limits.per_hour_nusd,
-        WindowKind.ROLLING_24H: limits.per_24h_nusd,
-        WindowKind.DAY: limits.per_day_nusd,
-        WindowKind.MONTH: limits.per_month_nusd,
-        WindowKind.TOTAL: limits.total_nusd,
-    }
-    return tuple(
-        Window(kind, *bounds(kind, now_ms, zone), cap_nusd)
-        for kind, cap_nusd in caps.items()
-        if cap_nusd is not None or kind in counted
-    )
+    remembered = _windows_of_slot(limits, now_ms // _SLOT_MS, zone, tuple(counted))
+    if all(window.start_ms <= now_ms < window.end_ms for window in remembered):
+        return remembered
+    return _windows_at(limits, now_ms, zone, tuple(counted))
 
 
 def bounds(kind: WindowKind, now_ms: int, zone: tzinfo) -> Bounds:
@@ -45,8 +37,11 @@ def bounds(kind: WindowKind, now_ms: int, zone: tzinfo) -> Bounds:
         return start_ms, start_ms + HOUR_MS
     if kind is WindowKind.TOTAL:
         return 0, TIME_MS_MAX
-    remembered = _calendar(kind, now_ms // _SLOT_MS, zone)
-    return remembered if remembered[0] <= now_ms < remembered[1] else _calendar_at(kind, now_ms, zone)
+    today = datetime.fromtimestamp(now_ms / 1_000, zone).date()
+    if kind is WindowKind.DAY:
+        return _midnight_ms(today, zone), _midnight_ms(today + timedelta(days=1), zone)
+    first = today.replace(day=1)
+    return _midnight_ms(first, zone), _midnight_ms((first + timedelta(days=32)).replace(day=1), zone)
 
 
 def demand_of(
@@ -84,16 +79,25 @@ def per_call_refusal(scope: str, limits: ScopeLimits, held_nusd: int) -> CapRefu
 
 
 @lru_cache(maxsize=4_096)
-def _calendar(kind: WindowKind, slot: int, zone: tzinfo) -> Bounds:
-    return _calendar_at(kind, slot * _SLOT_MS, zone)
+def _windows_of_slot(
+    limits: ScopeLimits, slot: int, zone: tzinfo, counted: tuple[WindowKind, ...]
+) -> tuple[Window, ...]:
+    return _windows_at(limits, slot * _SLOT_MS, zone, counted)
 
 
-def _calendar_at(kind: WindowKind, now_ms: int, zone: tzinfo) -> Bounds:
-    today = datetime.fromtimestamp(now_ms / 1_000, zone).date()
-    if kind is WindowKind.DAY:
-        return _midnight_ms(today, zone), _midnight_ms(today + timedelta(days=1), zone)
-    first = today.replace(day=1)
-    return _midnight_ms(first, zone), _midnight_ms((first + timedelta(days=32)).replace(day=1), zone)
+def _windows_at(limits: ScopeLimits, now_ms: int, zone: tzinfo, counted: tuple[WindowKind, ...]) -> tuple[Window, ...]:
+    caps = {
+        WindowKind.HOUR: limits.per_hour_nusd,
+        WindowKind.ROLLING_24H: limits.per_24h_nusd,
+        WindowKind.DAY: limits.per_day_nusd,
+        WindowKind.MONTH: limits.per_month_nusd,
+        WindowKind.TOTAL: limits.total_nusd,
+    }
+    return tuple(
+        window_of(kind, *bounds(kind, now_ms, zone), cap_nusd)
+        for kind, cap_nusd in caps.items()
+        if cap_nusd is not None or kind in counted
+    )
 
 
 def _midnight_ms(day: date, zone: tzinfo) -> int:

@@ -33,6 +33,8 @@ from proxy.core import jsonio
 
 _WRONG_EPOCH, _ADMITTED, _KNOWN, _WRONG_WINDOW, _REVOKED, _CAP, _LIMIT = range(7)
 _GROWN: Final = 1
+_NO_BUCKET: Final = Bucket(-1, -1)
+_ROLLING: Final = WindowKind.ROLLING_24H  # looked up once: a member of an enumeration costs as much as all else here
 _LIMITS: Final = (LimitKind.CONCURRENCY, LimitKind.REQUESTS, LimitKind.TOKENS)
 _SETTLEMENTS: Final = (
     SettleCode.UNKNOWN,
@@ -73,17 +75,12 @@ def checks_text(scopes: Iterable[ScopeDemand]) -> bytes:
 
 
 def _checks(scope: ScopeDemand) -> list[Any]:
-    none = Bucket(-1, -1)
     windows = [
-        (
-            window.period,
-            -1 if window.cap_nusd is None else window.cap_nusd,
-            1 if window.kind is WindowKind.ROLLING_24H else 0,
-        )
+        (window.period, -1 if window.cap_nusd is None else window.cap_nusd, int(window.kind is _ROLLING))
         for window in scope.windows
     ]
     max_concurrency = -1 if scope.max_concurrency is None else scope.max_concurrency
-    return [*(scope.requests or none), *(scope.tokens or none), max_concurrency, windows]
+    return [*(scope.requests or _NO_BUCKET), *(scope.tokens or _NO_BUCKET), max_concurrency, windows]
 
 
 def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:

@@ -8,8 +8,8 @@ local lease_ms = whole(ARGV[1], 'lease_ms')
 assert(lease_ms > 0, 'extend: lease_ms out of range')
 local lease_until, gone = decimal(now_ms + lease_ms), {}
 for i = 2, #ARGV do
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
-    redis.call('ZADD', KEYS[1], 'XX', lease_until, ARGV[i])
+  if call('ZSCORE', KEYS[1], ARGV[i]) then
+    call('ZADD', KEYS[1], 'XX', lease_until, ARGV[i])
   else
     gone[#gone + 1] = ARGV[i]
   end

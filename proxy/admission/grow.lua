@@ -9,7 +9,7 @@ local GROWN, NOT_PENDING, CAP = 1, 2, 5
 local run = KEYS[1]
 assert(#KEYS == 1 and #ARGV == 3, 'grow: wrong number of arguments')
 local held_nusd, checks = whole(ARGV[1], 'held_nusd'), cjson.decode(ARGV[2])
-local state, before, touched = unpack(redis.call('HMGET', run, 'state', 'held', 'touched'))
+local state, before, touched = unpack(call('HMGET', run, 'state', 'held', 'touched'))
 if state ~= 'pending' then return {NOT_PENDING, state or ''} end
 local more_nusd = held_nusd - tonumber(before)
 if more_nusd <= 0 then return {GROWN, tonumber(before)} end
@@ -21,7 +21,7 @@ if refusal then
   table.insert(refusal, 1, CAP)
   return refusal
 end
-redis.call('HSET', run, 'held', decimal(held_nusd), 'row', ARGV[3])
+call('HSET', run, 'held', decimal(held_nusd), 'row', ARGV[3])
 for _, entry in ipairs(entries) do
   for _, period in ipairs(entry[3]) do add(prefix .. 'use:' .. entry[1], period .. ':h', more_nusd) end
 end

@@ -8,16 +8,16 @@
 local FORESTALLED, RELEASED, ALREADY_RELEASED, SETTLED, EXPIRED, DENIED = 0, 1, 2, 3, 4, 5
 local run = KEYS[1]
 assert(#KEYS == 1 and #ARGV == 0, 'release: wrong number of arguments')
-local state, held, tokens, touched = unpack(redis.call('HMGET', run, 'state', 'held', 'tokens', 'touched'))
+local state, held, tokens, touched = unpack(call('HMGET', run, 'state', 'held', 'tokens', 'touched'))
 if state == 'released' then return ALREADY_RELEASED end
 if state == 'settled' then return SETTLED end
 if state == 'expired' then return EXPIRED end
 if state == 'denied' then return DENIED end
 local entries = state and cjson.decode(touched)
-redis.call('HSET', run, 'state', 'released')
-redis.call('PEXPIRE', run, TOMBSTONE_MS)
+call('HSET', run, 'state', 'released')
+call('PEXPIRE', run, TOMBSTONE_MS)
 if not state then return FORESTALLED end
 close(entries, tonumber(held), 0, tonumber(tokens), 0)
-redis.call('ZREM', leases, member_of(run))
-redis.call('HDEL', run, 'held', 'tokens', 'touched', 'row')
+call('ZREM', leases, member_of(run))
+call('HDEL', run, 'held', 'tokens', 'touched', 'row')
 return RELEASED

@@ -6,6 +6,7 @@
 -- Invariants, for each scope and period: held is the sum over its pending reservations, spent the sum over what was
 -- settled and what expired, `n` the number of its pending reservations; a scope with one of them never expires.
 -- The row is appended before any money moves: if Redis refuses a write, it refuses the first one.
+local call = redis.call
 local HOUR_S = 3600
 local DEBT_US_MAX = 365 * 24 * HOUR_S * 1000000
 local TOMBSTONE_MS, EXPIRED_TOMBSTONE_MS = HOUR_S * 1000, 24 * HOUR_S * 1000
@@ -27,7 +28,7 @@ end
 local function decimal(number) return string.format('%.0f', number) end
 
 local function add(use, field, amount)
-  if amount ~= 0 then redis.call('HINCRBY', use, field, decimal(amount)) end
+  if amount ~= 0 then call('HINCRBY', use, field, decimal(amount)) end
 end
 
 local function member_of(run) return string.sub(run, #prefix + #'run:' + 1) end  -- RUN:STEP
@@ -37,25 +38,25 @@ local function row_id_of(member) return (string.gsub(member, ':0$', '')) end  --
 -- As ledger/append.lua does. The stream comes first: it alone can refuse (a position that went back).
 local function append(row_id, row)
   local positions, rows = prefix .. 'ledger-positions', prefix .. 'ledger'
-  if redis.call('ZSCORE', positions, row_id) then return end
-  local position = decimal(redis.call('INCR', prefix .. 'ledger-last'))
-  redis.call('XADD', rows, position .. '-0', 'row', row)
-  redis.call('ZADD', positions, position, row_id)
+  if call('ZSCORE', positions, row_id) then return end
+  local position = decimal(call('INCR', prefix .. 'ledger-last'))
+  call('XADD', rows, position .. '-0', 'row', row)
+  call('ZADD', positions, position, row_id)
 end
 
 -- A scope without pending reservations may go once its windows are over and its buckets full; one that has a total
 -- stays for ever.
 local function forget_later(use, periods)
-  if (redis.call('HGET', use, 't:s') or '0') ~= '0' then return end
+  if (call('HGET', use, 't:s') or '0') ~= '0' then return end
   local kept_ms = 24 * HOUR_S * 1000
   for _, period in ipairs(periods) do
     local kept_s = PERIOD_KEPT_S[string.sub(period, 1, 1)] or 0
     kept_ms = math.max(kept_ms, kept_s * 1000)
   end
-  for _, tat_us in ipairs(redis.call('HMGET', use, 'r', 't')) do
+  for _, tat_us in ipairs(call('HMGET', use, 'r', 't')) do
     if tat_us then kept_ms = math.max(kept_ms, math.ceil((tonumber(tat_us) - now_us) / 1000)) end
   end
-  redis.call('PEXPIRE', use, decimal(kept_ms))
+  call('PEXPIRE', use, decimal(kept_ms))
 end
 
 -- Whether no window can ask for a period any more. What is posted to it is dropped, what it holds may be pruned.
@@ -69,8 +70,8 @@ local function correct_tokens(use, tokens_per_minute, expected_tokens, tokens)
   if tokens_per_minute == 0 or tokens == expected_tokens then return end
   local difference_us = math.ceil(tokens * 60000000 / tokens_per_minute)
     - math.ceil(expected_tokens * 60000000 / tokens_per_minute)
-  local tat_us = math.max(tonumber(redis.call('HGET', use, 't') or '0'), now_us) + difference_us
-  redis.call('HSET', use, 't', decimal(math.min(math.max(tat_us, now_us), now_us + DEBT_US_MAX)))
+  local tat_us = math.max(tonumber(call('HGET', use, 't') or '0'), now_us) + difference_us
+  call('HSET', use, 't', decimal(math.min(math.max(tat_us, now_us), now_us + DEBT_US_MAX)))
 end
 
 -- Let the hold of a pending reservation go, and post what was spent instead, both in its own periods.
@@ -82,7 +83,7 @@ local function close(touched, held_nusd, spent_nusd, expected_tokens, tokens)
       add(use, period .. ':s', spent_nusd)
     end
     correct_tokens(use, entry[2], expected_tokens, tokens)
-    if redis.call('HINCRBY', use, 'n', '-1') == 0 then forget_later(use, entry[3]) end
+    if call('HINCRBY', use, 'n', '-1') == 0 then forget_later(use, entry[3]) end
   end
 end
 
@@ -94,26 +95,26 @@ local function post_late(touched, spent_nusd, expected_tokens, tokens)
       if not is_over(period) then add(use, period .. ':s', spent_nusd) end
     end
     correct_tokens(use, entry[2], expected_tokens, tokens)
-    local is_idle = (redis.call('HGET', use, 'n') or '0') == '0'
-    if is_idle and redis.call('EXISTS', use) == 1 then forget_later(use, entry[3]) end
+    local is_idle = (call('HGET', use, 'n') or '0') == '0'
+    if is_idle and call('EXISTS', use) == 1 then forget_later(use, entry[3]) end
   end
 end
 
 -- Expire at most so many leases that have run out: charged at the worst case, with the row that admission stored.
 local function expire(at_most)
-  local due = redis.call('ZRANGEBYSCORE', leases, '-inf', decimal(now_ms), 'LIMIT', '0', decimal(at_most))
+  local due = call('ZRANGEBYSCORE', leases, '-inf', decimal(now_ms), 'LIMIT', '0', decimal(at_most))
   for _, member in ipairs(due) do
     local run = prefix .. 'run:' .. member
-    local state, held, tokens, touched, row = unpack(redis.call('HMGET', run, 'state', 'held', 'tokens', 'touched', 'row'))
+    local state, held, tokens, touched, row = unpack(call('HMGET', run, 'state', 'held', 'tokens', 'touched', 'row'))
     if state == 'pending' then
       local held_nusd, expected_tokens = tonumber(held), tonumber(tokens)
       append(row_id_of(member), row)
       close(cjson.decode(touched), held_nusd, held_nusd, expected_tokens, expected_tokens)
-      redis.call('HSET', run, 'state', 'expired', 'cost', held)
-      redis.call('HDEL', run, 'row')
-      redis.call('PEXPIRE', run, EXPIRED_TOMBSTONE_MS)
+      call('HSET', run, 'state', 'expired', 'cost', held)
+      call('HDEL', run, 'row')
+      call('PEXPIRE', run, EXPIRED_TOMBSTONE_MS)
     end
-    redis.call('ZREM', leases, member)
+    call('ZREM', leases, member)
   end
   return #due
 end
@@ -130,37 +131,43 @@ local function hours_of(period)
   return hours
 end
 
--- Read a scope's buckets, its pending reservations, and what each window holds: {spent, held, is_new, hours}.
+-- Read a scope's buckets, its pending reservations, and what each window has spent and holds. `is_new` says that its own
+-- period has no counter yet; of a rolling one `hours` are the starts, and `each` what is used in them.
 local function read_scope(use, windows)
-  local fields, spans = {'r', 't', 'n'}, {}
-  for i, window in ipairs(windows) do
-    local period, is_rolling = window[1], window[3] == 1
-    local hours = is_rolling and hours_of(period) or {false}
-    spans[i] = {at = #fields + 1, hours = hours}
-    for _, start_s in ipairs(hours) do
-      local name = start_s and 'h' .. decimal(start_s) or period
-      fields[#fields + 1], fields[#fields + 2] = name .. ':s', name .. ':h'
+  local fields, hours, at = {'r', 't', 'n'}, {}, 3
+  for i = 1, #windows do
+    local period = windows[i][1]
+    if windows[i][3] == 1 then
+      hours[i] = hours_of(period)
+      for k = 1, #hours[i] do
+        local hour = 'h' .. decimal(hours[i][k])
+        fields[at + 1], fields[at + 2], at = hour .. ':s', hour .. ':h', at + 2
+      end
+    else
+      fields[at + 1], fields[at + 2], at = period .. ':s', period .. ':h', at + 2
     end
   end
-  local values = redis.call('HMGET', use, unpack(fields))
-  local used = {}
-  for i, span in ipairs(spans) do
-    local spent_nusd, held_nusd, each = 0, 0, {}
-    for k, start_s in ipairs(span.hours) do
-      local spent, held = values[span.at + 2 * k - 2], values[span.at + 2 * k - 1]
-      spent_nusd, held_nusd = spent_nusd + tonumber(spent or '0'), held_nusd + tonumber(held or '0')
-      each[k] = tonumber(spent or '0') + tonumber(held or '0')
+  local values, used = call('HMGET', use, unpack(fields)), {}
+  at = 4
+  for i = 1, #windows do
+    local starts_s, spent_nusd, held_nusd, each, own = hours[i], 0, 0, nil, at
+    if starts_s then
+      each, own = {}, at + 48  -- its own hour stands behind the 24 before it
     end
-    local own = span.at + (span.hours[1] and 48 or 0)  -- behind the 24 hours before it
-    used[i] = {spent = spent_nusd, held = held_nusd, is_new = not values[own] and not values[own + 1],
-      hours = span.hours, each = each}
+    for k = 1, starts_s and #starts_s or 1 do
+      local spent, held = tonumber(values[at] or '0'), tonumber(values[at + 1] or '0')
+      spent_nusd, held_nusd, at = spent_nusd + spent, held_nusd + held, at + 2
+      if each then each[k] = spent + held end
+    end
+    local is_new = not values[own] and not values[own + 1]
+    used[i] = {spent = spent_nusd, held = held_nusd, is_new = is_new, hours = starts_s, each = each}
   end
   return {r = tonumber(values[1] or '0'), t = tonumber(values[2] or '0'), n = tonumber(values[3] or '0'), used = used}
 end
 
 -- When enough hours have left a rolling window for the amount to fit; -1: a window's own end, or never.
 local function resets_at_ms(used, cap_nusd, needed_nusd)
-  if not used.hours[1] then return -1 end
+  if not used.hours then return -1 end
   local left_nusd = used.spent + used.held
   for k, start_s in ipairs(used.hours) do
     left_nusd = left_nusd - used.each[k]

@@ -14,12 +14,12 @@ local tokens = ARGV[2] ~= '-1' and whole(ARGV[2], 'tokens') or nil
 assert(not tokens or tokens * 60000000 < 2^53, 'settle: tokens out of range')
 local member = member_of(run)
 local row_id = row_id_of(member)
-local state, held, expected, touched, cost = unpack(redis.call('HMGET', run, 'state', 'held', 'tokens', 'touched', 'cost'))
+local state, held, expected, touched, cost = unpack(call('HMGET', run, 'state', 'held', 'tokens', 'touched', 'cost'))
 
 local function finish(code, held_nusd)
-  redis.call('HSET', run, 'state', 'settled', 'cost', decimal(cost_nusd), 'held', decimal(held_nusd))
-  redis.call('HDEL', run, 'tokens', 'touched', 'row')
-  redis.call('PEXPIRE', run, TOMBSTONE_MS)
+  call('HSET', run, 'state', 'settled', 'cost', decimal(cost_nusd), 'held', decimal(held_nusd))
+  call('HDEL', run, 'tokens', 'touched', 'row')
+  call('PEXPIRE', run, TOMBSTONE_MS)
   return {code, cost_nusd, held_nusd}
 end
 
@@ -31,7 +31,7 @@ if state == 'pending' then
   local held_nusd, expected_tokens = tonumber(held), tonumber(expected)
   append(row_id, row)
   close(cjson.decode(touched), held_nusd, cost_nusd, expected_tokens, tokens or expected_tokens)
-  redis.call('ZREM', leases, member)
+  call('ZREM', leases, member)
   return finish(SETTLED, held_nusd)
 end
 
@@ -42,7 +42,7 @@ if state == 'expired' then  -- charged at its worst case when the lease ran out;
   return finish(CORRECTED, held_nusd)
 end
 
-if redis.call('ZSCORE', prefix .. 'ledger-positions', row_id) then return {ALREADY_SETTLED, -1, -1} end
+if call('ZSCORE', prefix .. 'ledger-positions', row_id) then return {ALREADY_SETTLED, -1, -1} end
 if ARGV[5] == '' then return {UNKNOWN, 0, 0} end
 local lost = cjson.decode(ARGV[5])
 append(row_id, row)

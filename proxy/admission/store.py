@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from proxy.adapters.redis import Argument, RedisDoor, Reply, Script, shared_name, tenant_name
+from proxy.adapters.redis_turns import ScriptTurns
 from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
 from proxy.admission.book import Amounts, ScopeState, Touched
@@ -147,12 +148,13 @@ class Scripts:
 class RedisAdmissionStore:
     """Admissions in Redis. Decides nothing: the scripts do."""
 
-    __slots__ = ("_announced_s", "_changes_seen", "_door", "_epoch_seen", "_scripts", "_settle_in_ms")
+    __slots__ = ("_announced_s", "_changes_seen", "_door", "_epoch_seen", "_scripts", "_settle_in_ms", "_turns")
 
     def __init__(self, door: RedisDoor, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
         self._door = door
         self._settle_in_ms = settle_in_ms
+        self._turns = ScriptTurns(door)
         self._scripts = scripts or Scripts.load()
         self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
         self._changes_seen = 0
@@ -255,11 +257,9 @@ class RedisAdmissionStore:
     async def _reserve(self, demand: Demand, mode: str, epoch: str) -> list[Reply]:
         run_step = require_demand(demand).run_step
         tenant_id = demand.tenant_id
-        names = [
-            _run_name(run_step),
-            *(tenant_name(tenant_id, rest) for rest in ("leases", "epoch", "virtual-keys-revoked")),
-            *(tenant_name(tenant_id, f"use:{scope.name}") for scope in demand.scopes),
-        ]
+        of_tenant = tenant_name(tenant_id, "")
+        names = [f"{of_tenant}{rest}" for rest in (f"run:{run_step.member}", "leases", "epoch", "virtual-keys-revoked")]
+        names += [f"{of_tenant}use:{scope.name}" for scope in demand.scopes]
         args: list[Argument] = [mode, epoch, demand.virtual_key_id or "", demand.held_nusd, demand.expected_tokens]
         args += [demand.lease_ms, demand.from_ms, demand.until_ms]
         args += [encoding.touched_text(demand.scopes), encoding.checks_text(demand.scopes), demand.row]
@@ -267,16 +267,16 @@ class RedisAdmissionStore:
             async with asyncio.timeout(ADMIT_TIMEOUT_S):
                 await self._announce(tenant_id)
                 try:
-                    return _listed(await self._door.run(self._scripts.admit, names, args))
+                    return _listed(await self._turns.run(self._scripts.admit, names, args))
                 except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
-                    return _listed(await self._door.run(self._scripts.admit, names, args))
+                    return _listed(await self._turns.run(self._scripts.admit, names, args))
         except TimeoutError as error:
             raise StateUnavailable("The gateway's state store did not answer in time. Try again shortly.") from error
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
         tokens = -1 if bill.tokens is None else bill.tokens
         args: list[Argument] = [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
-        reply = await self._door.run(self._scripts.settle, [_run_name(run_step)], args)
+        reply = await self._turns.run(self._scripts.settle, [_run_name(run_step)], args)
         return encoding.settlement_of([number for number in _listed(reply) if isinstance(number, int)])
 
     async def _sweep_tenant(self, shard: int, tenant_id: str) -> int:

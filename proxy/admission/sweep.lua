@@ -5,4 +5,4 @@
 assert(#KEYS == 1 and KEYS[1] == leases and #ARGV == 1, 'sweep: wrong arguments')
 local at_most = whole(ARGV[1], 'at_most')
 local expired = expire(at_most)
-return {expired, redis.call('ZCARD', leases)}
+return {expired, call('ZCARD', leases)}

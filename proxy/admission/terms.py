@@ -30,8 +30,16 @@ class WindowKind(StrEnum):
     TOTAL = "total"
 
 
+_PERIOD_LETTERS = {
+    WindowKind.HOUR: "h",
+    WindowKind.ROLLING_24H: "h",
+    WindowKind.DAY: "d",
+    WindowKind.MONTH: "m",
+}
+
+
 class Window(NamedTuple):
-    """One cap's present window: from `start_ms` on, before `end_ms`.
+    """One cap's present window: from `start_ms` on, before `end_ms`. `window_of` makes one.
 
     A rolling day is counted in hours: its start and end are those of the current hour.
     """
@@ -40,14 +48,13 @@ class Window(NamedTuple):
     start_ms: int
     end_ms: int
     cap_nusd: int | None  # None: counted, and never refused
+    period: str  # the counter that amounts are posted to: a letter and the start in seconds
 
-    @property
-    def period(self) -> str:
-        """The name of the counter that amounts are posted to: a letter and the start in seconds."""
-        if self.kind is WindowKind.TOTAL:
-            return "t"
-        letter = "h" if self.kind in (WindowKind.HOUR, WindowKind.ROLLING_24H) else self.kind[0]
-        return f"{letter}{self.start_ms // 1_000}"
+
+def window_of(kind: WindowKind, start_ms: int, end_ms: int, cap_nusd: int | None) -> Window:
+    """A window, and the name of its counter."""
+    period = "t" if kind is WindowKind.TOTAL else f"{_PERIOD_LETTERS[kind]}{start_ms // 1_000}"
+    return Window(kind, start_ms, end_ms, cap_nusd, period)
 
 
 class Bucket(NamedTuple):

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from proxy.admission.book import touched_by
 from proxy.admission.ending import Bill
-from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, WindowKind, window_of
 from tests.admission_stores import T0_MS, RedisBench, SqliteBench, redis_bench, shown, sqlite_bench
 from tests.contract.admission_model import HOUR_MS, Model, Scope
 
@@ -55,7 +55,7 @@ def scope_demand(scope: Scope, tokens: int, hour: int) -> ScopeDemand:
         requests = Bucket(increment_us, (scope.burst or scope.requests_per_minute) * increment_us)
     if scope.tokens_per_minute is not None:
         tokens_bucket = Bucket(Model.worth(tokens, scope.tokens_per_minute), 60_000_000)
-    windows = tuple(Window(WindowKind(kind), *bounds[kind], cap) for kind, cap in scope.windows)
+    windows = tuple(window_of(WindowKind(kind), *bounds[kind], cap) for kind, cap in scope.windows)
     return ScopeDemand(scope.name, requests, tokens_bucket, scope.tokens_per_minute, scope.max_concurrency, windows)
 
 

@@ -1,10 +1,13 @@
+import asyncio
+import contextlib
 import subprocess
 import sys
 
 import pytest
 
 from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
-from proxy.core.errors import StateUnavailable
+from proxy.core.errors import StateIncompatible, StateUnavailable
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -98,3 +101,42 @@ def test_redis_is_imported_only_where_it_is_configured():
         "sys.exit('redis' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
+
+
+async def test_another_server_behind_the_same_address_is_noticed_on_a_new_connection():
+    with RedisServer() as server:
+        async with RedisDoor(server.url) as door:
+            await door.ping()
+            first = door.server_run_id
+            assert len(first) == 40
+            assert door.server_changes == 0
+            await asyncio.gather(*(door.ping() for _ in range(10)))  # more connections, the same server
+            assert door.server_changes == 0
+            server.restart()
+            for _ in range(100):
+                with contextlib.suppress(StateUnavailable):
+                    await door.ping()
+                    break
+                await asyncio.sleep(0.05)
+            assert door.server_changes == 1
+            assert door.server_run_id not in ("", first)
+
+
+async def test_a_user_who_may_not_ask_for_the_server_is_served_all_the_same():
+    with RedisServer() as server:
+        server.ask("ACL", "SETUSER", "default", "-info")
+        async with RedisDoor(server.url) as door:
+            await door.ping()
+            assert door.server_run_id == ""
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "allkeys-random"])
+async def test_a_redis_that_throws_things_away_is_refused(policy):
+    with RedisServer("--maxmemory-policy", policy) as server:
+        async with RedisDoor(server.url) as door:
+            with pytest.raises(StateIncompatible, match=policy):
+                await door.check_keeps_everything()
+
+
+async def test_a_redis_that_keeps_everything_is_taken(door):
+    await door.check_keeps_everything()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.admission.answers import CapRefused
 from proxy.admission.caps import bounds, demand_of, per_call_refusal, windows
-from proxy.admission.terms import Bucket, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import Bucket, ScopeDemand, WindowKind, window_of
 from proxy.core.limits import ScopeLimits
 
 HOUR_MS = 3_600_000
@@ -91,19 +91,19 @@ def test_a_cap_makes_a_window_and_what_is_counted_one_without_a_cap():
     hour = (ms("2026-11-25T22:00:00+00:00"), ms("2026-11-25T23:00:00+00:00"))
     month = (ms("2026-11-01T00:00:00+00:00"), ms("2026-12-01T00:00:00+00:00"))
     assert windows(limits, now_ms, UTC, counted=(WindowKind.TOTAL,)) == (
-        Window(WindowKind.ROLLING_24H, *hour, 5),
-        Window(WindowKind.MONTH, *month, 7),
-        Window(WindowKind.TOTAL, 0, 2**53 - 1, None),
+        window_of(WindowKind.ROLLING_24H, *hour, 5),
+        window_of(WindowKind.MONTH, *month, 7),
+        window_of(WindowKind.TOTAL, 0, 2**53 - 1, None),
     )
     assert windows(ScopeLimits(), now_ms, UTC) == ()
 
 
 def test_the_names_of_periods():
     start_ms = ms("2026-11-25T22:00:00+00:00")
-    names = [Window(kind, start_ms, start_ms + 1, 1).period for kind in WindowKind if kind is not WindowKind.CALL]
+    names = [window_of(kind, start_ms, start_ms + 1, 1).period for kind in WindowKind if kind is not WindowKind.CALL]
     assert names == ["h1795644000", "h1795644000", "d1795644000", "m1795644000", "t"]
     assert ScopeDemand(
-        "x", windows=(Window(WindowKind.HOUR, 0, 1, 1), Window(WindowKind.ROLLING_24H, 0, 1, 1))
+        "x", windows=(window_of(WindowKind.HOUR, 0, 1, 1), window_of(WindowKind.ROLLING_24H, 0, 1, 1))
     ).periods == ("h0",)
 
 

@@ -1,12 +1,12 @@
 from proxy.admission.answers import Admitted, ScopeFigures, SettleCode, Settlement
 from proxy.admission.figures import CapUse, remaining_requests, remaining_tokens, tightest_cap
-from proxy.admission.terms import Bucket, Demand, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import Bucket, Demand, ScopeDemand, Window, WindowKind, window_of
 
 NOW_US = 1_800_000_000_000_000
 
 
 def window(cap_nusd: int | None) -> Window:
-    return Window(WindowKind.DAY, 0, 1, cap_nusd)
+    return window_of(WindowKind.DAY, 0, 1, cap_nusd)
 
 
 def demand(*scopes: ScopeDemand) -> Demand:
