@@ -18,7 +18,7 @@ from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
 from proxy.admission.records import Head, line_of
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
-from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, WindowKind, window_of
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.ledger.embedded import EmbeddedLedgerStore
@@ -31,7 +31,7 @@ HELD_NUSD = 1_000
 
 def demand(run_id: str, *, tenant_id: str = "acme", lease_ms: int = 30_000, cap_nusd: int = CAP_NUSD) -> Demand:
     """A call that holds 1,000 nano-dollars of a total."""
-    window = Window(WindowKind.TOTAL, 0, TIME_MS_MAX, cap_nusd)
+    window = window_of(WindowKind.TOTAL, 0, TIME_MS_MAX, cap_nusd)
     scope = ScopeDemand("tenant", windows=(window,))
     return Demand(tenant_id, run_id, 0, HELD_NUSD, 0, (scope,), lease_ms, None, b"worst " + run_id.encode())
 

@@ -145,7 +145,7 @@ def _scope_demand(entry: Touched) -> ScopeDemand:
 def _window(period: str) -> Window:
     kind = _KINDS[period[0]]
     start_ms = 0 if kind is WindowKind.TOTAL else int(period[1:]) * 1_000
-    return Window(kind, start_ms, TIME_MS_MAX, None)
+    return Window(kind, start_ms, TIME_MS_MAX, None, period)
 
 
 def _text(opaque: bytes) -> str:

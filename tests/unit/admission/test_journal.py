@@ -10,12 +10,12 @@ from proxy.admission.ending import Bill
 from proxy.admission.journal import KEPT_S, Journal
 from proxy.admission.records import Done, Head, Record, Releasing, Reserved, Settling, line_of
 from proxy.admission.replay import EXPIRED_KNOWN_MS, SETTLED_KNOWN_MS, Owed, epoch_of, owed, undone
-from proxy.admission.terms import Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, window_of
 from tests.admission_stores import T0_MS, HandClock
 
 HOUR_MS = 3_600_000
 BILL = Bill(3, None, b"row", b"adjustment")
-TENANT = ScopeDemand("tenant", windows=(Window(WindowKind.HOUR, T0_MS, T0_MS + HOUR_MS, None),))
+TENANT = ScopeDemand("tenant", windows=(window_of(WindowKind.HOUR, T0_MS, T0_MS + HOUR_MS, None),))
 
 
 def demand(run_id: str, held_nusd: int = 5) -> Demand:

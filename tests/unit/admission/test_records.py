@@ -7,7 +7,7 @@ import pytest
 from proxy.admission.book import Touched
 from proxy.admission.ending import Bill
 from proxy.admission.records import Done, Head, Releasing, Reserved, Settling, line_of, record_of
-from proxy.admission.terms import TIME_MS_MAX, Bucket, Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import TIME_MS_MAX, Bucket, Demand, RunStep, ScopeDemand, WindowKind, window_of
 
 RUN = RunStep("acme", "run-1", 2)
 TOUCHED = (Touched("tenant", 600, ("h1800000000", "d1799971200", "m1798761600", "t")), Touched("user:ab", 0, ()))
@@ -40,9 +40,9 @@ def test_of_a_demand_what_puts_it_back_is_kept():
         tokens_per_minute=600,
         max_concurrency=5,
         windows=(
-            Window(WindowKind.ROLLING_24H, 1_800_000_000_000, 1_800_003_600_000, 9),
-            Window(WindowKind.DAY, 1_799_971_200_000, 1_800_057_600_000, None),
-            Window(WindowKind.TOTAL, 0, TIME_MS_MAX, 9),
+            window_of(WindowKind.ROLLING_24H, 1_800_000_000_000, 1_800_003_600_000, 9),
+            window_of(WindowKind.DAY, 1_799_971_200_000, 1_800_057_600_000, None),
+            window_of(WindowKind.TOTAL, 0, TIME_MS_MAX, 9),
         ),
     )
     demand = Demand("acme", "run-1", 2, 5, 6, (scope, ScopeDemand("user:ab")), 30_000, "vk_1", b"\x00worst")
