@@ -21,7 +21,7 @@ from proxy.adapters.journal_file import Segment, journals, orphaned, retire, seg
 from proxy.admission.backlog import AT_ONCE, carry_out
 from proxy.admission.journal import KEPT_S, Journal
 from proxy.admission.records import Ending, Settling
-from proxy.admission.replay import Owed, epoch_of, owed, undone
+from proxy.admission.replay import Owed, may_be_lost, owed, undone
 from proxy.admission.store import AdmissionStore
 from proxy.admission.terms import Demand, RunStep
 from proxy.core.clock import Clock
@@ -112,4 +112,4 @@ class Recovery:
 
 
 def _any_lost(found: Sequence[Segment], epoch: str) -> bool:
-    return any(epoch_of(segment) != epoch for segment in found)
+    return any(may_be_lost(segment, epoch) for segment in found)
