@@ -1,8 +1,9 @@
 """A process with a keeper, which ends at the point that it is told.
 
 `python -m tests.keeper_process STORE FOLDER POINT LEASE_S`, where STORE is a Redis URL or the path of a
-SQLite file. It says on standard output what its callers were told, one line each, before anything
-else can happen: `admitted RUN`, `charged RUN COST`, `let-go RUN`.
+SQLite file; its calls are those of a tenant named as the point, or of `acme` under load. It says on
+standard output what its callers were told, one line each, before anything else can happen:
+`admitted RUN`, `charged RUN COST`, `let-go RUN`.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ _BOUND_S: Final = 20
 _GONE: Final = 9
 
 
-def asked_for(run_id: str, lease_ms: int) -> Demand:
+def asked_for(run_id: str, lease_ms: int, tenant_id: str = "acme") -> Demand:
     """A call whose worst row says what it costs."""
-    return demand(run_id, lease_ms=lease_ms)._replace(row=f"worst {run_id} {HELD_NUSD}".encode())
+    return demand(run_id, lease_ms=lease_ms, tenant_id=tenant_id)._replace(row=f"worst {run_id} {HELD_NUSD}".encode())
 
 
 def bill_of(run_id: str, cost_nusd: int) -> Bill:
@@ -38,24 +39,21 @@ def bill_of(run_id: str, cost_nusd: int) -> Bill:
 
 @dataclass
 class Ending:
-    """The store, in which the process ends: before a method is carried out, or after, from the nth call on."""
+    """The store, in which the process ends: before a method is carried out, or after."""
 
     store: Any
     before: str = ""
     after: str = ""
-    calls_left: int = 0
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.store, name)
 
         async def call(*args: Any, **named: Any) -> Any:
-            is_here = name in (self.before, self.after)
-            if is_here and self.calls_left == 0 and name == self.before:
+            if name == self.before:
                 os._exit(_GONE)
             answer = await method(*args, **named)
-            if is_here and self.calls_left == 0:
+            if name == self.after:
                 os._exit(_GONE)
-            self.calls_left -= is_here
             return answer
 
         return call
@@ -77,45 +75,45 @@ async def main(store: str, folder: str, point: str, lease_s: float) -> None:
             await asyncio.gather(*(go_on(kept, f"c{number}", lease_s) for number in range(CALLERS)))
         lease_ms = round(lease_s * 1_000)
         for run_id in ("open-1", "open-2"):  # two calls that are under way whatever happens
-            await admit(kept, run_id, lease_ms)
-        ending.before, ending.after = {"settling": ("settle", "")}.get(point, ("", ""))
-        if point in ("admitting", "answered"):
-            ending.after = {"admitting": "admit", "answered": "settle"}[point]
-        await admit(kept, "a", lease_ms)
+            await admit(kept, asked_for(run_id, lease_ms, point))
+        ending.before = {"settling": "settle"}.get(point, "")
+        ending.after = {"admitting": "admit", "answered": "settle"}.get(point, "")
+        asked = asked_for("a", lease_ms, point)
+        await admit(kept, asked)
         if point == "admitted":  # in the same turn: not even the journal knows
             os._exit(_GONE)
         await asyncio.sleep(0.01)
         if point == "dispatched":
             os._exit(_GONE)
         say("charged", "a", 300)
-        kept.keeper.settle(asked_for("a", lease_ms), bill_of("a", 300))
+        kept.keeper.settle(asked, bill_of("a", 300))
         assert await kept.keeper.drain(_BOUND_S) == 0
         os._exit(_GONE)
 
 
-async def admit(kept: Kept, run_id: str, lease_ms: int) -> None:
-    answer = await kept.keeper.admit(asked_for(run_id, lease_ms))
+async def admit(kept: Kept, asked: Demand) -> None:
+    answer = await kept.keeper.admit(asked)
     assert isinstance(answer, Admitted), answer
-    say("admitted", run_id)
+    say("admitted", asked.run_id)
 
 
 async def go_on(kept: Kept, name: str, lease_s: float) -> None:
     """Calls without end: somebody else ends the process."""
     lease_ms = round(lease_s * 1_000)
     for number in range(1_000_000):
-        run_id = f"{name}-{os.getpid()}-{number}"
+        asked = asked_for(run_id := f"{name}-{os.getpid()}-{number}", lease_ms)
         try:
-            await admit(kept, run_id, lease_ms)
+            await admit(kept, asked)
         except StateUnavailable:
             continue
         await asyncio.sleep(0.002)
         if number % 5 == 4:
             say("let-go", run_id)
-            kept.keeper.release(asked_for(run_id, lease_ms).run_step)
+            kept.keeper.release(asked.run_step)
         else:
             cost_nusd = number % HELD_NUSD + 1
             say("charged", run_id, cost_nusd)
-            kept.keeper.settle(asked_for(run_id, lease_ms), bill_of(run_id, cost_nusd))
+            kept.keeper.settle(asked, bill_of(run_id, cost_nusd))
 
 
 if __name__ == "__main__":

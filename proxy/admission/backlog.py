@@ -24,7 +24,7 @@ from proxy.core.errors import GatewayError
 
 _log = logging.getLogger("tollway.admission")
 
-AT_ONCE = 16  # calls; the store's connections are also those that admissions need
+AT_ONCE = 32  # calls that go together; an admission waits behind them at most
 WAITING_MAX = 20_000  # in memory; beyond it nothing new is admitted, and what is under way still ends
 BACK_OFF_MIN_S = 0.05
 BACK_OFF_MAX_S = 2.0

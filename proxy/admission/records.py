@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from proxy.admission.book import Touched, touched_by
 from proxy.admission.ending import Bill
-from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Window, WindowKind, window_of
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Window, WindowKind
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
 
@@ -145,7 +145,7 @@ def _scope_demand(entry: Touched) -> ScopeDemand:
 def _window(period: str) -> Window:
     kind = _KINDS[period[0]]
     start_ms = 0 if kind is WindowKind.TOTAL else int(period[1:]) * 1_000
-    return window_of(kind, start_ms, TIME_MS_MAX, None)
+    return Window(kind, start_ms, TIME_MS_MAX, None, period)
 
 
 def _text(opaque: bytes) -> str:

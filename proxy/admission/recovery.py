@@ -12,6 +12,7 @@ where the store may have lost them. An orphan stays as long as it can be posted 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +20,8 @@ from typing import TypeVar
 from proxy.adapters.journal_file import Segment, journals, orphaned, retire, segments
 from proxy.admission.backlog import AT_ONCE, carry_out
 from proxy.admission.journal import KEPT_S, Journal
-from proxy.admission.records import Ending
-from proxy.admission.replay import Owed, epoch_of, owed, undone
+from proxy.admission.records import Ending, Settling
+from proxy.admission.replay import Owed, may_be_lost, owed, undone
 from proxy.admission.store import AdmissionStore
 from proxy.admission.terms import Demand, RunStep
 from proxy.core.clock import Clock
@@ -99,13 +100,16 @@ class Recovery:
         for segment in found:
             part: Owed = await asyncio.to_thread(owed, segment, left, epoch=epoch, now_ms=self._clock.now_ms())
             await self.put_back(part.reservations)
-            await ask_each(part.endings, self._carry_out)
+            await ask_each(part.endings, partial(self._carry_out, epoch))
             tenants |= {demand.tenant_id for demand in part.reservations}
         return tenants
 
-    async def _carry_out(self, ending: Ending) -> None:
-        await carry_out(self._store, ending, self._clock.now_ms())
+    async def _carry_out(self, epoch: str, ending: Ending) -> None:
+        if isinstance(ending, Settling) and ending.epoch != epoch:  # the store may well know nothing of it
+            await self._store.post(ending.run_step, ending.touched, ending.bill)
+        else:
+            await carry_out(self._store, ending, self._clock.now_ms())
 
 
 def _any_lost(found: Sequence[Segment], epoch: str) -> bool:
-    return any(epoch_of(segment) != epoch for segment in found)
+    return any(may_be_lost(segment, epoch) for segment in found)

@@ -48,6 +48,12 @@ def epoch_of(segment: Segment) -> str:
     return head.epoch if isinstance(head, Head) else ""
 
 
+def may_be_lost(segment: Segment, epoch: str) -> bool:
+    """Whether anything in a segment happened in another life of the store than this."""
+    first = next(lines(segment), b"")
+    return segment.bytes > len(first) + 1 and record_of(first) != Head(epoch)
+
+
 def owed(segment: Segment, left: frozenset[RunStep], *, epoch: str, now_ms: int) -> Owed:
     """What a segment asks. `left` are the runs that nobody else sees to."""
     began_in = epoch_of(segment)

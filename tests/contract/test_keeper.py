@@ -12,6 +12,9 @@ from proxy.adapters.journal_file import journals
 from proxy.adapters.redis import RedisDoor
 from proxy.admission import backlog
 from proxy.admission.answers import Admitted, CapRefused, Grown, Known, SettleCode, Settlement, State
+from proxy.admission.book import touched_by
+from proxy.admission.records import Settling
+from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from tests.keepers import Faulty, Kept, bill, demand, keeping, redis_place, sqlite_place, until
 
@@ -219,6 +222,24 @@ async def test_beyond_so_many_that_wait_nothing_new_is_admitted(place, monkeypat
         assert await kept.keeper.drain(5) == 0
         assert kept.keeper.has_room()
         assert await place.total() == (3, 0, 0)
+
+
+async def test_a_settlement_that_the_store_knows_nothing_of_is_posted_unless_it_is_too_old(place):
+    """Too old: the store has settled it, and forgotten. In another epoch it may have lost it, whatever its age."""
+    now_ms, epoch = Clock().now_ms(), await place.store.epoch()
+    touched = touched_by(demand("any").scopes)
+
+    async def ask(run_id: str, age_ms: int, began_in: str) -> SettleCode:
+        settling = Settling(now_ms - age_ms, demand(run_id).run_step, touched, bill(run_id, 10), began_in)
+        answer = await backlog.carry_out(place.store, settling, now_ms)
+        assert isinstance(answer, Settlement)
+        return answer.code
+
+    assert await ask("fresh", 3_300_000, epoch) is SettleCode.POSTED  # 55 minutes; the store remembers 60
+    assert await ask("fresh", 3_300_000, epoch) is SettleCode.ALREADY_SETTLED
+    assert await ask("old", 3_300_001, epoch) is SettleCode.UNKNOWN
+    assert await ask("lost", 3_300_001, "earlier") is SettleCode.POSTED
+    assert await place.total() == (20, 0, 0)
 
 
 # ── leases ───────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,8 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from tests.keeper_process import CALLERS, POINTS
 from tests.keepers import HELD_NUSD, keeping, redis_place, sqlite_place, until
 
 ROOT = Path(__file__).resolve().parents[2]
-LEASE_S = 1.0
+LEASE_S = 2.0
 CRASHES = int(os.environ.get("TOLLWAY_CRASHES", "2"))
 BOUND_S = 30
 
@@ -63,50 +65,52 @@ class Process:
         return [line.split()[1:] for line in whole if line.split()[0] == word]
 
 
-async def nothing_is_held(place) -> bool:
-    return (await place.total())[1:] == (0, 0)
+async def nothing_is_held(place, tenants: Iterable[str]) -> bool:
+    return all([(await place.total(tenant_id))[1:] == (0, 0) for tenant_id in tenants])
 
 
-async def check(place, processes: list[Process]) -> None:
+async def check(place, processes: list[Process], tenant_id: str = "acme") -> None:
     """I6 and I9: one terminal row for each acknowledged admission, and the rows' sum is what is spent."""
-    rows = [row.split() for row in await place.rows()]
-    assert await place.total() == (sum(int(cost) for _, _, cost in rows), 0, 0)
-    terminal = {run_id: (kind, int(cost)) for kind, run_id, cost in rows if kind in ("row", "worst")}
-    assert len(terminal) == len([kind for kind, _, _ in rows if kind in ("row", "worst")])
+    rows = [row.split() for row in await place.rows(tenant_id)]
+    assert await place.total(tenant_id) == (sum(int(cost) for _, _, cost in rows), 0, 0)
+    terminal = [run_id for kind, run_id, _ in rows if kind in ("row", "worst")]
+    assert len(terminal) == len(set(terminal))
+    spent_nusd: Counter[str] = Counter()  # a lease that ran out on a busy machine was corrected
+    for _, run_id, cost in rows:
+        spent_nusd[run_id] += int(cost)
     for process in processes:
         let_go = {run_id for (run_id,) in process.lines("let-go")}
-        charged = {run_id: ("row", int(cost)) for run_id, cost in process.lines("charged")}
+        charged_nusd = {run_id: int(cost) for run_id, cost in process.lines("charged")}
         admitted = {run_id for (run_id,) in process.lines("admitted")}
         assert admitted - let_go - set(terminal) == set()
         # What was said within the last turn of the loop may not have been written down: that is
         # charged at the worst case, as any call of which nobody knows how it ended.
-        unwritten = [run_id for run_id, row in charged.items() if terminal[run_id] != row]
-        unwritten += [run_id for run_id in let_go if run_id in terminal]
+        unwritten = [run_id for run_id, cost_nusd in charged_nusd.items() if spent_nusd[run_id] != cost_nusd]
         assert len(unwritten) <= CALLERS
-        assert {terminal[run_id] for run_id in unwritten} <= {("worst", HELD_NUSD)}
+        assert {spent_nusd[run_id] for run_id in [*unwritten, *(let_go & set(terminal))]} <= {HELD_NUSD}
 
 
-async def freed_within(place, ended_s: float) -> float:
+async def freed_within(place, ended_s: float, tenants: Iterable[str] = ("acme",)) -> float:
     """With another process there: seconds from the end of the last one until nothing is held."""
     async with keeping(place, lease_s=LEASE_S):
-        await until(lambda: nothing_is_held(place), BOUND_S)
+        await until(lambda: nothing_is_held(place, tenants), BOUND_S)
         return time.monotonic() - ended_s
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if point != "load"])
-async def test_a_process_that_ends_there_leaves_no_hold_and_one_row_a_call(store, point):
+async def test_a_process_that_ends_at_any_point_leaves_no_hold_and_one_row_a_call(store):
     store_name, place = store
-    process = Process(store_name, place.folder, point)
-    assert await asyncio.to_thread(process.ended) == 9
-    took_s = await freed_within(place, time.monotonic())
-    await check(place, [process])
-    rows = dict(row.split()[1::-1] for row in await place.rows())
-    worst = {"open-1": "worst", "open-2": "worst"}
-    # Once its end is written down it is charged what it cost; before, what it could have cost at most.
-    is_known = point in ("settling", "answered", "settled")
-    assert rows == {**worst, "a": "row" if is_known else "worst"}
-    assert (["a"] in process.lines("admitted")) == (point != "admitting")
-    print(f"{point}: free {took_s:.1f} s after the end, of a lease of {LEASE_S:.0f} s")
+    points = [point for point in POINTS if point != "load"]
+    processes = {point: Process(store_name, place.folder, point) for point in points}  # all at once
+    assert [await asyncio.to_thread(process.ended) for process in processes.values()] == [9] * len(points)
+    took_s = await freed_within(place, time.monotonic(), points)
+    for point, process in processes.items():
+        await check(place, [process], point)
+        rows = dict(row.split()[1::-1] for row in await place.rows(point))
+        # Once its end is written down it is charged what it cost; before, what it could have cost at most.
+        is_known = point in ("settling", "answered", "settled")
+        assert rows == {"open-1": "worst", "open-2": "worst", "a": "row" if is_known else "worst"}, point
+        assert (["a"] in process.lines("admitted")) == (point != "admitting"), point
+    print(f"free {took_s:.1f} s after the last one's end, of a lease of {LEASE_S:.0f} s")
     assert took_s < LEASE_S + 2 + 5  # lease + 2 s, on a busy machine
 
 

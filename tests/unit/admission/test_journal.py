@@ -9,7 +9,7 @@ from proxy.admission.book import touched_by
 from proxy.admission.ending import Bill
 from proxy.admission.journal import KEPT_S, Journal
 from proxy.admission.records import Done, Head, Record, Releasing, Reserved, Settling, line_of
-from proxy.admission.replay import EXPIRED_KNOWN_MS, SETTLED_KNOWN_MS, Owed, epoch_of, owed, undone
+from proxy.admission.replay import EXPIRED_KNOWN_MS, SETTLED_KNOWN_MS, Owed, epoch_of, may_be_lost, owed, undone
 from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, window_of
 from tests.admission_stores import T0_MS, HandClock
 
@@ -154,6 +154,16 @@ def test_a_settlement_is_owed(tmp_path, began_in, run_id, age_ms, is_owed):
     record = settling(run_id, age_ms)
     found = owed_of(tmp_path, record, began_in=began_in)
     assert found == Owed((), [record._replace(epoch=began_in)] if is_owed else [])
+
+
+def test_a_segment_without_records_is_no_loss(tmp_path):
+    path = tmp_path / "00000001.log"
+    for text, lost in ((b"", False), (line_of(Head("")), False), (line_of(Head("")) + line_of(Done(named("a"))), True)):
+        path.write_bytes(text)
+        assert may_be_lost(segments(tmp_path)[0], "now") == lost
+    path.write_bytes(line_of(Head("now")) + line_of(Done(named("a"))))
+    assert not may_be_lost(segments(tmp_path)[0], "now")
+    assert may_be_lost(segments(tmp_path)[0], "later")
 
 
 @pytest.mark.parametrize(
