@@ -23,7 +23,7 @@ from proxy.ledger.takeover import check_last_page, take_over
 
 _log = logging.getLogger("tollway.ledger")
 
-READ_ROWS: Final = 250  # a call: some 0.3 ms of the event loop
+READ_ROWS_MAX: Final = 250  # a call: some 0.3 ms of the event loop
 PAGE_BYTES_MAX: Final = 8_388_608
 PAGES_PER_TURN_MAX: Final = 16  # of one tenant: then the others have their turn
 BACK_OFF_MAX_S: Final = 60.0
@@ -103,6 +103,7 @@ class Exporter:
         self._known_here: set[str] = set()  # tenants whose last page was seen in this sink
         self._failure: str | None = None
         self._unexported_bytes = 0
+        self._read_rows = READ_ROWS_MAX  # a call; fewer after one that the store did not answer in time
         self._running: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -147,7 +148,9 @@ class Exporter:
                     break
                 if partial or one.rows >= self._pace.seal_rows_max:
                     turn = await self._try_tenant(one.tenant_id, partial, turn, on_page)
+            self._read_rows = min(self._read_rows * 2, READ_ROWS_MAX)
         except GatewayError as error:
+            self._read_rows = max(self._read_rows // 4, 1)
             turn = self._failed(turn, error.message)._replace(is_away=True)
         except OSError as error:
             turn = self._failed(turn, f"The ledger's sink cannot be used: {error}")._replace(is_away=True)
@@ -221,7 +224,7 @@ class Exporter:
         rows: list[tuple[int, bytes]] = []
         after, size_bytes = claim.cursor.position, 0
         while len(rows) < self._pace.seal_rows_max:
-            limit = min(READ_ROWS, self._pace.seal_rows_max - len(rows))
+            limit = min(self._read_rows, self._pace.seal_rows_max - len(rows))
             some = await self._store.read(claim.tenant_id, after=after, limit=limit)
             for position, data in some:
                 size_bytes += len(data) + 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from proxy.adapters import redis, sqlite
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
@@ -21,15 +22,22 @@ class Stores:
     ledger: LedgerStore
 
 
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """What is promised here is not how fast: a busy machine must not look like an outage."""
+    for adapter, name in ((redis, "CALL_TIMEOUT_S"), (sqlite, "CALL_TIMEOUT_S"), (sqlite, "STEP_TIMEOUT_S")):
+        monkeypatch.setattr(adapter, name, 10.0)
+
+
 @pytest.fixture(params=["redis", "sqlite"])
-async def stores(request, tmp_path) -> AsyncIterator[Stores]:
+async def stores(request, tmp_path, patient) -> AsyncIterator[Stores]:
     if request.param == "redis":
-        async with RedisDoor(request.getfixturevalue("redis_url")) as redis:
-            await redis.call("FLUSHALL")
-            yield Stores(RedisVirtualKeyStore(redis), RedisTenantStore(redis), RedisLedgerStore(redis))
+        async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
+            await shared.call("FLUSHALL")
+            yield Stores(RedisVirtualKeyStore(shared), RedisTenantStore(shared), RedisLedgerStore(shared))
     else:
-        async with SqliteDoor(tmp_path / "tollway.db") as sqlite:
-            yield Stores(EmbeddedVirtualKeyStore(sqlite), EmbeddedTenantStore(sqlite), EmbeddedLedgerStore(sqlite))
+        async with SqliteDoor(tmp_path / "tollway.db") as embedded:
+            yield Stores(EmbeddedVirtualKeyStore(embedded), EmbeddedTenantStore(embedded), EmbeddedLedgerStore(embedded))
 
 
 @pytest.fixture

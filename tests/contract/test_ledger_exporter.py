@@ -99,13 +99,32 @@ async def test_one_tenants_pages_in_a_turn_are_bounded(ledger, sink):
     assert await exported(sink) == data_of(1, 60)
 
 
-async def test_a_page_is_bounded_in_bytes(ledger, sink):
-    big = [SealedRow("acme", f"r{number}", b'"' + b"x" * 3_000_000 + b'"') for number in range(5)]
-    for row in big:
-        await ledger.append([row])
+async def test_a_page_is_bounded_in_bytes(ledger, sink, monkeypatch):
+    monkeypatch.setattr("proxy.ledger.exporter.PAGE_BYTES_MAX", 8_000)
+    big = [SealedRow("acme", f"r{number}", b'"' + b"x" * 3_000 + b'"') for number in range(5)]
+    await ledger.append(big)
     await exporter(ledger, sink, pace=ExportPace(seal_rows_max=1_000)).run_once()
     assert await sizes(sink) == [2, 2, 1]
     assert await exported(sink) == [row.data for row in big]
+
+
+async def test_rows_too_large_to_be_read_many_at_once_are_read_a_few_at_once(ledger, sink):
+    """A call to the store is given up after 250 ms, however much it was to bring."""
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(ledger, name)
+
+        async def read(self, tenant_id, after=0, limit=1_000):
+            if limit > 20:
+                raise StateUnavailable("too slow", retry_after_ms=1)
+            return await ledger.read(tenant_id, after, limit)
+
+    await ledger.append(rows(1, 100))
+    one = exporter(Slow(), sink, pace=ExportPace(seal_rows_max=1_000))
+    turns = [await one.run_once() for _ in range(4)]
+    assert [turn.is_away for turn in turns[:3]] == [True, True, False]  # 250, 62, 15 rows a call
+    assert await exported(sink) == data_of(1, 100)
 
 
 async def test_it_tells_its_observer_what_it_did(ledger, sink):

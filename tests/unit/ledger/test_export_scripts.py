@@ -1,5 +1,7 @@
 """claim.lua, advance.lua and let_go.lua on a real Redis: checks come first, and run ids do not stay for ever."""
 
+import re
+
 import pytest
 
 from proxy.adapters.redis import RedisDoor, Script
@@ -79,6 +81,13 @@ async def test_only_an_index_that_nothing_needs_expires(door, store):
     assert 600_000 < left_ms <= 1_200_001  # beyond any repeat of an append
     await store.append([SealedRow("acme", "r5", b"x")])
     assert await door.call("PTTL", POSITIONS) == -1
+    await door.call("PEXPIRE", POSITIONS, 60_000)  # as if another script than append.lua had added rows
+    await store.append([SealedRow("acme", "r5", b"x")])
+    assert await door.call("PTTL", POSITIONS) > 0
+    await door.call("XADD", ROWS, "6-0", "row", "x")
+    claim = await store.claim("acme", "a", 60_000)
+    assert await store.advance(claim, Cursor(5, 3, "ef" * 32), b"x", 60_000)
+    assert await door.call("PTTL", POSITIONS) == -1
 
 
 async def test_what_is_forgotten_at_once_is_bounded(door, monkeypatch):
@@ -119,6 +128,10 @@ async def test_rows_leave_a_redis_whose_memory_is_full(tmp_path):
                 for count in range(100):
                     await store.append([SealedRow("acme", f"r{count}-{n}", b"x" * 1_000) for n in range(250)])
             assert 5 < count < 99
+            said = re.search(r"used_memory:(\d+)", str(await door.call("INFO", "memory")))
+            assert said is not None
+            used_bytes = int(said[1])
+            await door.call("CONFIG", "SET", "maxmemory", used_bytes - 500_000)
             before = await store.unexported_bytes()
             exporter = Exporter(store, FileSink(tmp_path), Observed(), Clock(), "a")
             for _ in range(10):
