@@ -54,8 +54,6 @@ NARROW: Final = ScopeLimits(
     requests_per_minute=60_000_000, burst=60_000_000, tokens_per_minute=PLENTY, per_day_nusd=CAP_NUSD
 )
 FEATURE: Final = ScopeLimits(per_day_nusd=CAP_NUSD)
-TENANTS_MANY: Final = 10_000
-HELD_OPEN: Final = 10_000
 TASKS_MANY: Final = 32
 TRIES_MAX: Final = 50
 
@@ -185,27 +183,27 @@ class Bench:
         )
 
 
-async def measure(bench: Bench, count: int, progress: Progress) -> list[Figure]:
+async def measure(bench: Bench, count: int, tenants: int, progress: Progress) -> list[Figure]:
     """One tenant and many, one task and many."""
     figures: list[Figure] = []
-    hot, many = ["hot"], [f"tenant-{n}" for n in range(TENANTS_MANY)]
+    hot, many = ["hot"], [f"tenant-{n}" for n in range(tenants)]
     await bench.adopt(hot)
     await bench.round(hot, TASKS_MANY, 500)  # warm
     for tenant_ids, tasks in ((hot, 1), (hot, TASKS_MANY), (many, TASKS_MANY)):
         progress.show(f"{bench.name}, {len(tenant_ids)} tenants, {tasks} tasks")
         if tenant_ids is many:
             await bench.adopt(many)
-            await bench.round(many, TASKS_MANY, TENANTS_MANY)  # each once: it is announced, its counters are made
+            await bench.round(many, TASKS_MANY, tenants)  # each once: it is announced, its counters are made
         figures += await bench.round(tenant_ids, tasks, count)
         progress.step()
     return figures
 
 
-async def memory_of(door: RedisDoor, bench: Bench, progress: Progress) -> dict[str, float]:
+async def memory_of(door: RedisDoor, bench: Bench, tenants: int, progress: Progress) -> dict[str, float]:
     """What stays in Redis, in bytes: for a tenant, a user of one, an open reservation, a row in the ledger."""
     progress.show("memory in Redis")
     before = await _used_bytes(door)
-    tenant_ids = [f"new-{n}" for n in range(1_000)]
+    tenant_ids = [f"new-{n}" for n in range(tenants // 10)]
     await bench.adopt(tenant_ids)
     asked = bench.demands(tenant_ids, len(tenant_ids))
     for each in asked:
@@ -214,14 +212,14 @@ async def memory_of(door: RedisDoor, bench: Bench, progress: Progress) -> dict[s
         await bench.release(each)
     await _forget_runs(door)
     after_tenants = await _used_bytes(door)
-    users = [demand("new-0", 10**12 + n, f"user-{n}") for n in range(5_000)]
+    users = [demand("new-0", 10**12 + n, f"user-{n}") for n in range(tenants)]
     for each in users:
         await bench.admit(each)
     for each in users:
         await bench.release(each)
     await _forget_runs(door)
     after_users = await _used_bytes(door)
-    open_ones = bench.demands(["new-0"], HELD_OPEN)
+    open_ones = bench.demands(["new-0"], tenants)
     for each in open_ones:
         await bench.admit(each)
     after_open = await _used_bytes(door)
@@ -233,8 +231,8 @@ async def memory_of(door: RedisDoor, bench: Bench, progress: Progress) -> dict[s
     return {
         "tenant, with one user, virtual key, feature and model": (after_tenants - before) / len(tenant_ids),
         "user": (after_users - after_tenants) / len(users),
-        "open reservation, its row of 600 bytes included": (after_open - after_users) / HELD_OPEN,
-        "row in the ledger, of 600 bytes": (after_rows - after_users) / HELD_OPEN,
+        "open reservation, its row of 600 bytes included": (after_open - after_users) / tenants,
+        "row in the ledger, of 600 bytes": (after_rows - after_users) / tenants,
     }
 
 
@@ -262,16 +260,16 @@ async def _forget_runs(door: RedisDoor) -> None:
 async def run(arguments: argparse.Namespace, redis_url: str, folder: Path) -> dict[str, object]:
     """Every figure, and what it was measured on."""
     progress = Progress(7)
-    count = arguments.calls
+    count, tenants = arguments.calls, arguments.tenants
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(RedisDoor(redis_url))
         await redis.call("FLUSHALL")
         bench = Bench("redis", RedisAdmissionStore(redis))
-        figures = await measure(bench, count, progress)
-        memory = await memory_of(redis, bench, progress)
+        figures = await measure(bench, count, tenants, progress)
+        memory = await memory_of(redis, bench, tenants, progress)
         sqlite = await stack.enter_async_context(SqliteDoor(folder / "bench.db"))
         embedded = Bench("sqlite", EmbeddedAdmissionStore(sqlite, Clock()))
-        figures += await measure(embedded, count, progress)
+        figures += await measure(embedded, count, tenants, progress)
     progress.clear()
     return {
         "title": "Admission and settlement, alone",
@@ -312,6 +310,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--redis", metavar="URL", help="a Redis to use, and to empty (default: one of its own)")
     parser.add_argument("--calls", type=int, default=10_000, help="of each step (default: %(default)s)")
+    parser.add_argument("--tenants", type=int, default=10_000, help="where there are many (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="where to write")
     return parser.parse_args(argv)
 
