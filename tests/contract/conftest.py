@@ -37,7 +37,9 @@ async def stores(request, tmp_path, patient) -> AsyncIterator[Stores]:
             yield Stores(RedisVirtualKeyStore(shared), RedisTenantStore(shared), RedisLedgerStore(shared))
     else:
         async with SqliteDoor(tmp_path / "tollway.db") as embedded:
-            yield Stores(EmbeddedVirtualKeyStore(embedded), EmbeddedTenantStore(embedded), EmbeddedLedgerStore(embedded))
+            yield Stores(
+                EmbeddedVirtualKeyStore(embedded), EmbeddedTenantStore(embedded), EmbeddedLedgerStore(embedded)
+            )
 
 
 @pytest.fixture
