@@ -54,8 +54,6 @@ NARROW: Final = ScopeLimits(
     requests_per_minute=60_000_000, burst=60_000_000, tokens_per_minute=PLENTY, per_day_nusd=CAP_NUSD
 )
 FEATURE: Final = ScopeLimits(per_day_nusd=CAP_NUSD)
-TENANTS_MANY: Final = 10_000
-HELD_OPEN: Final = 10_000
 TASKS_MANY: Final = 32
 TRIES_MAX: Final = 50
 
@@ -185,98 +183,80 @@ class Bench:
         )
 
 
-async def measure(bench: Bench, count: int, progress: Progress) -> list[Figure]:
+async def measure(bench: Bench, count: int, tenants: int, progress: Progress) -> list[Figure]:
     """One tenant and many, one task and many."""
     figures: list[Figure] = []
-    hot, many = ["hot"], [f"tenant-{n}" for n in range(TENANTS_MANY)]
+    hot, many = ["hot"], [f"tenant-{n}" for n in range(tenants)]
     await bench.adopt(hot)
     await bench.round(hot, TASKS_MANY, 500)  # warm
     for tenant_ids, tasks in ((hot, 1), (hot, TASKS_MANY), (many, TASKS_MANY)):
         progress.show(f"{bench.name}, {len(tenant_ids)} tenants, {tasks} tasks")
         if tenant_ids is many:
             await bench.adopt(many)
-            await bench.round(many, TASKS_MANY, TENANTS_MANY)  # each once: it is announced, its counters are made
+            await bench.round(many, TASKS_MANY, tenants)  # each once: it is announced, its counters are made
         figures += await bench.round(tenant_ids, tasks, count)
         progress.step()
     return figures
 
 
-async def memory_of(door: RedisDoor, bench: Bench, progress: Progress) -> dict[str, float]:
-    """What stays in Redis, in bytes: for a tenant, a user of one, an open reservation, a row in the ledger."""
+async def memory_of(door: RedisDoor, bench: Bench, count: int, progress: Progress) -> dict[str, float]:
+    """What stays in Redis, in bytes, as MEMORY USAGE counts it (the key's own share of the dictionary included)."""
     progress.show("memory in Redis")
-    before = await _used_bytes(door)
-    tenant_ids = [f"new-{n}" for n in range(1_000)]
-    await bench.adopt(tenant_ids)
-    asked = bench.demands(tenant_ids, len(tenant_ids))
+    await bench.adopt(["sized"])
+    asked = bench.demands(["sized"], count)
     for each in asked:
         await bench.admit(each)
+    open_ones = await _bytes_of(door, "run:*") + await _bytes_of(door, "leases")
     for each in asked:
-        await bench.release(each)
-    await _forget_runs(door)
-    after_tenants = await _used_bytes(door)
-    users = [demand("new-0", 10**12 + n, f"user-{n}") for n in range(5_000)]
-    for each in users:
-        await bench.admit(each)
-    for each in users:
-        await bench.release(each)
-    await _forget_runs(door)
-    after_users = await _used_bytes(door)
-    open_ones = bench.demands(["new-0"], HELD_OPEN)
-    for each in open_ones:
-        await bench.admit(each)
-    after_open = await _used_bytes(door)
-    for each in open_ones:
         await bench.settle(each)
-    await _forget_runs(door)
-    after_rows = await _used_bytes(door)
     progress.step()
     return {
-        "tenant, with one user, virtual key, feature and model": (after_tenants - before) / len(tenant_ids),
-        "user": (after_users - after_tenants) / len(users),
-        "open reservation, its row of 600 bytes included": (after_open - after_users) / HELD_OPEN,
-        "row in the ledger, of 600 bytes": (after_rows - after_users) / HELD_OPEN,
+        "a tenant, with one user, virtual key, feature and model": await _bytes_of(door, "use:*")
+        + await _bytes_of(door, "epoch"),
+        "a user": await _bytes_of(door, "use:user:*"),
+        "an open reservation, its row of 600 bytes included": open_ones / count,
+        "what is left of it for an hour": await _bytes_of(door, "run:*") / count,
+        "a row in the ledger, of 600 bytes": await _bytes_of(door, "ledger*") / count,
     }
 
 
-async def _used_bytes(door: RedisDoor) -> int:
-    reply = await door.call("INFO", "memory")
-    assert isinstance(reply, bytes)
-    return next(int(line.partition(b":")[2]) for line in reply.splitlines() if line.startswith(b"used_memory:"))
-
-
-async def _forget_runs(door: RedisDoor) -> None:
-    """Take the tombstones away, which go by themselves within an hour."""
-    cursor: object = b"0"
-    for _ in range(100_000):
-        reply = await door.call("SCAN", str(cursor, "ascii") if isinstance(cursor, bytes) else "0", "COUNT", 1_000)
+async def _bytes_of(door: RedisDoor, pattern: str) -> int:
+    """The sum over the names of the tenant that match."""
+    total, cursor = 0, "0"
+    for _ in range(1_000_000):
+        reply = await door.call("SCAN", cursor, "MATCH", f"tollway:1:{{sized}}:{pattern}", "COUNT", 1_000)
         assert isinstance(reply, list)
-        cursor, names = reply
+        next_cursor, names = reply
+        assert isinstance(next_cursor, bytes)
         assert isinstance(names, list)
-        found = [name for name in names if isinstance(name, bytes) and b":run:" in name]
-        if found:
-            await door.call("UNLINK", *found)
-        if cursor == b"0":
-            return
+        for name in names:
+            assert isinstance(name, bytes)
+            size = await door.call("MEMORY", "USAGE", name, "SAMPLES", 0)
+            total += size if isinstance(size, int) else 0
+        cursor = next_cursor.decode()
+        if cursor == "0":
+            return total
+    raise AssertionError("SCAN does not end")
 
 
 async def run(arguments: argparse.Namespace, redis_url: str, folder: Path) -> dict[str, object]:
     """Every figure, and what it was measured on."""
     progress = Progress(7)
-    count = arguments.calls
+    count, tenants = arguments.calls, arguments.tenants
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(RedisDoor(redis_url))
         await redis.call("FLUSHALL")
         bench = Bench("redis", RedisAdmissionStore(redis))
-        figures = await measure(bench, count, progress)
-        memory = await memory_of(redis, bench, progress)
+        figures = await measure(bench, count, tenants, progress)
+        memory = await memory_of(redis, bench, tenants, progress)
         sqlite = await stack.enter_async_context(SqliteDoor(folder / "bench.db"))
         embedded = Bench("sqlite", EmbeddedAdmissionStore(sqlite, Clock()))
-        figures += await measure(embedded, count, progress)
+        figures += await measure(embedded, count, tenants, progress)
     progress.clear()
     return {
         "title": "Admission and settlement, alone",
         "facts": {
-            **machine.describe(),
+            **arguments.machine,
             "load average before": f"{arguments.load_average:.2f} (above 0.1, something else was running too)",
             "layout": arguments.layout,
             "calls that were given up and made again": str(bench.unanswered + embedded.unanswered),
@@ -297,7 +277,7 @@ def table(document: dict[str, object]) -> str:
     widths = [max(len(row[at]) for row in rows) for at in range(len(heads))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", *(f"{size:8,.0f} bytes in Redis: a {what}" for what, size in memory.items())])
+    return "\n".join([*lines, "", *(f"{size:8,.0f} bytes in Redis: {what}" for what, size in memory.items())])
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
@@ -312,6 +292,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--redis", metavar="URL", help="a Redis to use, and to empty (default: one of its own)")
     parser.add_argument("--calls", type=int, default=10_000, help="of each step (default: %(default)s)")
+    parser.add_argument("--tenants", type=int, default=10_000, help="where there are many (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="where to write")
     return parser.parse_args(argv)
 
@@ -320,6 +301,7 @@ def main() -> int:
     """The command."""
     arguments = parse()
     arguments.load_average = os.getloadavg()[0]
+    arguments.machine = machine.describe()  # before this process keeps to one core
     cpus = sorted(os.sched_getaffinity(0))
     arguments.layout = f"this process on core {cpus[0]}, Redis on core {cpus[-1]}"
     with tempfile.TemporaryDirectory(prefix="tollway-bench-") as folder:

@@ -173,17 +173,18 @@ class RedisDoor:
         """Run scripts in one round trip, each for itself: an error in the place of one that failed.
         Raises as `call` where none of them is known to have run."""
         commands = [("EVALSHA", each.script.sha1, len(each.redis_keys), *each.redis_keys, *each.args) for each in calls]
-        found: list[Reply | StateUnavailable] = []
-        for call, reply in zip(calls, await self._pipeline(commands), strict=True):
-            if isinstance(reply, self._no_script):
-                found.append(await self._run_alone(call))
-            elif isinstance(reply, Exception):
-                error = _unavailable()
-                error.__cause__ = reply
-                found.append(error)
-            else:
-                found.append(reply)
-        return found
+        replies = await self._pipeline(commands)
+        lost = [i for i, reply in enumerate(replies) if isinstance(reply, self._no_script)]
+        for i, reply in zip(lost, await asyncio.gather(*(self._run_alone(calls[i]) for i in lost)), strict=True):
+            replies[i] = reply
+        return [self._reply_or_error(reply) for reply in replies]
+
+    def _reply_or_error(self, reply: "Reply | Exception") -> "Reply | StateUnavailable":
+        if not isinstance(reply, Exception) or isinstance(reply, StateUnavailable):
+            return reply
+        error = _unavailable()
+        error.__cause__ = reply
+        return error
 
     async def _run_alone(self, call: ScriptCall) -> "Reply | StateUnavailable":
         try:

@@ -13,11 +13,11 @@ if state == 'released' then return ALREADY_RELEASED end
 if state == 'settled' then return SETTLED end
 if state == 'expired' then return EXPIRED end
 if state == 'denied' then return DENIED end
-local entries = state and cjson.decode(touched)
+if state then
+  close(cjson.decode(touched), tonumber(held), 0, tonumber(tokens), 0)
+  call('ZREM', leases, member_of(run))
+  call('DEL', run)
+end
 call('HSET', run, 'state', 'released')
 call('PEXPIRE', run, TOMBSTONE_MS)
-if not state then return FORESTALLED end
-close(entries, tonumber(held), 0, tonumber(tokens), 0)
-call('ZREM', leases, member_of(run))
-call('HDEL', run, 'held', 'tokens', 'touched', 'row')
-return RELEASED
+return state and RELEASED or FORESTALLED

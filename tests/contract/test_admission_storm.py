@@ -118,7 +118,7 @@ class Gateway:
 
     def demand(self, number: int) -> Demand:
         now_ms, tenant_id = Clock().now_ms(), self.dice.choice(TENANTS)
-        caps = ScopeLimits(total_nusd=ADMISSIONS * 5, max_concurrency=18)
+        caps = ScopeLimits(total_nusd=ADMISSIONS * 4, max_concurrency=18)
         user = ScopeLimits(per_24h_nusd=ADMISSIONS * 2, tokens_per_minute=10**9)
         scopes = [("tenant", caps), (f"user:{self.dice.randrange(4)}", user)]
         tokens = self.dice.randrange(1_000)
