@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from proxy.adapters.journal_file import JournalFile, store_folder
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.admission.answers import Admitted, CapRefused, Settlement
@@ -16,7 +15,6 @@ from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
-from proxy.admission.records import Head, line_of
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
 from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, WindowKind, window_of
 from proxy.core.clock import Clock
@@ -80,9 +78,8 @@ class Kept:
     """A keeper, its journal, and what it told."""
 
     def __init__(self, place: Place, lease_s: float, store: AdmissionStore | None = None) -> None:
-        folder = store_folder(place.folder, "test:")
-        self.file = JournalFile(folder, line_of(Head("")))
-        self.journal = Journal(self.file, Clock())
+        self.journal = Journal.open(place.folder, "test:", Clock())
+        self.file = self.journal.file
         self.settled: dict[str, Settlement] = {}
         self.keeper = Keeper(store or place.store, self.journal, Clock(), lease_s, self._note)
 

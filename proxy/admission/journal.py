@@ -7,8 +7,10 @@ the next process settles what this one no longer could, and whatever lost its st
 
 import asyncio
 from collections import Counter
+from pathlib import Path
+from typing import Self
 
-from proxy.adapters.journal_file import JournalFile, segments
+from proxy.adapters.journal_file import JournalFile, segments, store_folder
 from proxy.admission.book import touched_by
 from proxy.admission.ending import Bill
 from proxy.admission.records import Done, Ending, Head, Record, Releasing, Reserved, Settling, line_of
@@ -32,6 +34,15 @@ class Journal:
         self._epoch = ""
         self._segment_of: dict[RunStep, int] = {}  # of what is not done: where its last record is
         self._undone: Counter[int] = Counter()  # segment → how many of those
+
+    @classmethod
+    def open(cls, folder: Path, store_url: str, clock: Clock) -> Self:
+        """This process's journal for a store, in the folder of `[state] journal`. Blocks on the disk: call it at start.
+
+        Raises:
+            OSError: the folder cannot be written; the message says what to do.
+        """
+        return cls(JournalFile(store_folder(folder, store_url), line_of(Head(""))), clock)
 
     @property
     def file(self) -> JournalFile:
