@@ -139,7 +139,7 @@ class App:
         before = self.snapshots.current
         kept = _kept_until_restart(settings, before.settings)
         if kept != settings:
-            _log.warning("[server], [state] or [ledger] changed: that takes effect at the next start")
+            _log.warning("[server], [state] or [ledger] changed: these take effect at the next start")
         bind = kept.server.bind
         if lends_to_strangers(kept.auth, bind):
             raise ValueError(

@@ -136,7 +136,7 @@ async def test_who_is_known_goes_on_and_who_is_not_is_told_503(fail):
             await assert_unavailable(gateway, OTHER)
             await assert_unavailable(gateway, NOBODYS)
             assert gateway.metric(LOOKED_UP) >= 4  # one in vain for each of the three
-            await until_readyz(gateway, 503, "state", "ledger")
+            await until_readyz(gateway, 503, "state", "ledger", "admission")
             # What is no virtual key at all needs no store to be refused.
             status, _, body = await plain_request(gateway, "POST", CHAT, BODY, [*JSON, (b"x-api-key", b"sk-else")])
             assert (status, error_of(body)["code"]) == (401, "invalid_api_key")
