@@ -39,9 +39,10 @@ def bill_of(run_id: str, cost_nusd: int) -> Bill:
 
 @dataclass
 class Ending:
-    """The store, in which the process ends: before a method is carried out, or after."""
+    """The store, in which the process ends: before a method is carried out for a tenant, or after."""
 
     store: Any
+    tenant_id: str
     before: str = ""
     after: str = ""
 
@@ -49,10 +50,11 @@ class Ending:
         method = getattr(self.store, name)
 
         async def call(*args: Any, **named: Any) -> Any:
-            if name == self.before:
+            is_own = bool(args) and getattr(args[0], "tenant_id", None) == self.tenant_id  # not an orphan's
+            if is_own and name == self.before:
                 os._exit(_GONE)
             answer = await method(*args, **named)
-            if name == self.after:
+            if is_own and name == self.after:
                 os._exit(_GONE)
             return answer
 
@@ -67,7 +69,7 @@ async def main(store: str, folder: str, point: str, lease_s: float) -> None:
     async with AsyncExitStack() as stack:
         opened = redis_place(store, Path(folder)) if "://" in store else sqlite_place(Path(store), Path(folder))
         place = await stack.enter_async_context(opened)
-        ending = Ending(place.store)
+        ending = Ending(place.store, point)
         kept = Kept(place, lease_s, ending)
         kept.keeper.start()
         assert await kept.keeper.ready(_BOUND_S)
