@@ -9,15 +9,13 @@ from functools import partial
 from typing import Final
 
 from proxy.adapters.http.transport import Transport
-from proxy.adapters.journal_file import JournalFile
 from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
-from proxy.admission.records import Head, line_of
 from proxy.admission.terms import RunStep
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
-from proxy.app.stores import connect_stores, journal_folder, peppers_of
+from proxy.app.stores import connect_stores, peppers_of
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
 from proxy.edge.admin import create_admin_app
@@ -65,7 +63,7 @@ class App:
         self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
         self._tenant_cache = make_tenant_cache(partial(self.metrics.state_called, "tenant_find"))
         self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
-        journal = Journal(JournalFile(journal_folder(settings), line_of(Head(""))), clock)
+        journal = Journal.open(settings.state.journal_folder, settings.state.url, clock)
         self.keeper = Keeper(self.stores.admission, journal, clock, settings.state.lease_s, self._settled)
         self.settlement = Settlement(self.stores.ledger, self.keeper, self.metrics, self._access_log, clock)
         self.snapshots = SnapshotSlot(self._prepare(settings, {}))

@@ -1,14 +1,12 @@
 """The stores that a configuration names, and what belongs beside them."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from proxy.adapters.redis import RedisDoor
-from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, sqlite_path
+from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, boot_id, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.keys import TENANT
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
@@ -24,7 +22,6 @@ from proxy.ledger.sinks import connect_sink
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.settings.model import Settings
 
-_STORE_NAME_BYTES: Final = 8
 TOTAL_PERIOD: Final = "t"
 
 
@@ -55,7 +52,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
     sink = connect_sink(settings.ledger.sink, settings.state.folder)
     if url.startswith(URL_PREFIX):
         embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
-        kept = EmbeddedAdmissionStore(embedded, clock)
+        kept = EmbeddedAdmissionStore(embedded, clock, boot_id())
         return Stores(
             EmbeddedVirtualKeyStore(embedded),
             EmbeddedTenantStore(embedded),
@@ -76,12 +73,6 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         sink,
         _spent_total(counted),
     )
-
-
-def journal_folder(settings: Settings) -> Path:
-    """Where journals for the configured store are: another store never gets what was meant for this one."""
-    store = hashlib.blake2b(settings.state.url.encode(), digest_size=_STORE_NAME_BYTES).hexdigest()
-    return settings.state.journal_folder / store
 
 
 @asynccontextmanager

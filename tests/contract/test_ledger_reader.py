@@ -23,7 +23,9 @@ def sink(tmp_path):
 
 def rows(first: int, last: int, tenant_id: str = "acme") -> list[SealedRow]:
     return [
-        SealedRow(tenant_id, f"r{n}", b'{"n":%d,"tenant":"acme","kind":"run","held_nusd":99,"charged_nusd":%d}' % (n, n))
+        SealedRow(
+            tenant_id, f"r{n}", b'{"n":%d,"tenant":"acme","kind":"run","held_nusd":99,"charged_nusd":%d}' % (n, n)
+        )
         for n in range(first, last + 1)
     ]
 
