@@ -62,12 +62,6 @@ def has_flag(operation: Operation) -> bool:
     return operation.name in _OPERATIONS
 
 
-def asks_for_usage(document: Mapping[str, Any]) -> bool:
-    """True where the caller asked. A value that is no truth value is the provider's to refuse."""
-    options = document.get(_OPTIONS)
-    return isinstance(options, dict) and options.get(_FLAG) is True
-
-
 def _can_ask(document: Mapping[str, Any]) -> bool:
     """True where the caller did not ask, and said nothing that the provider would refuse."""
     options = document.get(_OPTIONS)

@@ -111,16 +111,6 @@ class StreamedOutputCounter:
         return alike + sum(count for name, count in counts.items() if name not in self._alike)
 
 
-def charged_output_tokens(output: StreamedOutputCounter, held_tokens: int, *, reasoning_is_hidden: bool) -> int:
-    """What a stream without a report is charged for: never more than was held for it.
-
-    Where some of its output cannot be seen, that is all that was held.
-    """
-    if reasoning_is_hidden or not output.is_complete:
-        return held_tokens
-    return min(output.expected_tokens, held_tokens)
-
-
 def may_hide_reasoning(operation: Operation, document: Mapping[str, Any] | None, *, model_reasons: bool) -> bool:
     """True where tokens may be billed that the stream does not show, as far as the call tells.
 

@@ -12,7 +12,7 @@ from proxy.core.errors import DuplicateParameter
 from proxy.dialects.call import parse_call
 from proxy.dialects.openai import classify
 from proxy.dialects.splice import replace_string
-from proxy.dialects.stream_usage import StreamUsageMode, UsageAsking, asks_for_usage, choose, inject
+from proxy.dialects.stream_usage import StreamUsageMode, UsageAsking, choose, inject
 
 CHAT = classify("POST", ("chat", "completions"))
 COMPLETIONS = classify("POST", ("completions",))
@@ -80,15 +80,6 @@ def test_what_is_restored(mode: StreamUsageMode, operation, document, expected: 
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"),
-    [({"include_usage": True}, True), ({"include_usage": 1}, False), ({"include_usage": False}, False), ([], False)],
-)
-def test_who_asked(options: object, asked: bool) -> None:
-    assert asks_for_usage(with_options(options)) is asked
-    assert not asks_for_usage(PLAIN)
-
-
-@pytest.mark.parametrize(
     ("raw", "expected"),
     [
         (b'{"model":"m"}', b'{"stream_options":{"include_usage":true},"model":"m"}'),
@@ -128,7 +119,7 @@ def test_who_asked(options: object, asked: bool) -> None:
 )
 def test_the_flag_is_spliced_in(raw: bytes, expected: bytes) -> None:
     assert inject(raw, orjson.loads(raw)) == expected
-    assert asks_for_usage(orjson.loads(expected))
+    assert orjson.loads(expected)["stream_options"]["include_usage"] is True
 
 
 def test_options_that_stand_twice_are_refused_before() -> None:
