@@ -68,28 +68,10 @@ class ModelFacts:
     price: Price
     context_tokens: int | None = None  # the longest input that it takes
     max_output_tokens: int | None = None  # the longest answer that it gives
-    capabilities: frozenset[str] = frozenset()  # names of CAPABILITIES
+    capabilities: frozenset[str] = frozenset()  # names of `core.capabilities`
     image_tokens_max: int | None = None  # what one picture in the input comes to, at most
     picture_tokens_max: int | None = None  # what making one picture comes to, at most
     audio_ms_max: int | None = None  # the longest sound that it listens to
-
-
-CAPABILITIES: Final = frozenset(
-    {
-        "audio_input",
-        "audio_output",
-        "computer_use",
-        "json_schema",
-        "parallel_tools",
-        "pdf",
-        "prompt_caching",
-        "reasoning",
-        "tools",
-        "video",
-        "vision",
-        "web_search",
-    }
-)
 
 
 def flat_rates(input_nusd_per_mtok: int, output_nusd_per_mtok: int) -> Rates:
@@ -102,6 +84,7 @@ def own_facts(
     output_nusd_per_mtok: int,
     *,
     cached_input_nusd_per_mtok: int | None = None,
+    cache_write_nusd_per_mtok: int | None = None,
     context_tokens: int | None = None,
     max_output_tokens: int | None = None,
     capabilities: Iterable[str] = (),
@@ -113,6 +96,11 @@ def own_facts(
     rates = flat_rates(input_nusd_per_mtok, output_nusd_per_mtok)
     if cached_input_nusd_per_mtok is not None:
         rates = rates._replace(cached_input_nusd_per_mtok=cached_input_nusd_per_mtok)
+    if cache_write_nusd_per_mtok is not None:
+        rates = rates._replace(
+            cache_write_nusd_per_mtok=cache_write_nusd_per_mtok,
+            cache_write_long_nusd_per_mtok=cache_write_nusd_per_mtok,
+        )
     return ModelFacts(
         Price({STANDARD: (Band(0, rates),)}),
         context_tokens,

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeAlias
 
-from proxy.pricing.facts import CAPABILITIES, STANDARD, Band, ModelFacts, Price, Rates
+from proxy.core.capabilities import CAPABILITIES
+from proxy.pricing.facts import STANDARD, Band, ModelFacts, Price, Rates
 from proxy.pricing.problem import PriceProblem
 
 SCHEMA: Final = 1
@@ -120,8 +121,8 @@ class FileReader:
         names = repr(entry)
         known = self._capabilities_read.get(names)
         if known is None:
-            if not isinstance(entry, list) or not CAPABILITIES.issuperset(map(str, entry)):
-                self._refuse(path, f"a list of {', '.join(sorted(CAPABILITIES))}", entry)
+            if not isinstance(entry, list) or not set(map(str, entry)).issubset(CAPABILITIES):
+                self._refuse(path, f"a list of {', '.join(CAPABILITIES)}", entry)
                 return frozenset()
             known = self._capabilities_read[names] = frozenset(entry)
         return known

@@ -17,7 +17,6 @@ from proxy.core.secret import Secret
 Network: TypeAlias = IPv4Network | IPv6Network
 
 DEFAULT_PLAN = "default"  # holds where no plan is named, and exists even if nobody wrote it
-CAPABILITIES = ("audio", "json_schema", "pdf", "reasoning", "tools", "vision", "web_search")
 
 
 class AuthMode(StrEnum):

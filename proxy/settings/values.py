@@ -10,10 +10,11 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+from proxy.core.capabilities import CAPABILITIES
 from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.secret import Secret
 from proxy.core.tenant import is_tenant_id
-from proxy.settings.model import CAPABILITIES, Address, Network
+from proxy.settings.model import Address, Network
 from proxy.settings.suggest import did_you_mean
 
 PEPPER_BYTES = 32

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from proxy.adapters.price_files import names_in, read_price_files, shipped_folder
+from proxy.core.capabilities import CAPABILITIES
 from proxy.pricing.catalog import Catalog, file_name, parse_catalog
-from proxy.pricing.facts import CAPABILITIES, STANDARD
+from proxy.pricing.facts import STANDARD
 from proxy.pricing.problem import PriceError
 from proxy.pricing.reader import parse_nusd
 
