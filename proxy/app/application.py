@@ -186,7 +186,7 @@ class App:
         return f"{exporter.unexported_bytes} bytes of ledger rows wait to be exported: {exporter.failure or 'too slow'}"
 
     def _settled(self, _run_step: RunStep, settlement: StoreSettlement) -> None:
-        if settlement.overage_nusd:
+        if settlement.held_nusd and settlement.overage_nusd:  # what held nothing is under no cap
             self.metrics.overage()
 
     async def _watch_on(self) -> None:

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from proxy.adapters.price_files import names_in, read_price_files, shipped_folder
 from proxy.core.types import Deployment
@@ -10,7 +11,7 @@ from proxy.pricing.catalog import Catalog, parse_catalog
 from proxy.settings.model import DeploymentSettings, Settings
 from proxy.settings.spending import advise_prices
 
-_NUSD_PER_MTOK_TOKENS = 1_000_000
+_TOKENS_PER_MTOK: Final = 1_000_000
 
 
 def load_prices(settings: Settings, folder: Path | None = None) -> Catalog:
@@ -37,4 +38,4 @@ def _longest_answer_nusd(prices: PriceList, now_ms: int, deployment: DeploymentS
     if facts is None:
         return None
     rate = max(band.rates.output_nusd_per_mtok for bands in facts.price.tiers.values() for band in bands)
-    return (facts.max_output_tokens or 0) * rate // _NUSD_PER_MTOK_TOKENS
+    return (facts.max_output_tokens or 0) * rate // _TOKENS_PER_MTOK

@@ -22,7 +22,7 @@ from proxy.ledger.sinks import connect_sink
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.settings.model import Settings
 
-TOTAL_PERIOD: Final = "t"
+_TOTAL_PERIOD: Final = "t"  # `admission.terms.window_of`'s name for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Stores:
 
 def _spent_total(admission: AdmissionStore) -> SpentTotal:
     async def spent_total_nusd(tenant_id: str) -> int | None:
-        total = (await admission.read(tenant_id, TENANT)).periods.get(TOTAL_PERIOD)
+        total = (await admission.read(tenant_id, TENANT)).periods.get(_TOTAL_PERIOD)
         return None if total is None else total.spent_nusd
 
     return spent_total_nusd

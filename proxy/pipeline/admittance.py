@@ -4,6 +4,7 @@ One round trip, and none where nothing is limited. What is held is the worst cas
 names no ceiling holds what its tenant chose (`no_ceiling`).
 """
 
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -29,7 +30,7 @@ from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind
 from proxy.pipeline.rows import pending_row
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.pipeline.ticket import Ticket
-from proxy.settings.model import NoCeiling, PlanSettings
+from proxy.settings.model import NoCeiling
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.client import UpstreamAnswer
 
@@ -74,7 +75,7 @@ class Admittance:
         assert caller is not None
         assert tenant is not None
         assert deployment is not None
-        plan = plan_of(exchange)
+        plan = exchange.plan
         text = exchange.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
@@ -183,7 +184,7 @@ class Admittance:
     def _note_admitted(self, exchange: Exchange, ticket: Ticket, admitted: Admitted) -> None:
         self._metrics.held(ticket.held_nusd)
         use = ticket.cap_use = tightest_cap(ticket.demand, admitted)
-        if use is not None and use.used_pct >= plan_of(exchange).soft_cap_pct:
+        if use is not None and use.used_pct >= exchange.plan.soft_cap_pct:
             ticket.is_soft = True
             self._soft_caps.note(exchange, use)
 
@@ -213,7 +214,7 @@ class Admittance:
         assert exchange.tenant is not None
         assert exchange.caller is not None
         expected = expect_tokens(exchange.call.text, None) if worst is None else worst.expected_tokens
-        zone = ZoneInfo(exchange.tenant.timezone)
+        zone = _zone(exchange.tenant.timezone)
         scopes = tuple(
             demand_of(
                 scope,
@@ -246,10 +247,10 @@ class Admittance:
         return error
 
 
-def plan_of(exchange: Exchange) -> PlanSettings:
-    """The plan of the tenant that calls."""
-    assert exchange.tenant is not None
-    return exchange.snapshot.settings.plans[exchange.tenant.plan]
+@lru_cache(maxsize=1_024)
+def _zone(name: str) -> ZoneInfo:
+    """Python's own memory of zones keeps eight: the ninth tenant's would be read from its file at each call."""
+    return ZoneInfo(name)
 
 
 def _worst_case(exchange: Exchange) -> Estimate | None:

@@ -7,7 +7,7 @@ counted; where even that says nothing, the reservation is what it cost. Hanging 
 from typing import Final, NamedTuple
 
 from proxy.core.errors import CallerGone, GatewayStopped, UpstreamMalformed, UpstreamTimedOut
-from proxy.core.types import Usage, UsageSource
+from proxy.core.types import KeySource, Usage, UsageSource
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
 from proxy.pipeline.exchange import Exchange
 from proxy.pricing.cost import price
@@ -55,7 +55,8 @@ def charge(exchange: Exchange) -> Charge:
 def _without_answer(exchange: Exchange) -> Charge:
     if isinstance(exchange.error, _BROKE_OFF):
         return _worst_case(exchange)  # it was asked for, and nobody was told that it is no longer wanted in time
-    if isinstance(exchange.error, _MAYBE_BILLED) and exchange.ticket is not None:
+    is_ours = exchange.key_source is not KeySource.CALLER  # the operator bears no bill of somebody else's
+    if isinstance(exchange.error, _MAYBE_BILLED) and exchange.ticket is not None and is_ours:
         return Charge(cost_nusd=0, charged_nusd=0, absorbed_nusd=exchange.ticket.held_nusd)
     return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
 

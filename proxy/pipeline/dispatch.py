@@ -116,6 +116,8 @@ def _outbound_body(
         if not exchange.request.has_body:
             return WholeBody(b""), False, None
         bytes_max = exchange.snapshot.settings.server.upload_bytes_max
+        if exchange.plan.input_bytes_max is not None:
+            bytes_max = min(bytes_max, exchange.plan.input_bytes_max)
         length = downstream.announced_bytes
         return ArrivingBody(downstream.stream_body(bytes_max)), False, None if length is None else b"%d" % length
     text = call.text

@@ -18,7 +18,7 @@ from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
 from proxy.pricing.facts import ModelFacts
 from proxy.routing.resolve import Route
-from proxy.settings.model import TenantSettings
+from proxy.settings.model import PlanSettings, TenantSettings
 
 _NO_CALL: Final = Call()  # until the body is read
 
@@ -55,6 +55,12 @@ class Exchange:
     first_byte_at_us: int | None = None
     ended_at_us: int = 0  # set when it is closed
     body_bytes: int = 0
+
+    @property
+    def plan(self) -> PlanSettings:
+        """The plan of the tenant that calls, once that is known."""
+        assert self.tenant is not None, "who calls is known before what it may use"
+        return self.snapshot.settings.plans[self.tenant.plan]
 
     @property
     def dispatched(self) -> bool:

@@ -12,7 +12,7 @@ from proxy.admission.keeper import Keeper
 from proxy.core.errors import StateUnavailable
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.refusals import cap_refusal
+from proxy.pipeline.refusals import cap_refusal, scope_kind
 from proxy.pipeline.rows import pending_row
 from proxy.telemetry.metrics import Metrics
 
@@ -60,7 +60,7 @@ class Meter:
         held_nusd = worst_nusd(ticket.estimate, answer_tokens)
         answer = await self._keeper.grow(ticket.demand, held_nusd, pending_row(self._exchange, held_nusd))
         if isinstance(answer, CapRefused):
-            self._metrics.cap_refused(answer.scope.partition(":")[0])
+            self._metrics.cap_refused(scope_kind(answer.scope))
             raise cap_refusal(answer)
         if not isinstance(answer, Grown):
             raise StateUnavailable("The state store gave this call's reservation up. Send it again.", retry_after_ms=0)

@@ -39,11 +39,8 @@ def scope_kind(scope: str) -> str:
     return scope.partition(":")[0]
 
 
-def refusal(answer: Admission, *, ceiling: int | None = None, ceiling_name: str | None = None) -> GatewayError:
-    """The error that says why the store did not admit a call.
-
-    `ceiling` is the one that would fit, of a call that has none; `ceiling_name` the field for it.
-    """
+def refusal(answer: Admission) -> GatewayError:
+    """The error that says why the store did not admit a call."""
     if isinstance(answer, LimitRefused):
         return RateLimited(
             f"A rate limit of {_scope(answer.scope)} holds: {_LIMITS[answer.limit]} ({answer.limit}). "
@@ -51,7 +48,7 @@ def refusal(answer: Admission, *, ceiling: int | None = None, ceiling_name: str 
             retry_after_ms=answer.retry_after_ms,
         )
     if isinstance(answer, CapRefused):
-        return cap_refusal(answer, ceiling=ceiling, ceiling_name=ceiling_name)
+        return cap_refusal(answer)
     if isinstance(answer, Revoked):
         return InvalidApiKey("The API key is revoked. Send a valid virtual key as `Authorization: Bearer twk_…`.")
     if isinstance(answer, Known):
@@ -65,7 +62,10 @@ def refusal(answer: Admission, *, ceiling: int | None = None, ceiling_name: str 
 
 
 def cap_refusal(refused: CapRefused, *, ceiling: int | None = None, ceiling_name: str | None = None) -> CapExceeded:
-    """The error for a spend cap."""
+    """The error for a spend cap.
+
+    `ceiling` is the one that would fit, of a call that has none; `ceiling_name` the field for it.
+    """
     whose, window = _scope(refused.scope), _WINDOWS[refused.kind]
     parts = [f"The spend cap of {whose} cannot hold this call: it may cost ${usd_text(refused.needed_nusd)}, and of "]
     if refused.kind is WindowKind.CALL:

@@ -74,6 +74,7 @@ class Settlement:
         if exchange.ticket is not None:
             # At once: what it held and did not use is room for the caller's next call.
             self._sum_up_one(exchange)
+            self._write_soon()  # it has a row of its own where it was let through without the store
             return
         if not self._ended:
             asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
@@ -93,9 +94,12 @@ class Settlement:
         ended, self._ended = self._ended, []
         for exchange in ended:
             self._sum_up_one(exchange)
+        self._write_soon()
+        self._metrics.rows_pending(len(self._rows))
+
+    def _write_soon(self) -> None:
         if self._rows and self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_rows())
-        self._metrics.rows_pending(len(self._rows))
 
     def _sum_up_one(self, exchange: Exchange) -> None:
         try:
