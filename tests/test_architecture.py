@@ -88,6 +88,12 @@ PURE = (
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     *("proxy.ledger.entry", "proxy.ledger.cursor", "proxy.ledger.page", "proxy.ledger.chain"),
     "proxy.ledger.usage",
+    *(
+        "proxy.pipeline.allowance",
+        "proxy.pipeline.local_limits",
+        "proxy.pipeline.price_list",
+        "proxy.pipeline.refusals",
+    ),
     "proxy.simulated.*",
     *("proxy.edge.intake", "proxy.edge.problems", "proxy.edge.framing", "proxy.edge.head", "proxy.edge.pace"),
     "proxy.adapters.http.framing",
@@ -311,7 +317,7 @@ def importing_does_nothing(modules: list[Module]) -> list[str]:
             found += _top_level_findings(module, node, harmless)
         for part in ast.walk(module.tree):
             if isinstance(part, ast.Global):
-                found.append(f"{module.at(part)}: `global`. Keep the state in an object that app.py makes.")
+                found.append(f"{module.at(part)}: `global`. Keep the state in an object that proxy/app makes.")
         found += _unbounded_caches(module)
     return found
 
@@ -331,7 +337,7 @@ def _top_level_findings(module: Module, node: ast.stmt, harmless: set[str]) -> l
             called = ast.unparse(part.func)
             of_a_constant = isinstance(part.func, ast.Attribute) and part.func.attr in VALUE_METHODS
             if called not in VALUE_CALLS | harmless and not of_a_constant:
-                found.append(f"{module.at(part)}: calls {called}() when imported. Make it in app.py and hand it in.")
+                found.append(f"{module.at(part)}: calls {called}() when imported. Make it in proxy/app and hand it in.")
     names = {ast.unparse(each) for each in (node.targets if isinstance(node, ast.Assign) else [node.target])}
     empty = isinstance(node.value, ast.expr) and ast.unparse(node.value) in EMPTY
     if empty or names & _filled(module):
