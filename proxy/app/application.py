@@ -113,10 +113,10 @@ class App:
         """Write the last rows and let go of everything. Call it once no request is under way."""
         if self._watch is not None:
             self._watch.cancel()
-        lost_rows = await self.settlement.drain(_SETTLE_S)
+        lost_rows, left = await asyncio.gather(self.settlement.drain(_SETTLE_S), self.keeper.drain(_SETTLE_S))
         if lost_rows:
             _log.error("%d ledger rows could not be written before the end", lost_rows)
-        if left := await self.keeper.drain(_SETTLE_S):
+        if left:
             _log.error("%d settlements wait in the journal for the next start", left)
         await self.keeper.stop()
         if self._exporter is not None:

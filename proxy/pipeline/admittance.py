@@ -85,13 +85,14 @@ class Admittance:
             plan, caller, exchange.call.model_alias, counts_dollars=exchange.counts_dollars
         )
         capped = is_capped(allowances)
-        exchange.asking = choose(
-            tenant.stream_usage.value,
-            exchange.operation,
-            exchange.call.document,
-            dollar_cap_holds=capped,
-            usage_unasked=snapshot.settings.providers[deployment.provider].usage_unasked,
-        )
+        if exchange.call.stream:
+            exchange.asking = choose(
+                tenant.stream_usage.value,
+                exchange.operation,
+                exchange.call.document,
+                dollar_cap_holds=capped,
+                usage_unasked=snapshot.settings.providers[deployment.provider].usage_unasked,
+            )
         if allowances:
             worst = _worst_case(exchange) if capped else None
             exchange.may_hide_reasoning = worst is not None and hides_reasoning(exchange)

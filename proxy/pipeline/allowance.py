@@ -25,9 +25,10 @@ class Allowance(NamedTuple):
 class Allowances:
     """The allowances of one snapshot's callers, each worked out once for as long as there is room."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_free_plans", "_known")
 
     def __init__(self) -> None:
+        self._free_plans: dict[str, bool] = {}  # by name: whether a plan limits nothing
         self._known: dict[tuple[object, ...], tuple[Allowance, ...]] = {}
 
     def find(
@@ -35,12 +36,22 @@ class Allowances:
     ) -> tuple[Allowance, ...]:
         """The scopes in which anything is limited, and the tenant beside them; none where nothing is.
         Without `counts_dollars` only the rates hold."""
+        if caller.virtual_key_limits is None and self._limits_nothing(plan):
+            return ()
         what = (plan.name, caller.user, caller.virtual_key_id, caller.virtual_key_limits, caller.feature, model_alias)
         known = self._known.get((counts_dollars, *what))
         if known is None:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             known = self._known[counts_dollars, *what] = _allowances(plan, caller, model_alias, counts_dollars)
+        return known
+
+    def _limits_nothing(self, plan: PlanSettings) -> bool:
+        known = self._free_plans.get(plan.name)
+        if known is None:
+            always = (plan.tenant, plan.user, plan.virtual_key)
+            limits = (*always, *plan.features.values(), *plan.models.values())
+            known = self._free_plans[plan.name] = all(each == NO_LIMITS for each in limits)
         return known
 
 
