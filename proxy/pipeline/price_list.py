@@ -38,7 +38,7 @@ class PriceList:
             (deployment.provider, deployment.model): deployment
             for model in settings.models.values()
             for deployment in model.deployments
-            if _says_something(deployment)
+            if deployment.says_something
         }
 
     def catalog_of(self, provider: str) -> str:
@@ -54,17 +54,13 @@ class PriceList:
         return known if own is None else _as_written(own, known)
 
 
-def _says_something(deployment: DeploymentSettings) -> bool:
-    written = (deployment.price, deployment.context_tokens, deployment.max_output_tokens, deployment.capabilities)
-    return any(part is not None for part in written)
-
-
 def _as_written(own: DeploymentSettings, known: ModelFacts | None) -> ModelFacts | None:
     if own.price is not None:
         priced = own_facts(
             own.price.input_nusd_per_mtok,
             own.price.output_nusd_per_mtok,
             cached_input_nusd_per_mtok=own.price.cached_input_nusd_per_mtok,
+            cache_write_nusd_per_mtok=own.price.cache_write_nusd_per_mtok,
         )
         known = priced if known is None else replace(known, price=priced.price)
     if known is None:

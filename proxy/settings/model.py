@@ -177,6 +177,12 @@ class DeploymentSettings:
     max_output_tokens: int | None = None
     capabilities: frozenset[str] | None = None
 
+    @property
+    def says_something(self) -> bool:
+        """True where anything is written that the catalogue would say otherwise."""
+        written = (self.price, self.context_tokens, self.max_output_tokens, self.capabilities)
+        return any(part is not None for part in written)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
