@@ -78,6 +78,8 @@ def cap_refusal(refused: CapRefused, *, ceiling: int | None = None, ceiling_name
         parts.append(f" Set `{ceiling_name}` to at most {ceiling}, and it fits.")
     elif refused.kind is WindowKind.CALL:
         parts.append(" Ask for a shorter answer, or send less.")
+    elif refused.needed_nusd > refused.cap_nusd:  # waiting is no help
+        parts.append(" That is more than the whole cap: ask for a shorter answer, send less, or have the cap raised.")
     elif refused.resets_at_ms is not None:
         parts.append(f" There is room again at {_instant(refused.resets_at_ms)}.")
     else:
