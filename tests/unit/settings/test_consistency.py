@@ -180,3 +180,12 @@ def test_a_cap_that_the_longest_answer_never_fits_is_named(plan, expected):
     for warning, (cap, alias, cost) in zip(found, expected, strict=True):
         assert warning.startswith(cap)
         assert f"the longest answer of {alias} costs ({cost})" in warning
+
+
+def test_a_user_s_share_that_nobody_wrote_is_explained():
+    _, share = price_warnings_of(MODELS + "[plans.default.tenant]\nusd_per_day = 12.79\n")
+    assert "(a user's is 20 % of the tenant's where none is written)" in share
+    plan = "[plans.default.tenant]\nusd_per_day = 99\n[plans.default.user]\nusd_per_day = 2\n"
+    _, written = price_warnings_of(MODELS + plan)
+    assert "plans.default.user.usd_per_day ($2.00)" in written
+    assert "20 %" not in written
