@@ -96,6 +96,12 @@ class StateSettings:
     ledger_unexported_bytes_max: int = 1_073_741_824
 
     @property
+    def shown_url(self) -> str:
+        """The URL without its password, for people."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}" if rest else self.url
+
+    @property
     def journal_folder(self) -> Path:
         """Where each process keeps what it has reserved and not yet settled."""
         return self.folder / self.journal
