@@ -75,7 +75,7 @@ def cap_refusal(refused: CapRefused, *, ceiling: int | None = None, ceiling_name
         parts.append(f"${usd_text(refused.cap_nusd)} for {window}, ${usd_text(refused.spent_nusd)} is spent and ")
         parts.append(f"${usd_text(refused.held_nusd)} is held for calls under way.")
     if ceiling is not None and ceiling_name is not None:
-        parts.append(f" Set `{ceiling_name}` to at most {ceiling}, and it fits.")
+        parts.append(f" Set `{ceiling_name}` to at most {ceiling}, and it fits this cap.")
     elif refused.kind is WindowKind.CALL:
         parts.append(" Ask for a shorter answer, or send less.")
     elif refused.needed_nusd > refused.cap_nusd:  # waiting is no help

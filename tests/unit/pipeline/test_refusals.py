@@ -32,5 +32,5 @@ def test_a_call_that_no_window_ever_holds_is_not_told_to_wait(kind, resets_at_ms
 
 def test_a_ceiling_that_would_fit_comes_first():
     error = cap_refusal(refused(500, 0, 501), ceiling=7, ceiling_name="max_tokens")
-    assert error.message.endswith(" Set `max_tokens` to at most 7, and it fits.")
+    assert error.message.endswith(" Set `max_tokens` to at most 7, and it fits this cap.")
     assert error.param == "max_tokens"
