@@ -10,14 +10,14 @@ from typing import TextIO
 from proxy.cli.arguments import parse_arguments
 from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
-from proxy.cli.configuration import read_configuration
+from proxy.cli.configuration import Configuration, read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
 from proxy.cli.ledger import export_ledger, verify_ledger
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError
+from proxy.core.errors import GatewayError, StateUnavailable
 from proxy.pricing.problem import PriceError
 from proxy.settings.problem import SettingsError
 
@@ -59,8 +59,21 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
     if arguments.command.startswith("prices "):  # which need no configuration: a broken one is no hindrance
         return _run_prices(arguments, terminal, clock)
     configuration = read_configuration(arguments.config, environ)
+    try:
+        return _run_configured(arguments, configuration, environ, composition or _composition(), terminal, clock)
+    except StateUnavailable as error:  # a person wants to know which store
+        raise CommandFailed(f"{configuration.settings.state.shown_url}: {error.message}") from None
+
+
+def _run_configured(
+    arguments: Namespace,
+    configuration: Configuration,
+    environ: Mapping[str, str],
+    app: Composition,
+    terminal: Terminal,
+    clock: Clock,
+) -> int:
     settings = configuration.settings
-    app = composition or _composition()
     match arguments.command:
         case "serve":
             for warning in (*settings.warnings, *app.price_warnings(settings, clock.now_ms())):

@@ -30,6 +30,7 @@ SEALED_TOKENS_PER_BYTE: Final = 4
 IMAGES_MAX: Final = 10  # what one call may ask for, where its form cannot be read
 EXPECTED_OUTPUT_TOKENS: Final = 512
 EXPECTED_BYTES_PER_TOKEN: Final = 4
+NAMING_BYTES: Final = 64  # what a ceiling adds to a body: the longest name, its number, indentation
 HELD_NUSD_MAX: Final = 2**53 - 1
 
 _TEXTING: Final = frozenset({"chat_completions", "completions", "messages", "responses", "responses_compact"})
@@ -113,6 +114,12 @@ def ceiling_that_fits(of: Estimate, headroom_nusd: int) -> int | None:
     if not of.answer_fusd_per_token:
         return of.answer_tokens_max or None
     return min(left_fusd // of.answer_fusd_per_token, of.answer_tokens_max) or None
+
+
+def ceiling_to_name(of: Estimate, headroom_nusd: int) -> int | None:
+    """As `ceiling_that_fits`, for a caller that has yet to write it: its body is longer then."""
+    naming_fusd = of.fixed_fusd * NAMING_BYTES // max(1, of.input_tokens_max)
+    return ceiling_that_fits(of, headroom_nusd - _nusd(naming_fusd))
 
 
 def expect_tokens(text: bytes | None, ceiling: int | None, answers: int = 1) -> int:

@@ -57,6 +57,7 @@ class App:
         self._clock = clock
         self.providers = Providers(transports)
         self.stores = connect_stores(settings, clock)
+        self._state_url = settings.state.shown_url
         self._state_failure: str | None = "the state store was not asked yet"
         self._watch: asyncio.Task[None] | None = None
         self.metrics = Metrics()
@@ -99,10 +100,6 @@ class App:
         """
         self._access_log.start()
         await self._ask_store()
-        try:
-            await self.stores.admission.check()
-        except StateUnavailable:
-            pass  # it is away, which is told already
         self.keeper.start()
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
         if self._exporter is not None:
@@ -205,6 +202,8 @@ class App:
     async def _ask_store(self) -> None:
         try:
             await self.stores.door.ping()
+            if self._state_failure is not None:  # what answers again may be another server, or be set otherwise
+                await self.stores.admission.check()
         except StateUnavailable as error:
             self._note_state_failure(error)
         else:
@@ -212,7 +211,7 @@ class App:
 
     def _note_state_failure(self, error: GatewayError) -> None:
         if self._state_failure != error.message:
-            _log.error("the state store cannot be used: %s", error.message)
+            _log.error("the state store %s cannot be used: %s", self._state_url, error.message)
         self._state_failure = error.message
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -97,6 +97,7 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
 async def _ask_state(settings: Settings, composition: Composition) -> None:
     async with composition.open_stores(settings) as stores:
         await stores.virtual_keys.ping()
+        await stores.admission.check()
 
 
 def _summary(settings: Settings) -> list[tuple[str, str]]:
@@ -104,7 +105,7 @@ def _summary(settings: Settings) -> list[tuple[str, str]]:
     default = f"all else goes to {auth.default_provider}" if auth.default_provider else "all else is 404"
     return [
         ("server", f"{server.bind}, administration on {server.admin_bind}"),
-        ("state", f"{_without_password(settings.state.url)} (folder {settings.state.folder})"),
+        ("state", f"{settings.state.shown_url} (folder {settings.state.folder})"),
         ("auth", f"{auth.mode}; {default}"),
         ("providers", _providers(settings)),
         ("models", str(len(settings.models))),
@@ -125,8 +126,3 @@ def _providers(settings: Settings) -> str:
         for name, provider in settings.providers.items()
     ]
     return ", ".join(names) if names else "none"
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if rest else url

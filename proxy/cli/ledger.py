@@ -80,7 +80,7 @@ async def verify_ledger(
     is_ok = all(finding.fault is None for finding in findings)
     terminal.answer({"ok": is_ok, "tenants": [_described(finding) for finding in findings]})
     if findings:
-        terminal.table(_HEADINGS, [_row(finding) for finding in findings], right=(1, 2, 3, 4))
+        terminal.table(_HEADINGS, [_row(finding, arguments.from_page) for finding in findings], right=(1, 2, 3, 4))
     else:
         terminal.note("The ledger has no rows.")
     return EXIT_OK if is_ok else EXIT_FAILED
@@ -115,11 +115,13 @@ def _described(finding: Finding) -> dict[str, object]:
     }
 
 
-def _row(finding: Finding) -> tuple[str, ...]:
+def _row(finding: Finding, first: int) -> tuple[str, ...]:
     if finding.fault is not None:
         state = f"WRONG: {finding.fault}"
     elif finding.series_begun:
         state = f"whole; the store was emptied before page {', '.join(map(str, finding.series_begun))}"
+    elif finding.pages == 0 and first > 1:
+        state = f"not checked: it has no page {first}"
     else:
         state = "whole"
     return (

@@ -57,6 +57,15 @@ def update_prices(arguments: Namespace, terminal: Terminal, clock: Clock) -> int
 
 def _table(named: str | None) -> tuple[bytes, str]:
     """The table's text, and what to call it: from a wheel or a JSON file, else from the installed package."""
+    try:
+        return _read_table(named)
+    except OSError as error:
+        raise CommandFailed(f"cannot read {error.filename}: {error.strerror}") from None
+    except zipfile.BadZipFile:
+        raise CommandFailed(f"{named} is not a wheel: download it again.") from None
+
+
+def _read_table(named: str | None) -> tuple[bytes, str]:
     if named is None:
         found = find_spec("litellm")  # which does not import it
         if found is None or found.origin is None:

@@ -102,7 +102,7 @@ async def _end_keys(arguments: Namespace, stores: OpenStores, now_ms: int) -> li
     if working and not arguments.force:
         raise CommandFailed(
             f"{arguments.id} has virtual keys that still work: {len(working)}. Revoke them "
-            "(`tollway keys list --tenant` shows them), or add --force to do both."
+            f"(`tollway keys list --tenant {arguments.id}` shows them), or add --force to do both."
         )
     for virtual_key_id in working:
         await stores.virtual_keys.revoke(virtual_key_id, now_ms)

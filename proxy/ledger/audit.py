@@ -21,7 +21,7 @@ class Finding(NamedTuple):
     """What was found of one tenant."""
 
     tenant_id: str
-    pages: int
+    pages: int  # the last one that holds; 0 where there was none to follow
     rows: int  # in pages, and those that wait in the store
     charged_nusd: int
     spent_nusd: int | None  # by the counters; None: not compared
@@ -67,4 +67,5 @@ async def audit(
             if lowest_nusd <= summary.counted_nusd <= highest_nusd
             else f"its rows come to {summary.counted_nusd} nano-dollars, its counters to {spent_nusd}."
         )
-    return Finding(tenant_id, chain.end.pages, rows, charged_nusd, spent_nusd, tuple(chain.series_begun), breach, fault)
+    pages = chain.end.pages if chain.end.pages >= first else 0
+    return Finding(tenant_id, pages, rows, charged_nusd, spent_nusd, tuple(chain.series_begun), breach, fault)

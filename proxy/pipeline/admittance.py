@@ -10,7 +10,16 @@ from zoneinfo import ZoneInfo
 
 from proxy.admission.answers import Admission, Admitted, CapRefused, LimitRefused, WrongWindow
 from proxy.admission.caps import demand_of, per_call_refusal
-from proxy.admission.estimate import FREE, Estimate, ceiling_that_fits, estimate, expect_tokens, is_free, worst_nusd
+from proxy.admission.estimate import (
+    FREE,
+    Estimate,
+    ceiling_that_fits,
+    ceiling_to_name,
+    estimate,
+    expect_tokens,
+    is_free,
+    worst_nusd,
+)
 from proxy.admission.figures import tightest_cap
 from proxy.admission.keeper import Keeper
 from proxy.admission.keys import TENANT
@@ -129,7 +138,8 @@ class Admittance:
             refused = await self._hold(exchange, allowances, worst, worst.held_nusd, step=0)
         if refused is None:
             return
-        fits = ceiling_that_fits(worst, max(0, refused.cap_nusd - refused.spent_nusd - refused.held_nusd))
+        room_nusd = max(0, refused.cap_nusd - refused.spent_nusd - refused.held_nusd)
+        fits = ceiling_that_fits(worst, room_nusd)
         again: CapRefused | None = refused
         if mode is NoCeiling.INSERT and fits is not None:
             again = await self._hold_tokens(exchange, allowances, worst, fits, step=1)
@@ -139,7 +149,8 @@ class Admittance:
         elif mode is NoCeiling.AUTO and can_extend:
             again = await self._hold_tokens(exchange, allowances, worst, SLICE_TOKENS, step=1)
         if again is not None:
-            raise self._counted(again, cap_refusal(refused, ceiling=fits, ceiling_name=worst.ceiling_names[0]))
+            named = ceiling_to_name(worst, room_nusd)
+            raise self._counted(again, cap_refusal(refused, ceiling=named, ceiling_name=worst.ceiling_names[0]))
 
     async def _hold_tokens(
         self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate, answer_tokens: int, *, step: int

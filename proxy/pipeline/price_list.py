@@ -38,7 +38,7 @@ class PriceList:
             (deployment.provider, deployment.model): deployment
             for model in settings.models.values()
             for deployment in model.deployments
-            if _says_something(deployment)
+            if deployment.says_something
         }
 
     def catalog_of(self, provider: str) -> str:
@@ -52,11 +52,6 @@ class PriceList:
         known = self._catalog.find(self._catalog_names[deployment.provider], deployment.model, at_ms)
         own = self._own.get((deployment.provider, deployment.model)) if self._own else None
         return known if own is None else _as_written(own, known)
-
-
-def _says_something(deployment: DeploymentSettings) -> bool:
-    written = (deployment.price, deployment.context_tokens, deployment.max_output_tokens, deployment.capabilities)
-    return any(part is not None for part in written)
 
 
 def _as_written(own: DeploymentSettings, known: ModelFacts | None) -> ModelFacts | None:

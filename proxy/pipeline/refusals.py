@@ -75,9 +75,11 @@ def cap_refusal(refused: CapRefused, *, ceiling: int | None = None, ceiling_name
         parts.append(f"${usd_text(refused.cap_nusd)} for {window}, ${usd_text(refused.spent_nusd)} is spent and ")
         parts.append(f"${usd_text(refused.held_nusd)} is held for calls under way.")
     if ceiling is not None and ceiling_name is not None:
-        parts.append(f" Set `{ceiling_name}` to at most {ceiling}, and it fits.")
+        parts.append(f" Set `{ceiling_name}` to at most {ceiling}, and it fits this cap.")
     elif refused.kind is WindowKind.CALL:
         parts.append(" Ask for a shorter answer, or send less.")
+    elif refused.needed_nusd > refused.cap_nusd:  # waiting is no help
+        parts.append(" That is more than the whole cap: ask for a shorter answer, send less, or have the cap raised.")
     elif refused.resets_at_ms is not None:
         parts.append(f" There is room again at {_instant(refused.resets_at_ms)}.")
     else:

@@ -96,7 +96,7 @@ def own_facts(
     rates = flat_rates(input_nusd_per_mtok, output_nusd_per_mtok)
     if cached_input_nusd_per_mtok is not None:
         rates = rates._replace(cached_input_nusd_per_mtok=cached_input_nusd_per_mtok)
-    if cache_write_nusd_per_mtok is not None:
+    if cache_write_nusd_per_mtok is not None:  # one price, however long it is kept
         rates = rates._replace(
             cache_write_nusd_per_mtok=cache_write_nusd_per_mtok,
             cache_write_long_nusd_per_mtok=cache_write_nusd_per_mtok,

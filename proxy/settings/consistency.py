@@ -7,8 +7,16 @@ mistake, one problem.
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from proxy.settings.model import Address, AuthMode, AuthSettings, ProviderSettings, Settings, TransportKind
-from proxy.settings.problem import member
+from proxy.settings.model import (
+    Address,
+    AuthMode,
+    AuthSettings,
+    DeploymentSettings,
+    ProviderSettings,
+    Settings,
+    TransportKind,
+)
+from proxy.settings.problem import element, member
 from proxy.settings.reader import Source
 from proxy.settings.spending import advise_spending
 from proxy.settings.values import is_https_or_loopback
@@ -22,6 +30,7 @@ def check(draft: Settings, source: Source) -> None:
     _check_trust(draft, source)
     for provider in draft.providers.values():
         _check_proxy(provider, source)
+    _check_deployments(draft, source)
 
 
 def advise(settings: Settings) -> Iterator[str]:
@@ -89,6 +98,25 @@ def _check_proxy(provider: ProviderSettings, source: Source) -> None:
             "the URL of a proxy",
             f'Only transport = "{TransportKind.HTTPX}" goes through one.',
         )
+
+
+def _check_deployments(draft: Settings, source: Source) -> None:
+    """One model of one provider has one price and one size, whatever alias leads to it."""
+    first: dict[tuple[str, str], tuple[str, DeploymentSettings]] = {}
+    for alias, model in draft.models.items():
+        for index, deployment in enumerate(model.deployments):
+            where = element(member(member("models", alias), "deployments"), index)
+            if not deployment.says_something or any(each.path.startswith(f"{where}.") for each in source.problems):
+                continue
+            earlier_where, earlier = first.setdefault((deployment.provider, deployment.model), (where, deployment))
+            if earlier != deployment:
+                source.report(
+                    where,
+                    f"the same price, tokens and capabilities as {earlier_where}, or none",
+                    "others",
+                    f"Both are {deployment.provider}/{deployment.model}, and what is written of that holds wherever "
+                    "it is called. For two prices, write the provider twice, under two names.",
+                )
 
 
 def _advise_auth(settings: Settings) -> Iterator[str]:

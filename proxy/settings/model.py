@@ -95,6 +95,12 @@ class StateSettings:
     ledger_unexported_bytes_max: int = 1_073_741_824
 
     @property
+    def shown_url(self) -> str:
+        """The URL without its password, for people."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}" if rest else self.url
+
+    @property
     def journal_folder(self) -> Path:
         """Where each process keeps what it has reserved and not yet settled."""
         return self.folder / self.journal
@@ -175,6 +181,12 @@ class DeploymentSettings:
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     capabilities: frozenset[str] | None = None
+
+    @property
+    def says_something(self) -> bool:
+        """True where anything is written that the catalogue would say otherwise."""
+        written = (self.price, self.context_tokens, self.max_output_tokens, self.capabilities)
+        return any(part is not None for part in written)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from proxy.settings.model import (
     StreamUsage,
     TenantSettings,
 )
+from proxy.settings.plans import USER_SHARE_PCT, user_limits
 from proxy.settings.problem import element, member
 
 MaxOutputCost: TypeAlias = Callable[[DeploymentSettings], int | None]
@@ -28,6 +29,7 @@ class Cap(NamedTuple):
 
     path: str
     nusd: int
+    is_share: bool = False  # it may not be written: as much is a user's part of the tenant's
 
 
 def scopes_of(plan: PlanSettings) -> Iterator[tuple[str, ScopeLimits]]:
@@ -81,10 +83,13 @@ def _advise_ceiling(alias: str, cost_nusd: int, plans: list[PlanSettings]) -> It
     for plan in plans:
         tightest = min(_caps_of_a_call(plan, alias), key=lambda cap: cap.nusd, default=None)
         if tightest is not None and cost_nusd > tightest.nusd:
+            share = (
+                f" (a user's is {USER_SHARE_PCT} % of the tenant's where none is written)" if tightest.is_share else ""
+            )
             yield (
                 f"{tightest.path} (${usd_text(tightest.nusd)}) is less than the longest answer of {alias} costs "
-                f"(${usd_text(cost_nusd)}): a call that names no max_tokens never fits it whole. Raise the cap, or set "
-                'no_ceiling = "insert" or "extend" for the tenants of this plan.'
+                f"(${usd_text(cost_nusd)}): a call that names no max_tokens never fits it whole. Raise the cap{share}, "
+                'or set no_ceiling = "insert" or "extend" for the tenants of this plan.'
             )
 
 
@@ -94,11 +99,13 @@ def _caps_of_a_call(plan: PlanSettings, alias: str) -> Iterator[Cap]:
     scopes = [(f"{where}.{scope}", getattr(plan, scope)) for scope in ("tenant", "user", "virtual_key")]
     if alias in plan.models:
         scopes.append((member(f"{where}.models", alias), plan.models[alias]))
+    shares = user_limits(plan.tenant, ScopeLimits())
     for path, limits in scopes:
         for name, setting in CAPS.items():
             cap_nusd: int | None = getattr(limits, name)
             if cap_nusd is not None:
-                yield Cap(f"{path}.{setting}", cap_nusd)
+                is_share = limits is plan.user and cap_nusd == getattr(shares, name)
+                yield Cap(f"{path}.{setting}", cap_nusd, is_share)
 
 
 def _advise_plan(plan: PlanSettings, settings: Settings) -> Iterator[str]:

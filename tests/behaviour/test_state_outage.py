@@ -212,6 +212,21 @@ async def test_a_start_without_the_store_waits_for_it_and_serves_then():
                 await until_readyz(gateway, 200)
 
 
+async def test_a_redis_that_may_forget_and_comes_late_is_said():
+    with RedisServer("--maxmemory-policy", "allkeys-lru") as server:
+        server.kill()
+        async with running_gateway(passthrough_to("http://127.0.0.1:9/v1"), state_url=server.url) as gateway:
+
+            def state() -> str:
+                return gateway.app.readiness.look().checks["state"]
+
+            assert "did not answer" in state()
+            server.restart()
+            await until(lambda: "maxmemory-policy allkeys-lru" in state(), OUTAGE_S)
+            server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            await until(lambda: state() == "ok", OUTAGE_S)
+
+
 async def test_a_store_of_a_newer_release_that_comes_late_is_said_and_its_place_watched_on(tmp_path):
     file = tmp_path / "tollway.db"
     file.mkdir()  # no file can be opened there: the store is away

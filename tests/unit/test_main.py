@@ -6,6 +6,7 @@ import json
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.core.clock import Clock
-from proxy.core.errors import StateUnavailable
+from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
@@ -291,6 +292,32 @@ def test_check_connect_says_that_the_state_is_away(bench):
     assert "  state: FAILED: The state store did not answer.\n" in result.out
 
 
+class Forgetful(EmbeddedComposition):
+    """A store that may throw away what it holds."""
+
+    @asynccontextmanager
+    async def open_stores(self, settings):
+        async def check():
+            raise StateIncompatible("Set maxmemory-policy noeviction.")
+
+        async with super().open_stores(settings) as stores:
+            yield SimpleNamespace(virtual_keys=stores.virtual_keys, admission=SimpleNamespace(check=check))
+
+
+def test_check_connect_refuses_a_store_that_the_gateway_would_refuse(bench):
+    bench.composition = Forgetful()
+    result = bench.run("check", "--connect")
+    assert result.code == 1
+    assert "  state: FAILED: Set maxmemory-policy noeviction.\n" in result.out
+
+
+def test_a_store_that_is_away_is_named_without_its_password(bench):
+    bench.path.write_text('[state]\nurl = "redis://user:hunter2@redis:6379/1"\n')
+    bench.composition = Broken(StateUnavailable("It did not answer."))
+    result = bench.run("keys", "list")
+    assert (result.code, result.err) == (1, "tollway: redis://redis:6379/1: It did not answer.\n")
+
+
 # ── serve, and what every command does ───────────────────────────────────────────────────
 
 
@@ -340,8 +367,9 @@ def test_a_failure_is_one_line_and_no_traceback(bench, error, words):
     bench.composition = Broken(error)
     people, programs = bench.run(*words), bench.run(*words, "--json")
     assert people.code == programs.code == 1
-    assert people.err == f"tollway: {error}\n"
-    assert json.loads(programs.err) == {"error": str(error)}
+    said = f"sqlite:tollway.db: {error}" if isinstance(error, StateUnavailable) else str(error)
+    assert people.err == f"tollway: {said}\n"
+    assert json.loads(programs.err) == {"error": said}
 
 
 def test_an_interruption_is_no_failure_of_ours(bench):

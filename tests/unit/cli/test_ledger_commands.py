@@ -203,6 +203,17 @@ def test_verify_follows_the_chains_and_adds_up_exported_and_waiting_rows(bench):
     }
 
 
+def test_verify_does_not_call_pages_whole_that_are_not_there(bench):
+    bench.append(*ROWS)
+    bench.run("ledger", "export")
+    result = bench.run("ledger", "verify", "--from-page", "9")
+    assert result.code == 0
+    assert "not checked: it has no page 9" in result.out
+    assert "whole" not in result.out
+    document = bench.run("ledger", "verify", "--from-page", "9", "--json").document
+    assert [finding["pages"] for finding in document["tenants"]] == [0, 0]
+
+
 def test_verify_names_the_first_break(bench):
     for number in range(1, 4):
         bench.append(row(number))

@@ -135,6 +135,15 @@ def test_a_table_with_missing_or_absurd_prices_changes_nothing(
     assert files(folder) == before
 
 
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing, broken = tmp_path / "no.json", tmp_path / "litellm-1.0-py3-none-any.whl"
+    broken.write_text("half a download")
+    code, _, errors = run("prices", "update", "--from", str(missing))
+    assert (code, errors) == (1, f"tollway: cannot read {missing}: No such file or directory\n")
+    code, _, errors = run("prices", "update", "--from", str(broken))
+    assert (code, errors) == (1, f"tollway: {broken} is not a wheel: download it again.\n")
+
+
 def test_lost_prices_can_be_kept(folder: Path, tmp_path: Path) -> None:
     lost = table(tmp_path / "lost.json", **{"gpt-a": {"output_cost_per_token": None}, "gpt-b": {}})
     assert run("prices", "update", "--from", lost, "--folder", str(folder), "--keep-lost")[0] == 0

@@ -199,6 +199,7 @@ def test_a_tenant_whose_keys_still_work_stays_unless_it_is_forced(bench):
     bench.run("keys", "revoke", ids[0])
     _, errors = bench.run("tenants", "delete", "acme", code=1)
     assert "virtual keys that still work: 2." in errors
+    assert "`tollway keys list --tenant acme`" in errors
     assert [one["id"] for one in bench.tenants()] == ["acme"]
     answer = bench.answer("tenants", "delete", "acme", "--force")
     assert set(answer["revoked"]) == set(ids[1:])

@@ -84,7 +84,7 @@ def test_a_cap_says_its_numbers_and_what_helps(kind: WindowKind, resets_at_ms: i
 @pytest.mark.parametrize("kind", [WindowKind.DAY, WindowKind.CALL])
 def test_the_ceiling_that_would_fit_is_named_before_all_else(kind: WindowKind) -> None:
     told = cap_refusal(CapRefused(TENANT, kind, 2, 0, 0, 3, NOON_MS), ceiling=412, ceiling_name="max_tokens")
-    assert told.message.endswith(" Set `max_tokens` to at most 412, and it fits.")
+    assert told.message.endswith(" Set `max_tokens` to at most 412, and it fits this cap.")
     assert told.param == "max_tokens"
 
 

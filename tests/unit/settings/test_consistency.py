@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from proxy.settings.load import load
+from proxy.settings.problem import SettingsError
 from proxy.settings.spending import advise_prices
 
 PROVIDER = '[providers.p]\nbase_url = "https://x"\n'
@@ -87,6 +88,47 @@ def test_what_is_wise_is_passed_over(text):
     assert warnings_of(text) == ()
 
 
+# ── one model of one provider has one price ──────────────────────────────────────────────
+
+PRICED = (
+    'deployments = [{{ provider = "p", model = "{}", '
+    "price = {{ input_usd_per_mtok = {}, output_usd_per_mtok = 2 }} }}]\n"
+)
+
+
+def problems_of(text):
+    with pytest.raises(SettingsError) as refused:
+        warnings_of(text)
+    return [(problem.path, str(problem)) for problem in refused.value.problems]
+
+
+def test_two_prices_of_one_model_are_refused():
+    ((path, said),) = problems_of(
+        PROVIDER + "[models.a]\n" + PRICED.format("x", 1) + "[models.b]\n" + PRICED.format("x", 9)
+    )
+    assert path == "models.b.deployments[0]"
+    assert "as models.a.deployments[0], or none" in said
+    assert "Both are p/x" in said
+
+
+def test_a_price_that_is_wrong_in_itself_is_one_problem():
+    text = PROVIDER + "[models.a]\n" + PRICED.format("x", 1) + "[models.b]\n" + PRICED.format("x", -9)
+    ((path, _),) = problems_of(text)
+    assert path == "models.b.deployments[0].price.input_usd_per_mtok"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PRICED.format("x", 1),  # the same
+        PRICED.format("y", 9),  # another model
+        DEPLOYMENTS,  # says nothing, so the first one's holds
+    ],
+)
+def test_one_price_may_stand_wherever_it_helps(other):
+    assert warnings_of(PROVIDER + "[models.a]\n" + PRICED.format("x", 1) + "[models.b]\n" + other) == ()
+
+
 # ── prices ───────────────────────────────────────────────────────────────────────────────
 
 USD = 1_000_000_000
@@ -138,3 +180,12 @@ def test_a_cap_that_the_longest_answer_never_fits_is_named(plan, expected):
     for warning, (cap, alias, cost) in zip(found, expected, strict=True):
         assert warning.startswith(cap)
         assert f"the longest answer of {alias} costs ({cost})" in warning
+
+
+def test_a_user_s_share_that_nobody_wrote_is_explained():
+    _, share = price_warnings_of(MODELS + "[plans.default.tenant]\nusd_per_day = 12.79\n")
+    assert "(a user's is 20 % of the tenant's where none is written)" in share
+    plan = "[plans.default.tenant]\nusd_per_day = 99\n[plans.default.user]\nusd_per_day = 2\n"
+    _, written = price_warnings_of(MODELS + plan)
+    assert "plans.default.user.usd_per_day ($2.00)" in written
+    assert "20 %" not in written
