@@ -65,6 +65,7 @@ def _as_written(own: DeploymentSettings, known: ModelFacts | None) -> ModelFacts
             own.price.input_nusd_per_mtok,
             own.price.output_nusd_per_mtok,
             cached_input_nusd_per_mtok=own.price.cached_input_nusd_per_mtok,
+            cache_write_nusd_per_mtok=own.price.cache_write_nusd_per_mtok,
         )
         known = priced if known is None else replace(known, price=priced.price)
     if known is None:

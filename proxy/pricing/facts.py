@@ -102,6 +102,7 @@ def own_facts(
     output_nusd_per_mtok: int,
     *,
     cached_input_nusd_per_mtok: int | None = None,
+    cache_write_nusd_per_mtok: int | None = None,
     context_tokens: int | None = None,
     max_output_tokens: int | None = None,
     capabilities: Iterable[str] = (),
@@ -113,6 +114,11 @@ def own_facts(
     rates = flat_rates(input_nusd_per_mtok, output_nusd_per_mtok)
     if cached_input_nusd_per_mtok is not None:
         rates = rates._replace(cached_input_nusd_per_mtok=cached_input_nusd_per_mtok)
+    if cache_write_nusd_per_mtok is not None:  # for however long they are kept
+        rates = rates._replace(
+            cache_write_nusd_per_mtok=cache_write_nusd_per_mtok,
+            cache_write_long_nusd_per_mtok=cache_write_nusd_per_mtok,
+        )
     return ModelFacts(
         Price({STANDARD: (Band(0, rates),)}),
         context_tokens,
