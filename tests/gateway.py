@@ -76,11 +76,12 @@ async def running_gateway(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
     state_url: str | None = None,
+    lease_s: int = 30,
     clock: Clock | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway under a configuration, with its state in a folder of its own."""
     with TemporaryDirectory() as temporary:
-        state = f'[state]\nfolder = "{folder or temporary}"\n'
+        state = f'[state]\nfolder = "{folder or temporary}"\nlease_s = {lease_s}\n'
         state += f'url = "{state_url}"\n' if state_url else ""
         state += "" if "[ledger]" in text else '[ledger]\nsink = "none"\n'  # rows stay where tests read them
         settings = load(text + "\n" + state, path="test.toml", environ=environ or {}, read_file=Path.read_text)

@@ -15,6 +15,7 @@ from proxy.admission.hosted_tools import hosted_tools
 from proxy.admission.visible_input import Visible, look
 from proxy.admission.worst_rates import WorstRates, worst_rates
 from proxy.core.errors import UnpricedEndpoint
+from proxy.core.limits import CAP_NUSD_MAX
 from proxy.core.types import Call, Usage
 from proxy.dialects.openai import Operation
 from proxy.dialects.splice import may_hide_names
@@ -31,7 +32,7 @@ IMAGES_MAX: Final = 10  # what one call may ask for, where its form cannot be re
 EXPECTED_OUTPUT_TOKENS: Final = 512
 EXPECTED_BYTES_PER_TOKEN: Final = 4
 NAMING_BYTES: Final = 64  # what a ceiling adds to a body: the longest name, its number, indentation
-HELD_NUSD_MAX: Final = 2**53 - 1
+HELD_NUSD_MAX: Final = CAP_NUSD_MAX + 1  # more than any cap; with the largest cap it stays below 2**53
 
 _TEXTING: Final = frozenset({"chat_completions", "completions", "messages", "responses", "responses_compact"})
 _FREE: Final = frozenset({"messages_count_tokens", "model", "models", "responses_input_tokens"})
@@ -54,6 +55,8 @@ class Estimate(NamedTuple):
     unreported: Usage | None = None  # what is charged where the endpoint reports nothing
     fixed_fusd: int = 0  # all but what a ceiling bounds, in femto-dollars
     answer_fusd_per_token: int = 0  # a token more in each of the answers
+    is_in_sight: bool = True  # False: what goes in is not all text in the body, as with pictures, files, addresses
+    runs_tools: bool = False  # passes and fees that only a whole report tells
 
 
 FREE: Final = Estimate(0, 0, 0, 0)
@@ -102,7 +105,7 @@ def worst_nusd(of: Estimate, answer_tokens: int) -> int:
 
 
 def _nusd(fusd: int) -> int:
-    """Whole nano-dollars, upwards; what no counter holds fits no cap either."""
+    """Whole nano-dollars, upwards; what is more than any cap may be is just that."""
     return min(-(-fusd // FUSD_PER_NUSD), HELD_NUSD_MAX)
 
 
@@ -171,6 +174,8 @@ def _of_text(
         None,
         fixed_fusd,
         answer_fusd_per_token,
+        visible.is_whole and not visible.pictures,
+        tools.runs > 0 or compacts,
     )
 
 

@@ -150,6 +150,11 @@ class Keeper:
         self._close(run_step)
         self._backlog.add(self._journal.releasing(run_step))
 
+    def give_up(self, run_step: RunStep) -> None:
+        """The call has ended, and nobody can say how: its lease is left to run out, which charges the
+        worst case and writes the row that admission stored. Does nothing to one that has ended."""
+        self._close(run_step)
+
     # ── a life ───────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeGuard
 
 from proxy.core.types import Usage
 
-_COUNT_MAX: Final = 2**53 - 1  # what a counter can hold, and a double is exact to
+_COUNT_MAX: Final = 10**9  # no context window comes near; what is beyond is no measurement
 _SECONDS_MAX: Final = 10**9
 _NAME_CHARACTERS_MAX: Final = 32
 _TOOLS_MAX: Final = 32
@@ -25,7 +25,7 @@ def read_usage(report: Mapping[str, Any], *, excludes_cached: bool) -> Usage | N
 
     `excludes_cached` says that `input_tokens` leaves cache reads and writes out, as
     Anthropic's does; a report with Anthropic's cache fields is read so anyway. A main count
-    that is negative, no integer or 2**53 and more voids the report, because a zero in its
+    that is negative, no integer or beyond a billion voids the report, because a zero in its
     place would pass for a measurement; such a detail alone is left out.
     """
     if "prompt_tokens" in report or "completion_tokens" in report:

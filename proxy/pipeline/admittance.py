@@ -23,7 +23,7 @@ from proxy.admission.estimate import (
 from proxy.admission.figures import tightest_cap
 from proxy.admission.keeper import Keeper
 from proxy.admission.keys import TENANT
-from proxy.admission.terms import Demand, WindowKind
+from proxy.admission.terms import TOKENS_MAX, Demand, WindowKind
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable, UnpricedEndpoint, UnpricedModel
 from proxy.core.types import KeySource
@@ -45,6 +45,9 @@ from proxy.upstream.client import UpstreamAnswer
 
 SLICE_TOKENS: Final = 4_096
 """What an answer without a ceiling holds at first, and again each time that it is extended."""
+
+# Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
+_UNNAMED: Final = {"moderations": "omni-moderation-latest"}
 
 _WINDOW_TRIES_MAX: Final = 3  # the store's clock and ours may part over the end of a window, once
 
@@ -88,7 +91,8 @@ class Admittance:
         text = exchange.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        exchange.facts = snapshot.prices.find(deployment, exchange.started_at_ms)
+        asked = deployment.model or _UNNAMED.get(exchange.operation.name)
+        exchange.facts = snapshot.prices.find(deployment._replace(model=asked), exchange.started_at_ms)
         exchange.counts_dollars = exchange.key_source is not KeySource.CALLER or tenant.count_own_key
         allowances = snapshot.allowances.find(
             plan, caller, exchange.call.model_alias, counts_dollars=exchange.counts_dollars
@@ -226,6 +230,7 @@ class Admittance:
         assert exchange.tenant is not None
         assert exchange.caller is not None
         expected = expect_tokens(exchange.call.text, None) if worst is None else worst.expected_tokens
+        expected = min(expected, TOKENS_MAX)  # a call may ask for any number of answers
         zone = _zone(exchange.tenant.timezone)
         scopes = tuple(
             demand_of(

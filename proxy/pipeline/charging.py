@@ -6,7 +6,10 @@ counted; where even that says nothing, the reservation is what it cost. Hanging 
 
 from typing import Final, NamedTuple
 
+from proxy.admission.estimate import Estimate, worst_nusd
+from proxy.admission.terms import TOKENS_MAX
 from proxy.core.errors import CallerGone, GatewayStopped, UpstreamMalformed, UpstreamTimedOut
+from proxy.core.limits import CAP_NUSD_MAX
 from proxy.core.types import KeySource, Usage, UsageSource
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
 from proxy.pipeline.exchange import Exchange
@@ -25,8 +28,8 @@ class Charge(NamedTuple):
 
     @property
     def tokens(self) -> int | None:
-        """For the token buckets; None: what was expected stays."""
-        return None if self.usage is None else self.usage.input_tokens + self.usage.output_tokens
+        """For the token buckets, which take so many of one call; None: what was expected stays."""
+        return None if self.usage is None else min(self.usage.input_tokens + self.usage.output_tokens, TOKENS_MAX)
 
 
 _NOTHING: Final = Charge()
@@ -45,11 +48,20 @@ def charge(exchange: Exchange) -> Charge:
     tap = exchange.usage_tap
     usage = tap.usage if tap is not None else None
     broke_off = isinstance(exchange.error, _BROKE_OFF) or (tap is not None and tap.saw_end is False)
-    if usage is not None and not broke_off:
+    if usage is not None and not broke_off and not (status < 300 and _says_too_little(exchange, usage)):
         return _priced(exchange, usage, UsageSource.EXACT)
-    if status >= 400 and usage is None:
+    if status >= 300 and usage is None:  # an error, or the way to somewhere else: nothing was made
         return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
     return _priced_estimate(exchange, usage, broke_off=broke_off)
+
+
+def _says_too_little(exchange: Exchange, usage: Usage) -> bool:
+    """True where a report is none: of a text that cost nothing, or of no output in a stream that had some
+    (some servers report zeros, or before they begin)."""
+    counter = exchange.output_counter
+    if exchange.operation.stream_end is None or usage.output_tokens:
+        return False
+    return not usage.input_tokens or (counter is not None and counter.output_bytes > 0)
 
 
 def _without_answer(exchange: Exchange) -> Charge:
@@ -67,8 +79,12 @@ def _priced_estimate(exchange: Exchange, reported: Usage | None, *, broke_off: b
     if worst is not None and worst.unreported is not None and reported is None:
         return _priced(exchange, worst.unreported, UsageSource.ESTIMATED)
     if counter is not None and counter.is_complete and not exchange.may_hide_reasoning:
+        has_input = reported is not None and reported.input_tokens > 0
+        if worst is not None and (worst.runs_tools or not (has_input or worst.is_in_sight)):
+            # Leaving just before the report must not make a film, or ten searches, cost what their names do.
+            return _bounded(exchange, worst, counter.expected_tokens)
         # What was reported until then counts too: of Anthropic's streams, all of the input.
-        base = reported if reported is not None and reported.input_tokens else Usage(_expected_input(exchange))
+        base = reported if reported is not None and has_input else Usage(_expected_input(exchange))
         output_tokens = max(base.output_tokens, counter.expected_tokens)
         return _priced(exchange, base._replace(output_tokens=output_tokens), UsageSource.ESTIMATED)
     if worst is not None:
@@ -76,10 +92,19 @@ def _priced_estimate(exchange: Exchange, reported: Usage | None, *, broke_off: b
     return _priced(exchange, reported, UsageSource.ESTIMATED) if reported is not None else _NOTHING
 
 
+def _bounded(exchange: Exchange, worst: Estimate, output_tokens: int) -> Charge:
+    """What was heard of the answer, and the bound of all that was not seen."""
+    assert exchange.ticket is not None
+    cost_nusd = min(worst_nusd(worst, output_tokens), exchange.ticket.held_nusd)
+    usage = Usage(worst.input_tokens_max, output_tokens=output_tokens)
+    return Charge(usage, UsageSource.ESTIMATED, cost_nusd, cost_nusd if exchange.counts_dollars else 0)
+
+
 def _priced(exchange: Exchange, usage: Usage, source: UsageSource) -> Charge:
     if exchange.facts is None:
         return Charge(usage, source)
-    cost_nusd = price(usage, exchange.facts)
+    # A provider may report anything; what no counter holds could never be settled.
+    cost_nusd = min(price(usage, exchange.facts), CAP_NUSD_MAX)
     ticket = exchange.ticket
     if source is UsageSource.ESTIMATED and ticket is not None and ticket.estimate is not None:
         cost_nusd = min(cost_nusd, ticket.held_nusd)  # a guess is no reason to charge beyond what was held
@@ -103,5 +128,8 @@ def _expected_input(exchange: Exchange) -> int:
 
 def hides_reasoning(exchange: Exchange) -> bool:
     """True where tokens may be billed that the stream does not show. Asked while the body is still here."""
+    document = exchange.call.document
+    if document is not None and document.get("background"):
+        return True  # it goes on when nobody listens any more (the Responses API's background mode)
     model_reasons = exchange.facts is None or "reasoning" in exchange.facts.capabilities
-    return may_hide_reasoning(exchange.operation, exchange.call.document, model_reasons=model_reasons)
+    return may_hide_reasoning(exchange.operation, document, model_reasons=model_reasons)

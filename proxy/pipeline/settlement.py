@@ -106,6 +106,8 @@ class Settlement:
             self._sum_up(exchange)
         except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
             _log.exception("run %s could not be recorded whole", exchange.run_id)
+            if exchange.ticket is not None and exchange.ticket.is_in_store:
+                self._keeper.give_up(exchange.ticket.demand.run_step)
 
     def _sum_up(self, exchange: Exchange) -> None:
         if exchange.usage_tap is not None:

@@ -190,8 +190,8 @@ from proxy.dialects.tokens import read_usage
         ({"prompt_tokens": 1.5, "completion_tokens": 2}, None),
         ({"prompt_tokens": "7", "completion_tokens": 2}, None),
         ({"prompt_tokens": True, "completion_tokens": 2}, None),
-        ({"prompt_tokens": 2**53, "completion_tokens": 2}, None),
-        ({"prompt_tokens": 2**53 - 1, "completion_tokens": 2}, Usage(2**53 - 1, output_tokens=2)),
+        ({"prompt_tokens": 10**9 + 1, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 10**9, "completion_tokens": 2}, Usage(10**9, output_tokens=2)),
         ({"input_tokens": [], "output_tokens": 2}, None),
         ({"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": "x"}, Usage(5, output_tokens=2)),
         (
