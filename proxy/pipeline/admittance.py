@@ -84,6 +84,7 @@ class Admittance:
             StateUnavailable: the store is away, and money is capped.
         """
         snapshot, caller, tenant, deployment = exchange.snapshot, exchange.caller, exchange.tenant, exchange.deployment
+        assert exchange.route is not None
         assert caller is not None
         assert tenant is not None
         assert deployment is not None
@@ -95,7 +96,7 @@ class Admittance:
         exchange.facts = snapshot.prices.find(deployment._replace(model=asked), exchange.started_at_ms)
         exchange.counts_dollars = exchange.key_source is not KeySource.CALLER or tenant.count_own_key
         allowances = snapshot.allowances.find(
-            plan, caller, exchange.call.model_alias, counts_dollars=exchange.counts_dollars
+            plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars
         )
         capped = is_capped(allowances)
         if exchange.call.stream:

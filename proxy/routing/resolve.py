@@ -13,7 +13,7 @@ from proxy.settings.model import ModelSettings
 
 
 class Route(NamedTuple):
-    """The alias a caller named and its deployments, in order of preference."""
+    """The alias whose limits and caps hold, and its deployments, in order of preference."""
 
     alias: str | None
     deployments: tuple[Deployment, ...]
@@ -22,7 +22,7 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one snapshot, prepared once."""
 
-    __slots__ = ("_default_provider", "_routes", "_tenants")
+    __slots__ = ("_aliases_of", "_default_provider", "_routes", "_tenants")
 
     def __init__(self, models: Mapping[str, ModelSettings], default_provider: str | None) -> None:
         self._routes = {
@@ -31,6 +31,11 @@ class Routes:
         }
         self._tenants = {alias: model.tenants for alias, model in models.items() if model.tenants is not None}
         self._default_provider = default_provider
+        self._aliases_of: dict[str, list[str]] = {}  # what the default provider itself calls it
+        for alias, route in self._routes.items():
+            for deployment in route.deployments:
+                if deployment.provider == default_provider and deployment.model is not None:
+                    self._aliases_of.setdefault(deployment.model, []).append(alias)
 
     def is_routed(self, alias: str) -> bool:
         """True where the configuration names this alias."""
@@ -41,7 +46,8 @@ class Routes:
         return [alias for alias in self._routes if self._may_use(caller, alias)]
 
     def resolve(self, caller: Caller, alias: str | None, *, model_required: bool) -> Route:
-        """Where this call may go.
+        """Where this call may go. A name that only the default provider knows goes there; where an alias
+        stands for the same model, its tenants and its limits hold, so that no other name is a way around them.
 
         Raises:
             ModelNotFound: nobody routes the alias, or not for this caller.
@@ -58,11 +64,18 @@ class Routes:
             return route
         if self._default_provider is None:
             raise _not_found(alias)
-        return Route(alias, (Deployment(self._default_provider, alias),))
+        aliases = self._aliases_of.get(alias)
+        standing = alias if aliases is None else next((name for name in aliases if self._is_for(caller, name)), None)
+        if standing is None:
+            raise _not_found(alias)
+        return Route(standing, (Deployment(self._default_provider, alias),))
 
     def _may_use(self, caller: Caller, alias: str) -> bool:
         if caller.allowed_models is not None and alias not in caller.allowed_models:
             return False
+        return self._is_for(caller, alias)
+
+    def _is_for(self, caller: Caller, alias: str) -> bool:
         tenants = self._tenants.get(alias)
         return tenants is None or caller.tenant_id in tenants
 

@@ -247,3 +247,16 @@ async def test_a_moderation_need_not_name_its_model_to_be_known_as_free():
             assert await gateway.app.keeper.drain(5) == 0
             (row,) = await gateway.rows("acme")
             assert row["charged_nusd"] == 0
+
+
+async def test_a_model_s_cap_holds_under_the_name_that_its_provider_gives_it():
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        text = configuration(upstream.base_url, "usd_per_day = 100").replace("[[models.priced.", "[[models.nice.")
+        text = text.replace('mode = "trusted-headers"', 'mode = "trusted-headers"\ndefault_provider = "scripted"')
+        text += "\n[plans.default.models.nice]\nusd_per_day = 0.000_001\n"
+        async with running_gateway(text) as gateway:
+            for name in (b"nice", b"priced"):
+                sent = body(max_tokens=10).replace(b'"priced"', b'"%s"' % name)
+                status, _, got = await plain_request(gateway, "POST", CHAT, sent, headers())
+                assert (status, error_of(got)["code"]) == (429, "insufficient_quota")
+            assert upstream.received == []

@@ -64,6 +64,20 @@ def test_a_foreign_model_and_an_unknown_one_are_refused_in_the_same_words():
     assert foreign.value.message.replace("acmes", "X") == unknown.value.message.replace("nobody", "X")
 
 
+@pytest.mark.parametrize(
+    ("caller", "name", "alias"),
+    [(ANY, "m-1", "open"), (ACME, "m-3", "acmes"), (BOUND, "elsewhere", "elsewhere"), (ANY, "m-2", "m-2")],
+)
+def test_the_provider_s_own_name_counts_as_the_alias_that_stands_for_it(caller, name, alias):
+    route = Routes(MODELS, "p").resolve(caller, name, model_required=True)
+    assert (route.alias, route.deployments) == (alias, (Deployment("p", name),))
+
+
+def test_the_provider_s_own_name_is_no_way_around_an_alias_of_other_tenants():
+    with pytest.raises(ModelNotFound):
+        Routes(MODELS, "p").resolve(ANY, "m-3", model_required=True)
+
+
 @pytest.mark.parametrize(("caller", "visible"), [(ANY, ["open"]), (ACME, ["open", "acmes"]), (BOUND, ["open"])])
 def test_lists_what_the_caller_may_use(caller, visible):
     assert Routes(MODELS, "d").visible_to(caller) == visible
