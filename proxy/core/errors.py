@@ -246,6 +246,10 @@ class UpstreamUnreachable(GatewayError):
     status, code, source = 502, "upstream_unreachable", Source.UPSTREAM
 
 
+class UpstreamBrokeOff(UpstreamUnreachable):
+    """The connection broke after the whole call was sent: the provider may bill it all the same."""
+
+
 class UpstreamMalformed(GatewayError):
     """The provider's answer is not HTTP that can be relayed safely."""
 
@@ -269,3 +273,7 @@ class UpstreamTimedOut(GatewayError):
     """The provider did not answer in time."""
 
     status, code, source = 504, "upstream_timeout", Source.UPSTREAM
+
+
+class UpstreamNotConnected(UpstreamTimedOut):
+    """No connection could be made in time: the provider never saw the call."""

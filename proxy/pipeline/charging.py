@@ -8,7 +8,15 @@ from typing import Final, NamedTuple
 
 from proxy.admission.estimate import Estimate, worst_nusd
 from proxy.admission.terms import TOKENS_MAX
-from proxy.core.errors import CallerGone, GatewayStopped, UpstreamMalformed, UpstreamTimedOut
+from proxy.core.errors import (
+    CallerGone,
+    GatewayError,
+    GatewayStopped,
+    UpstreamBrokeOff,
+    UpstreamMalformed,
+    UpstreamNotConnected,
+    UpstreamTimedOut,
+)
 from proxy.core.limits import CAP_NUSD_MAX
 from proxy.core.types import KeySource, Usage, UsageSource
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
@@ -35,7 +43,7 @@ class Charge(NamedTuple):
 _NOTHING: Final = Charge()
 _BROKE_OFF: Final = (CallerGone, GatewayStopped)
 # The provider may have worked, and bill for it; the tenant got nothing.
-_MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed)
+_MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed, UpstreamBrokeOff)
 
 
 def charge(exchange: Exchange) -> Charge:
@@ -68,9 +76,13 @@ def _without_answer(exchange: Exchange) -> Charge:
     if isinstance(exchange.error, _BROKE_OFF):
         return _worst_case(exchange)  # it was asked for, and nobody was told that it is no longer wanted in time
     is_ours = exchange.key_source is not KeySource.CALLER  # the operator bears no bill of somebody else's
-    if isinstance(exchange.error, _MAYBE_BILLED) and exchange.ticket is not None and is_ours:
+    if _may_be_billed(exchange.error) and exchange.ticket is not None and is_ours:
         return Charge(cost_nusd=0, charged_nusd=0, absorbed_nusd=exchange.ticket.held_nusd)
     return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
+
+
+def _may_be_billed(error: GatewayError | None) -> bool:
+    return isinstance(error, _MAYBE_BILLED) and not isinstance(error, UpstreamNotConnected)
 
 
 def _priced_estimate(exchange: Exchange, reported: Usage | None, *, broke_off: bool) -> Charge:

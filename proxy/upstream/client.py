@@ -15,7 +15,9 @@ from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
     NoDeploymentAvailable,
+    UpstreamBrokeOff,
     UpstreamMalformed,
+    UpstreamNotConnected,
     UpstreamTimedOut,
     UpstreamTruncated,
     UpstreamUnreachable,
@@ -169,11 +171,13 @@ def _before_head(error: httpx.TransportError, provider: str) -> GatewayError:
             f"Every connection to {provider} is in use. Try again shortly.", retry_after_ms=1_000
         )
     if isinstance(error, httpx.ConnectTimeout):
-        return UpstreamTimedOut(f"{provider} did not answer in time: no connection could be made. Try again.")
+        return UpstreamNotConnected(f"{provider} did not answer in time: no connection could be made. Try again.")
     if isinstance(error, httpx.TimeoutException):
         return UpstreamTimedOut(f"{provider} did not answer in time: {error}.")
     if isinstance(error, httpx.ProtocolError):
         return UpstreamMalformed(f"{provider} sent an answer that is not valid HTTP. Try again.")
+    if isinstance(error, httpx.ReadError):  # what could be sent was sent
+        return UpstreamBrokeOff(f"{provider} broke off before it answered. Try again.")
     return UpstreamUnreachable(f"{provider} could not be reached, or broke off before it answered. Try again.")
 
 

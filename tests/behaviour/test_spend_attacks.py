@@ -260,3 +260,18 @@ async def test_a_model_s_cap_holds_under_the_name_that_its_provider_gives_it():
                 status, _, got = await plain_request(gateway, "POST", CHAT, sent, headers())
                 assert (status, error_of(got)["code"]) == (429, "insufficient_quota")
             assert upstream.received == []
+
+
+async def test_a_provider_that_breaks_off_before_its_answer_may_bill_it_and_one_that_is_not_there_can_not():
+    sent = body(max_tokens=100)
+    async with scripted_upstream([Do.RESET]) as upstream:
+        async with running_gateway(configuration(upstream.base_url, RICH)) as gateway:
+            assert (await plain_request(gateway, "POST", CHAT, sent, headers()))[0] == 502
+            assert await spent(gateway) == (0, 0)
+            (row,) = await gateway.rows("acme")
+            assert (row["charged_nusd"], row["absorbed_nusd"]) == (0, held_nusd(sent, 100))
+    async with running_gateway(configuration(upstream.base_url, RICH)) as gateway:
+        assert (await plain_request(gateway, "POST", CHAT, sent, headers()))[0] == 502
+        await gateway.idle()
+        (row,) = await gateway.rows("acme")
+        assert (row["charged_nusd"], row["absorbed_nusd"]) == (0, None)

@@ -6,7 +6,15 @@ import pytest
 
 from proxy.admission.estimate import FREE, Estimate
 from proxy.admission.terms import Demand
-from proxy.core.errors import CallerGone, GatewayError, GatewayStopped, UpstreamTimedOut, UpstreamUnreachable
+from proxy.core.errors import (
+    CallerGone,
+    GatewayError,
+    GatewayStopped,
+    UpstreamBrokeOff,
+    UpstreamNotConnected,
+    UpstreamTimedOut,
+    UpstreamUnreachable,
+)
 from proxy.core.types import Call, InboundRequest, KeySource, Usage, UsageSource
 from proxy.dialects.openai import classify
 from proxy.dialects.streamed_output import StreamedOutputCounter
@@ -82,8 +90,10 @@ def heard(cost_nusd: int) -> Charge:
         (run(status=500), NOTHING_SPENT),
         (run(status=500, is_priced=False), Charge()),
         (run(status=None, error=UpstreamUnreachable("")), NOTHING_SPENT),
+        (run(status=None, error=UpstreamNotConnected("")), NOTHING_SPENT),
         # it may be billed, and is the operator's to bear, if its key is
         (run(status=None, error=UpstreamTimedOut("")), NOTHING_SPENT._replace(absorbed_nusd=HELD_NUSD)),
+        (run(status=None, error=UpstreamBrokeOff("")), NOTHING_SPENT._replace(absorbed_nusd=HELD_NUSD)),
         (run(status=None, error=UpstreamTimedOut(""), key_source=KeySource.CALLER), NOTHING_SPENT),
         (run(status=None, error=UpstreamTimedOut(""), is_limited=False), NOTHING_SPENT),
         # hanging up is no refund
