@@ -35,7 +35,7 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.local_limits import LocalLimits
 from proxy.pipeline.meter import Meter
 from proxy.pipeline.passage import Passage
-from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind
+from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind, unpriced
 from proxy.pipeline.rows import pending_row
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.pipeline.ticket import Ticket
@@ -283,11 +283,7 @@ def _worst_case(exchange: Exchange) -> Estimate | None:
         return FREE
     try:
         if exchange.facts is None:
-            raise UnpricedModel(
-                "A spend cap holds for you, and nobody here knows what this model costs. Use another one, or have the "
-                "operator write its `price`.",
-                param="model",
-            )
+            raise unpriced(names_a_model=exchange.deployment.model is not None)
         catalog = exchange.snapshot.prices.catalog_of(exchange.deployment.provider)
         return estimate(exchange.operation, exchange.call, exchange.facts, catalog=catalog)
     except (UnpricedModel, UnpricedEndpoint):

@@ -9,7 +9,7 @@ from typing import Final
 
 from proxy.admission.answers import Admission, CapRefused, Known, LimitKind, LimitRefused, Revoked
 from proxy.admission.terms import WindowKind
-from proxy.core.errors import CapExceeded, GatewayError, InvalidApiKey, RateLimited, StateUnavailable
+from proxy.core.errors import CapExceeded, GatewayError, InvalidApiKey, RateLimited, StateUnavailable, UnpricedModel
 from proxy.core.money import usd_text
 
 _SCOPES: Final = {
@@ -93,3 +93,12 @@ def _scope(scope: str) -> str:
 
 def _instant(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def unpriced(*, names_a_model: bool) -> UnpricedModel:
+    """A cap holds, and no price is known that could be held."""
+    if names_a_model:
+        why = "nobody here knows what this model costs. Use another one, or have the operator write its `price`."
+    else:
+        why = "this call names no model that is read here (a form passes unread), so that nobody knows what it costs."
+    return UnpricedModel(f"A spend cap holds for you, and {why}", param="model")
