@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from proxy.adapters.price_files import read_price_files, shipped_folder
 from proxy.core.clock import Clock
 from proxy.identity.virtual_key import digest, issue, mint, mint_id
+from proxy.pricing.catalog import parse_catalog
 from tests.gateway import JSON, Gateway, error_of, gateway_before, passthrough_to, plain_request, running_gateway
 from tests.scripted_upstream import Do, answer, scripted_upstream, stream
 
@@ -16,6 +18,7 @@ CHAT = "/v1/chat/completions"
 PLAIN = b'{"model":"alias","messages":[]}'
 STREAM = b'{"model":"alias","stream":true,"messages":[]}'
 RUN_ID = re.compile(r"run_[0-9a-f]{32}")
+OPENAI_PRICES = parse_catalog(read_price_files(shipped_folder(), {"openai"})).version
 TIMINGS = {"run_id", "latency_ms", "first_byte_ms", "overhead_us"}
 
 USAGE = (
@@ -178,6 +181,7 @@ RUNS: dict[str, tuple[str, bytes, list[tuple[bytes, bytes]], list, dict[str, Any
             "requested_model": None,
             "served_model": "omni",
             "deployment": "scripted",
+            "price_version": OPENAI_PRICES,  # moderations without a model are OpenAI's newest, which is free
             **NO_USAGE,
         },
     ),
