@@ -59,7 +59,9 @@ async def hello(_request: Request) -> PlainTextResponse:
 async def hosted(upstream: ScriptedUpstream, folder: Path, http: str, root_path: str = "") -> AsyncIterator[Host]:
     """A service with a route of its own and the gateway under a path, as its makers would write it."""
     text = passthrough_to(
-        upstream.base_url, f'[server]\nbody_bytes_max = {BODY_BYTES_MAX}\n[state]\nfolder = "{folder}"\n'
+        upstream.base_url,
+        f'[server]\nbody_bytes_max = {BODY_BYTES_MAX}\n[state]\nfolder = "{folder}"\n'
+        '[ledger]\nsink = "none"\n',  # an exporter takes rows out of the store as soon as it has them
     )
     sink = io.BytesIO()
     gateway = create_app(load(text, path="test.toml", environ={}, read_file=Path.read_text), access_log_sink=sink)
