@@ -105,6 +105,23 @@ async def running_gateway(
             await app.shutdown()
 
 
+def priced_to(base_url: str) -> str:
+    """A configuration of one provider, whose `priced` costs $1 and $4 for a million tokens; headers say who calls."""
+    return f"""
+[auth]
+mode = "trusted-headers"
+[providers.scripted]
+base_url = "{base_url}"
+provider_key = "sk-gateways"
+[[models.priced.deployments]]
+provider = "scripted"
+model = "priced"
+price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
+context_tokens = 100_000
+max_output_tokens = 20_000
+"""
+
+
 def passthrough_to(base_url: str, extra: str = "") -> str:
     """A configuration whose callers bring their own key for the provider at `base_url`."""
     return f"""

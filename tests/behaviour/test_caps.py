@@ -6,31 +6,21 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.gateway import JSON, Gateway, error_of, plain_request, raw_request, running_gateway
+from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, raw_request, running_gateway
 from tests.scripted_upstream import Received, answer, scripted_upstream, stream, until
 
 CHAT = "/v1/chat/completions"
 # $1 and $4 for a million tokens. A call with 100 tokens of answer holds at most its body's bytes and
 # the 2,048 tokens of frame as input, and 100 as output.
-PRICED = """
-[providers.scripted]
-base_url = "{base_url}"
-provider_key = "sk-gateways"
-[[models.priced.deployments]]
-provider = "scripted"
-model = "priced"
-price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
-context_tokens = 100_000
-max_output_tokens = 20_000
+UNPRICED = """
 [[models.unpriced.deployments]]
 provider = "scripted"
 model = "nobody-knows"
 """
-AUTH = '[auth]\nmode = "trusted-headers"\n'
 
 
 def configuration(base_url: str, plan: str, tenant: str = "") -> str:
-    return f"{AUTH}{PRICED.format(base_url=base_url)}\n[plans.default.tenant]\n{plan}\n[tenants.acme]\n{tenant}\n"
+    return f"{priced_to(base_url)}{UNPRICED}\n[plans.default.tenant]\n{plan}\n[tenants.acme]\n{tenant}\n"
 
 
 def headers(user: str | None = None, tenant: str = "acme") -> list[tuple[bytes, bytes]]:

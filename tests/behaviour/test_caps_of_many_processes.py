@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Command
-from tests.gateway import JSON, plain_request
+from tests.gateway import JSON, plain_request, priced_to
 from tests.scripted_upstream import ScriptedUpstream, answer, scripted_upstream, until
 
 CHAT = "/v1/chat/completions"
@@ -22,17 +22,7 @@ COST_NUSD = 5 * 1_000 + 9 * 4_000
 
 def configuration(upstream: ScriptedUpstream, redis_url: str, ledger: Path) -> str:
     return f"""url = "{redis_url}"
-[auth]
-mode = "trusted-headers"
-[providers.scripted]
-base_url = "{upstream.base_url}"
-provider_key = "sk-gateways"
-[[models.priced.deployments]]
-provider = "scripted"
-model = "priced"
-price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
-context_tokens = 100_000
-max_output_tokens = 1_000
+{priced_to(upstream.base_url)}
 [plans.default.tenant]
 usd_per_day = {FIT * HELD_NUSD / 1e9:.9f}
 [ledger]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from proxy.pipeline import local_limits
-from tests.gateway import JSON, Gateway, error_of, plain_request, running_gateway
+from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, running_gateway
 from tests.redis_server import RedisServer
 from tests.scripted_upstream import ScriptedUpstream, answer, scripted_upstream, stream, until
 
@@ -21,17 +21,7 @@ REFUSED_WITHIN_S = 0.3 + 0.5  # and what a busy machine adds
 
 def configuration(upstream: ScriptedUpstream) -> str:
     return f"""
-[auth]
-mode = "trusted-headers"
-[providers.scripted]
-base_url = "{upstream.base_url}"
-provider_key = "sk-gateways"
-[[models.priced.deployments]]
-provider = "scripted"
-model = "priced"
-price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
-context_tokens = 100_000
-max_output_tokens = 1_000
+{priced_to(upstream.base_url)}
 [plans.capped.tenant]
 usd_per_day = 1
 [plans.rated.tenant]

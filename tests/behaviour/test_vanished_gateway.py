@@ -15,7 +15,7 @@ from proxy.app import open_stores
 from proxy.app.stores import Stores
 from proxy.cli.configuration import read_configuration
 from tests.command import Command
-from tests.gateway import JSON, raw_request
+from tests.gateway import JSON, priced_to, raw_request
 from tests.scripted_upstream import Do, scripted_upstream, stream, until
 
 KILLS = int(os.environ.get("TOLLWAY_KILLS", "3"))
@@ -32,17 +32,7 @@ def configuration(upstream_url: str, state_url: str | None) -> str:
     url = "" if state_url is None else f'url = "{state_url}"\n'
     return f"""lease_s = {LEASE_S}
 {url}
-[auth]
-mode = "trusted-headers"
-[providers.scripted]
-base_url = "{upstream_url}"
-provider_key = "sk-gateways"
-[[models.priced.deployments]]
-provider = "scripted"
-model = "priced"
-price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
-context_tokens = 100_000
-max_output_tokens = 1_000
+{priced_to(upstream_url)}
 [plans.default.tenant]
 usd_per_day = 100
 """
