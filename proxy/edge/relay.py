@@ -139,7 +139,6 @@ class AsgiDownstream:
         expected_bytes = int(length) if length is not None and length.isdigit() else None
         chunk = first_chunk
         while chunk is not None:
-            tap.feed(chunk)
             self.body_bytes += len(chunk)
             if self.body_bytes == expected_bytes:
                 # The last byte is known for what it is: no empty message has to follow it.
@@ -153,6 +152,8 @@ class AsgiDownstream:
             if chunk:
                 await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
+            if chunk is not None:
+                tap.feed(chunk)
         _refuse_truncated(tap)
         await self._send_chunk(b"" if passage.remover is None else passage.remover.close(), more=False)
 

@@ -82,6 +82,8 @@ class Dispatch:
         exchange.usage_tap = UsageTap(
             exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"), exchange.output_counter
         )
+        if first_chunk is not None:
+            exchange.usage_tap.feed(first_chunk)
         return first_chunk
 
 
