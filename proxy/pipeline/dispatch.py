@@ -9,7 +9,7 @@ from typing import Final
 from proxy.adapters.http.transport import WholeBody
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed
-from proxy.core.types import Deployment, KeySource
+from proxy.core.types import Call, Deployment, KeySource
 from proxy.dialects.openai import is_credential_error
 from proxy.dialects.splice import replace_string, set_member
 from proxy.dialects.stream_usage import UsageAsking, inject
@@ -17,6 +17,7 @@ from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.reading import upload_bytes_max
 from proxy.upstream.client import ArrivingBody, PreparedHead, RequestBody, UpstreamAnswer, UpstreamClient
 from proxy.upstream.headers import outbound_query, request_headers
 from proxy.upstream.payer import Payer
@@ -115,11 +116,12 @@ def _outbound_body(
     if call.body is None:
         if not exchange.request.has_body:
             return WholeBody(b""), False, None
-        bytes_max = exchange.snapshot.settings.server.upload_bytes_max
-        if exchange.plan.input_bytes_max is not None:
-            bytes_max = min(bytes_max, exchange.plan.input_bytes_max)
-        length = downstream.announced_bytes
-        return ArrivingBody(downstream.stream_body(bytes_max)), False, None if length is None else b"%d" % length
+        if exchange.form is not None:
+            form_body, length = exchange.form.outbound(_new_model(call, deployment))
+        else:
+            length = downstream.announced_bytes
+            form_body = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
+        return form_body, False, None if length is None else b"%d" % length
     text = call.text
     if text is None:
         return WholeBody(call.body), False, None
@@ -131,10 +133,15 @@ def _outbound_body(
         assert document is not None
         assert ticket.estimate is not None
         text = set_member(text, document, ticket.estimate.ceiling_names[0], b"%d" % ticket.inserted_ceiling)
-    if call.model_alias is not None and deployment.model not in (None, call.model_alias):
-        assert deployment.model is not None
-        text = replace_string(text, "model", deployment.model)
+    new_model = _new_model(call, deployment)
+    if new_model is not None:
+        text = replace_string(text, "model", new_model)
     return (WholeBody(call.body), False, None) if text is call.text else (WholeBody(text), True, None)
+
+
+def _new_model(call: Call, deployment: Deployment) -> str | None:
+    """What the deployment calls the model, where the caller calls it something else."""
+    return deployment.model if call.model_alias not in (None, deployment.model) else None
 
 
 async def _beginning(answer: UpstreamAnswer) -> bytes | None:
