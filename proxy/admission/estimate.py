@@ -348,7 +348,7 @@ def _of_hearing(document: Mapping[str, Any], facts: ModelFacts, project_tier: st
         if facts.audio_ms_max is None:
             raise UnpricedEndpoint(
                 "This model is sold by time, nobody here knows how long a sound it takes, and a spend cap holds for "
-                "you. Ask a model that is sold by tokens, or have the operator set `allow_unmetered`."
+                "you. Ask a model that is sold by tokens, or have the operator write its `audio_seconds_max`."
             )
         fixed_fusd += -(-facts.audio_ms_max * price.audio_nusd_per_minute * FUSD_PER_NUSD // _MS_PER_MINUTE)
     if price.counts_tokens:

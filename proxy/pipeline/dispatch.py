@@ -9,7 +9,7 @@ from typing import Final
 from proxy.adapters.http.transport import WholeBody
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed
-from proxy.core.types import Call, Deployment, KeySource
+from proxy.core.types import Deployment, KeySource
 from proxy.dialects.openai import is_credential_error
 from proxy.dialects.splice import replace_string, set_member
 from proxy.dialects.stream_usage import UsageAsking, inject
@@ -117,11 +117,12 @@ def _outbound_body(
         if not exchange.request.has_body:
             return WholeBody(b""), False, None
         if exchange.form is not None:
-            form_body, length = exchange.form.outbound(_new_model(call, deployment))
+            renamed = call.model_alias not in (None, deployment.model)
+            passing, length = exchange.form.outbound(deployment.model if renamed else None)
         else:
             length = downstream.announced_bytes
-            form_body = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
-        return form_body, False, None if length is None else b"%d" % length
+            passing = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
+        return passing, False, None if length is None else b"%d" % length
     text = call.text
     if text is None:
         return WholeBody(call.body), False, None
@@ -133,15 +134,10 @@ def _outbound_body(
         assert document is not None
         assert ticket.estimate is not None
         text = set_member(text, document, ticket.estimate.ceiling_names[0], b"%d" % ticket.inserted_ceiling)
-    new_model = _new_model(call, deployment)
-    if new_model is not None:
-        text = replace_string(text, "model", new_model)
+    if call.model_alias is not None and deployment.model not in (None, call.model_alias):
+        assert deployment.model is not None
+        text = replace_string(text, "model", deployment.model)
     return (WholeBody(call.body), False, None) if text is call.text else (WholeBody(text), True, None)
-
-
-def _new_model(call: Call, deployment: Deployment) -> str | None:
-    """What the deployment calls the model, where the caller calls it something else."""
-    return deployment.model if call.model_alias not in (None, deployment.model) else None
 
 
 async def _beginning(answer: UpstreamAnswer) -> bytes | None:

@@ -224,6 +224,24 @@ async def test_an_edit_holds_as_many_pictures_as_its_form_asks_for():
             assert await code(gateway, EDITS, sent_form(b"ears", (b"n", b"3x"))) == (400, "invalid_parameter", "n")
 
 
+async def test_a_transcription_by_the_minute_holds_the_longest_sound_that_the_operator_vouches_for():
+    by_time = """
+[[models.by-time.deployments]]
+provider = "scripted"
+model = "whisper-1"
+audio_seconds_max = 1_500
+"""
+    async with scripted_upstream(answer(b'{"text":"hi","usage":{"type":"duration","seconds":9}}')) as upstream:
+        text = configuration(upstream.base_url, CAPPED + by_time)
+        text = text.replace("provider_key", 'catalog = "openai"\nprovider_key')
+        async with running_gateway(text) as gateway:
+            assert (await post(gateway, TRANSCRIPTIONS, sent_form(b"by-time")))[0] == 200
+            await gateway.idle()
+            (row,) = await gateway.rows("acme")
+            per_minute_nusd = 6_000_000  # $0.006
+            assert (row["held_nusd"], row["charged_nusd"]) == (25 * per_minute_nusd, per_minute_nusd * 9 // 60)
+
+
 UNPRICED = {
     "a model without a price": (sent_form(b"another"), "unpriced_model"),
     "no model": (sent_form(None), "unpriced_model"),
