@@ -3,7 +3,6 @@
 import csv
 import io
 from argparse import Namespace
-from datetime import UTC, datetime
 
 from proxy.cli.composition import Composition
 from proxy.cli.ledger import sink_of
@@ -11,6 +10,7 @@ from proxy.cli.progress import Progress
 from proxy.cli.terminal import EXIT_OK, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidJson
+from proxy.core.instants import exact_instant
 from proxy.ledger.page import PageBroken
 from proxy.ledger.reader import LedgerReader
 from proxy.ledger.usage import Group, Summary, Totals, dollars
@@ -101,5 +101,4 @@ def _instant(moment: str | int | None, now_ms: int) -> str | None:
     """An instant as rows write it; a number is a time span before now, in milliseconds."""
     if not isinstance(moment, int):
         return moment
-    at_ms = max(0, now_ms - moment)
-    return f"{datetime.fromtimestamp(at_ms // 1_000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1_000:03d}Z"
+    return exact_instant(max(0, now_ms - moment))

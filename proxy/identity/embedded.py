@@ -53,6 +53,11 @@ class EmbeddedVirtualKeyStore:
         row = await self._door.read(step)
         return None if row is None else _revoked(row)
 
+    async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
+        query = (_ONE, (virtual_key_id,))
+        row = await self._door.read(lambda connection: connection.execute(*query).fetchone())
+        return None if row is None else _revoked(row)
+
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
         query = (_LIST_ALL,) if tenant_id is None else (_LIST_ONE, (require_tenant_id(tenant_id),))
         rows = await self._door.read(lambda connection: connection.execute(*query).fetchall())

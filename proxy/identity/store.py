@@ -38,6 +38,10 @@ class VirtualKeyStore(Protocol):
         too. One round trip."""
         ...
 
+    async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
+        """The key of this id, revoked and expired ones too."""
+        ...
+
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
         """A tenant's virtual keys, or all tenants', by age and then by id."""
         ...
@@ -81,6 +85,10 @@ class RedisVirtualKeyStore:
             if isinstance(record, bytes):
                 return _revoked(decode(record), revoked_at_ms)
         return None
+
+    async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
+        digest = await self._door.call("HGET", _id_name(virtual_key_id), "digest")
+        return await self.find([digest.decode()]) if isinstance(digest, bytes) else None
 
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
         if tenant_id is None:

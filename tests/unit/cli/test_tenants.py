@@ -13,6 +13,7 @@ from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
+from proxy.ledger.embedded import EmbeddedLedgerStore
 
 PLANS = "[plans.pro]\n[plans.free]\n"
 DEFAULTS = {
@@ -30,6 +31,7 @@ class Stores:
     virtual_keys: EmbeddedVirtualKeyStore
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
+    ledger: EmbeddedLedgerStore
 
 
 class EmbeddedComposition:
@@ -42,7 +44,10 @@ class EmbeddedComposition:
     async def open_stores(self, settings):
         async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
             yield Stores(
-                EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door), EmbeddedAdmissionStore(door, Clock())
+                EmbeddedVirtualKeyStore(door),
+                EmbeddedTenantStore(door),
+                EmbeddedAdmissionStore(door, Clock()),
+                EmbeddedLedgerStore(door),
             )
 
     def peppers_of(self, settings):
