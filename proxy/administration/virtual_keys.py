@@ -96,8 +96,7 @@ class VirtualKeyAdministration:
         is_tenant_known = await self._is_known(virtual_key.tenant_id)
         tenant_id = virtual_key.tenant_id
         await self._changes.announce(tenant_id, Action.VIRTUAL_KEY_ISSUE, _details(virtual_key), virtual_key.id)
-        await self._virtual_keys.put(virtual_key, token_digest)
-        self._changes.made(tenant_id, virtual_key.id)
+        await self._virtual_keys.put(virtual_key, token_digest)  # nobody can have asked for it before
         return IssuedVirtualKey(virtual_key, token, tuple(_notes(virtual_key, self._settings, is_tenant_known)))
 
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
