@@ -5,12 +5,12 @@ import io
 from argparse import Namespace
 
 from proxy.cli.composition import Composition
+from proxy.cli.instants import since_instant
 from proxy.cli.ledger import sink_of
 from proxy.cli.progress import Progress
 from proxy.cli.terminal import EXIT_OK, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidJson
-from proxy.core.instants import exact_instant
 from proxy.ledger.page import PageBroken
 from proxy.ledger.reader import LedgerReader
 from proxy.ledger.usage import Group, Summary, Totals, dollars
@@ -24,7 +24,7 @@ async def show_usage(
 ) -> int:
     """Sum up, and show."""
     now_ms = clock.now_ms()
-    summary = Summary(arguments.by, _instant(arguments.since, now_ms), _instant(arguments.until, now_ms))
+    summary = Summary(arguments.by, since_instant(arguments.since, now_ms), since_instant(arguments.until, now_ms))
     progress = Progress(terminal, clock, "rows read")
     async with composition.open_stores(settings) as stores:
         sink = sink_of(stores)
@@ -95,10 +95,3 @@ def _csv(by: tuple[str, ...], groups: list[tuple[Group, Totals]]) -> str:
     writer.writerow((*by, *Totals._fields))
     writer.writerows((*("" if value is None else value for value in group), *totals) for group, totals in groups)
     return text.getvalue().removesuffix("\n")
-
-
-def _instant(moment: str | int | None, now_ms: int) -> str | None:
-    """An instant as rows write it; a number is a time span before now, in milliseconds."""
-    if not isinstance(moment, int):
-        return moment
-    return exact_instant(max(0, now_ms - moment))
