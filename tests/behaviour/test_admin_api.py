@@ -550,6 +550,19 @@ async def test_a_keys_limits_arrive_exactly():
         assert row["details"]["expires_at"] == issued["expires_at"]
 
 
+async def test_a_change_that_broke_off_is_503_and_names_its_row():
+    async with administered() as (gateway, api):
+        stores = gateway.app.stores
+        async with RedisDoor("redis://127.0.0.1:1/0") as door:
+            gateway.app.stores = replace(stores, virtual_keys=RedisVirtualKeyStore(door))
+            answer = await api("POST", "/virtual-keys", json={"tenant": "in-file"})
+            gateway.app.stores = stores
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "state_unavailable")
+        (row,) = await gateway.rows("in-file")
+        assert answer.headers["x-tollway-audit-id"] == row["run_id"]
+        assert (await api("GET", "/virtual-keys")).json()["data"] == []
+
+
 async def test_a_fault_of_ours_is_500_says_nothing_and_is_logged(tmp_path, caplog):
     async with administered(folder=tmp_path) as (_, api):
         (tmp_path / "pepper").write_text("no pepper at all")
