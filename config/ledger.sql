@@ -43,6 +43,11 @@ CREATE TABLE IF NOT EXISTS tollway_ledger (
 
 CREATE INDEX IF NOT EXISTS tollway_ledger_by_time ON tollway_ledger (tenant, started_at);
 
+-- Rows of the kind 'audit', one for each change to a tenant: who did what. All of the above but their names and time is null.
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS actor text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS action text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS details jsonb;
+
 -- What COPY fills: one line a row, as it stands in a page. Unlogged: it can be filled again at any time.
 CREATE UNLOGGED TABLE IF NOT EXISTS tollway_ledger_lines (line text NOT NULL);
 

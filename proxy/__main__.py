@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from proxy.cli.arguments import parse_arguments
+from proxy.cli.audit import list_changes
 from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration, read_configuration
@@ -96,6 +97,8 @@ def _run_configured(
             return asyncio.run(delete_tenant(arguments, settings, app, terminal, clock))
         case "usage":
             return asyncio.run(show_usage(arguments, settings, app, terminal, clock))
+        case "audit list":
+            return asyncio.run(list_changes(arguments, settings, app, terminal, clock))
         case "ledger export":
             return asyncio.run(export_ledger(arguments, settings, app, terminal, clock))
         case "ledger verify":

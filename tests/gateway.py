@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from proxy.app import App, create_app
@@ -37,6 +38,7 @@ class Gateway:
 
     app: App
     port: int
+    admin_port: int
     log_sink: io.BytesIO
     state: ServerState
 
@@ -46,7 +48,7 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}"
 
     async def rows(self, tenant_id: str = "default") -> list[dict[str, Any]]:
-        """The ledger rows of a tenant, written by now."""
+        """The ledger rows of a tenant, written by now: those of runs and of changes."""
         await self.app.settlement.drain(5.0)
         found: list[tuple[int, bytes]] = []
         while page := await self.app.stores.ledger.read(tenant_id, found[-1][0] if found else 0):
@@ -89,20 +91,32 @@ async def running_gateway(
         app = create_app(settings, transports=transports, access_log_sink=sink, clock=clock)
         await app.startup()
         server_state = ServerState()
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
-        config.load()
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: TollwayProtocol(config, server_state, {}), "127.0.0.1", 0)
+        server = await _listen(app, server_state)
+        admin_server = await _listen(app.admin_app, server_state)
         try:
-            yield Gateway(app, server.sockets[0].getsockname()[1], sink, server_state)
+            yield Gateway(app, _port(server), _port(admin_server), sink, server_state)
         finally:
             server.close()
+            admin_server.close()
             for connection in list(server_state.connections):
                 connection.shutdown()
             tasks = [task for task in server_state.tasks if not task.done()]
             if tasks:
                 await asyncio.wait(tasks, timeout=5.0)
             await app.shutdown()
+
+
+async def _listen(app: ASGIApp, state: ServerState) -> asyncio.Server:
+    """Behind the front of the command, on a free port of the loopback."""
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
+    config.load()
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: TollwayProtocol(config, state, {}), "127.0.0.1", 0)
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 def priced_to(base_url: str) -> str:

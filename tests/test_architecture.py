@@ -33,7 +33,7 @@ LAYERS = {
         ("identity", "routing", "cache", "admission", "keyring", "upstream", "ledger", "telemetry"),
         3,
     ),
-    "pipeline": 4,
+    **dict.fromkeys(("pipeline", "administration"), 4),
     "edge": 5,
     "app": 6,
     "cli": 7,
@@ -89,6 +89,7 @@ PURE = (
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     *("proxy.ledger.entry", "proxy.ledger.cursor", "proxy.ledger.page", "proxy.ledger.chain"),
     "proxy.ledger.usage",
+    "proxy.ledger.change",
     *(
         "proxy.pipeline.allowance",
         "proxy.pipeline.local_limits",

@@ -38,11 +38,13 @@ SECTIONS = {
     "plans": model.PlanSettings,
     "tenants": model.TenantSettings,
     "ledger": model.LedgerSettings,
+    "admin": model.AdminSettings,
 }
 NESTED = {
     ("providers", "timeouts_s"): model.TimeoutSettings,
     ("models", "deployments"): model.DeploymentSettings,
     ("plans", "tenant"): ScopeLimits,
+    ("admin", "tokens"): model.AdminTokenSettings,
 }
 DERIVED_SECTIONS = {"version", "warnings"}
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from proxy.adapters.http.transport import Transport
+from proxy.administration.desk import Desk, open_desk
 from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
@@ -19,6 +20,7 @@ from proxy.app.stores import connect_stores, peppers_of
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
 from proxy.edge.admin import create_admin_app
+from proxy.edge.admin_api import AdminDoor, admin_routes
 from proxy.edge.endpoints import DataPlane
 from proxy.edge.health import Readiness
 from proxy.edge.relay import Receive, Scope, Send
@@ -78,7 +80,8 @@ class App:
                 "export": self._export_failure,
             },
         )
-        self.admin_app = create_admin_app(self.readiness, self.metrics.render)
+        admin_door = AdminDoor(lambda: self.snapshots.current.settings.admin, self._open_desk, self.metrics, clock)
+        self.admin_app = create_admin_app(self.readiness, self.metrics.render, admin_routes(admin_door))
         self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s
@@ -166,6 +169,17 @@ class App:
             providers=self.providers.prepare(settings, before),
             created_s=self._clock.now_ms() // 1_000,
         )
+
+    def _open_desk(self, actor: str) -> Desk:
+        settings = self.snapshots.current.settings
+        return open_desk(settings, self.stores, lambda: peppers_of(settings)[0], self._clock, actor, self._forget)
+
+    def _forget(self, tenant_id: str, virtual_key_id: str | None) -> None:
+        """What was changed here is seen here at once; other processes see it within their caches' 5 s."""
+        if virtual_key_id is None:
+            self._tenant_cache.forget(lambda found: found.tenant.id == tenant_id)
+        else:
+            self._virtual_key_cache.forget(lambda known: known is not None and known.virtual_key.id == virtual_key_id)
 
     def _make_exporter(self, settings: Settings) -> Exporter | None:
         if self.stores.sink is None:

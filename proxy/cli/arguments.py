@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         "to files or S3.",
     )
     _add_ledger_verbs(ledger, shared)
+    _add_audit_verbs(nouns.add_parser, shared)
     return parser
 
 
@@ -338,3 +339,25 @@ def _add_ledger_verbs(ledger: argparse.ArgumentParser, shared: argparse.Argument
         "--from-page", type=page_number, default=1, metavar="N", help="begin here, where older pages are kept elsewhere"
     )
     verify.set_defaults(command="ledger verify")
+
+
+def _add_audit_verbs(add_parser: Callable[..., argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
+    audit = add_parser(
+        "audit",
+        help="show who changed what",
+        description="Changes: who put or deleted a tenant, issued or revoked a virtual key, by command or by the API.",
+    )
+    verbs = audit.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = verbs.add_parser(
+        "list",
+        parents=[shared],
+        help="show changes, the oldest first",
+        description="Show changes, the oldest first, from the ledger's exported pages and what waits in the state "
+        "store. A change's row is written before the change is made: one that broke off has a row, too.",
+        epilog="Example: tollway audit list --tenant acme --since 7d",
+    )
+    listing.add_argument("--tenant", type=tenant_id, metavar="T", help="only this tenant's")
+    listing.add_argument(
+        "--since", type=moment, metavar="WHEN", help="changes from then on: 2026-11-01, 2026-11-01T12:00Z, or 7d ago"
+    )
+    listing.set_defaults(command="audit list")

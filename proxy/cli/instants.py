@@ -1,8 +1,8 @@
-"""Instants, as commands show them."""
+"""Moments, as they are typed, in the words of rows."""
 
-from datetime import UTC, datetime
+from proxy.core.instants import exact_instant
 
 
-def instant(at_ms: int) -> str:
-    """RFC 3339, UTC, whole seconds."""
-    return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def since_instant(moment: str | int | None, now_ms: int) -> str | None:
+    """An instant as rows write it; a number is a time span before now, in milliseconds."""
+    return exact_instant(max(0, now_ms - moment)) if isinstance(moment, int) else moment

@@ -1,10 +1,10 @@
-"""A virtual key's own limits, as they are typed and as they are shown."""
+"""A virtual key's own limits, as they are typed."""
 
 import argparse
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
-from proxy.core.limits import CAP_NUSD_MAX, CAPS, COUNTS_MAX, ScopeLimits, limits_of, written
+from proxy.core.limits import CAP_NUSD_MAX, CAPS, COUNTS_MAX, ScopeLimits, limits_of
 from proxy.core.money import USD_DECIMALS_MAX, nusd_of, usd_text
 
 _COUNTED = {
@@ -36,13 +36,6 @@ def typed_limits(arguments: argparse.Namespace) -> ScopeLimits | None:
     """What was typed of them; None where nothing was."""
     values = vars(arguments)
     return limits_of({name: values[name] for name in (*_COUNTED, *_CAPPED) if values[name] is not None})
-
-
-def described(limits: ScopeLimits | None) -> dict[str, int | str] | None:
-    """For programs: counts as numbers, dollars as exact decimals in text, each called as in the configuration."""
-    if limits is None:
-        return None
-    return {CAPS.get(name, name): usd_text(value) if name in CAPS else value for name, value in written(limits).items()}
 
 
 def usd(text: str) -> int:

@@ -3,9 +3,9 @@
 import csv
 import io
 from argparse import Namespace
-from datetime import UTC, datetime
 
 from proxy.cli.composition import Composition
+from proxy.cli.instants import since_instant
 from proxy.cli.ledger import sink_of
 from proxy.cli.progress import Progress
 from proxy.cli.terminal import EXIT_OK, CommandFailed, Terminal
@@ -24,7 +24,7 @@ async def show_usage(
 ) -> int:
     """Sum up, and show."""
     now_ms = clock.now_ms()
-    summary = Summary(arguments.by, _instant(arguments.since, now_ms), _instant(arguments.until, now_ms))
+    summary = Summary(arguments.by, since_instant(arguments.since, now_ms), since_instant(arguments.until, now_ms))
     progress = Progress(terminal, clock, "rows read")
     async with composition.open_stores(settings) as stores:
         sink = sink_of(stores)
@@ -95,11 +95,3 @@ def _csv(by: tuple[str, ...], groups: list[tuple[Group, Totals]]) -> str:
     writer.writerow((*by, *Totals._fields))
     writer.writerows((*("" if value is None else value for value in group), *totals) for group, totals in groups)
     return text.getvalue().removesuffix("\n")
-
-
-def _instant(moment: str | int | None, now_ms: int) -> str | None:
-    """An instant as rows write it; a number is a time span before now, in milliseconds."""
-    if not isinstance(moment, int):
-        return moment
-    at_ms = max(0, now_ms - moment)
-    return f"{datetime.fromtimestamp(at_ms // 1_000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1_000:03d}Z"

@@ -60,6 +60,12 @@ class MissingParameter(GatewayError):
     status, code, source = 400, "missing_required_parameter", Source.CALLER
 
 
+class UnknownParameter(GatewayError):
+    """A field or query parameter that the admin API does not know: a setting that is ignored would be a lie."""
+
+    status, code, source = 400, "unknown_parameter", Source.CALLER
+
+
 class DuplicateParameter(GatewayError):
     """A field that decides something stands twice: two readers could choose differently."""
 
@@ -91,6 +97,13 @@ class InvalidApiKey(GatewayError):
     should_retry = False
 
 
+class InvalidAdminToken(GatewayError):
+    """No admin token, or one that the configuration does not name."""
+
+    status, code, source = 401, "invalid_admin_token", Source.CALLER
+    should_retry = False
+
+
 class UnknownUrl(GatewayError):
     """No endpoint has this path, and no default provider would know it."""
 
@@ -103,8 +116,20 @@ class ModelNotFound(GatewayError):
     status, code, source = 404, "model_not_found", Source.CALLER
 
 
+class TenantNotFound(GatewayError):
+    """Neither the configuration nor the store names the tenant that is to be administered."""
+
+    status, code, source = 404, "tenant_not_found", Source.CALLER
+
+
+class VirtualKeyNotFound(GatewayError):
+    """No virtual key has this id."""
+
+    status, code, source = 404, "virtual_key_not_found", Source.CALLER
+
+
 class MethodNotAllowed(GatewayError):
-    """A method that no endpoint of these APIs has, such as TRACE or CONNECT."""
+    """A method that no endpoint of these APIs has, such as TRACE or CONNECT, or that this one does not."""
 
     status, code, source = 405, "method_not_allowed", Source.CALLER
 
@@ -131,6 +156,12 @@ class UnsupportedEncoding(GatewayError):
     """The body is compressed in a way that the gateway cannot read."""
 
     status, code, source = 415, "unsupported_content_encoding", Source.CALLER
+
+
+class UnsupportedContentType(GatewayError):
+    """The admin API reads JSON alone, and the request says that it is something else."""
+
+    status, code, source = 415, "unsupported_content_type", Source.CALLER
 
 
 class HeadersTooLarge(GatewayError):
@@ -187,6 +218,41 @@ class UnpricedEndpoint(GatewayError):
     """A cap counts money, and what this call could cost has no bound that anybody knows."""
 
     status, code, source = 403, "unpriced_endpoint", Source.POLICY
+    should_retry = False
+
+
+class AdminNotConfigured(GatewayError):
+    """The configuration names no admin token, so nobody administers this gateway over HTTP."""
+
+    status, code, source = 403, "admin_not_configured", Source.POLICY
+    should_retry = False
+
+
+class AdminRoleMissing(GatewayError):
+    """The admin token is valid, and lacks the role that the operation needs."""
+
+    status, code, source = 403, "admin_role_missing", Source.POLICY
+    should_retry = False
+
+
+class ForeignOrigin(GatewayError):
+    """A browser sent this for a web page of another machine."""
+
+    status, code, source = 403, "foreign_origin", Source.POLICY
+    should_retry = False
+
+
+class TenantIsInFile(GatewayError):
+    """The configuration's file names the tenant, and the file wins."""
+
+    status, code, source = 409, "tenant_in_file", Source.POLICY
+    should_retry = False
+
+
+class TenantInUse(GatewayError):
+    """The tenant has virtual keys that still work, or calls under way."""
+
+    status, code, source = 409, "tenant_in_use", Source.POLICY
     should_retry = False
 
 

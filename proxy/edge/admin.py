@@ -1,10 +1,10 @@
-"""The admin port: is it alive, is it ready, what is it doing. Never on the data port.
+"""The admin port: is it alive, is it ready, what is it doing; and the admin API. Never on the data port.
 
 Nothing here reads the Host header or `request.url`, which is made from it: a route is
 matched on the path alone, and nobody is redirected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,10 +15,14 @@ from proxy.core import jsonio
 from proxy.edge.health import Readiness
 
 
-def create_admin_app(readiness: Readiness, render_metrics: Callable[[], tuple[bytes, str]]) -> Starlette:
+def create_admin_app(
+    readiness: Readiness, render_metrics: Callable[[], tuple[bytes, str]], api: Sequence[Route] = ()
+) -> Starlette:
     """Make the admin port's application.
 
-    `render_metrics` gives the exposition's bytes and its content type.
+    Args:
+        render_metrics: gives the exposition's bytes and its content type.
+        api: the admin API's routes, each of which looks for a token itself; the others here need none.
     """
 
     async def livez(_request: Request) -> Response:
@@ -34,6 +38,6 @@ def create_admin_app(readiness: Readiness, render_metrics: Callable[[], tuple[by
         body, content_type = render_metrics()
         return Response(body, headers={"content-type": content_type})
 
-    app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+    app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics), *api])
     app.router.redirect_slashes = False  # a redirect's location would repeat the Host header
     return app

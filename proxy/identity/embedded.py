@@ -1,5 +1,6 @@
 """Virtual keys and tenants in the embedded store: one row each; a virtual key has its digest beside it."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
 from proxy.identity import tenant
+from proxy.identity.store import SLICE_RECORDS
 from proxy.identity.tenant import TenantRecord
 from proxy.identity.virtual_key import VirtualKey, decode, encode
 
@@ -53,10 +55,19 @@ class EmbeddedVirtualKeyStore:
         row = await self._door.read(step)
         return None if row is None else _revoked(row)
 
+    async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
+        query = (_ONE, (virtual_key_id,))
+        row = await self._door.read(lambda connection: connection.execute(*query).fetchone())
+        return None if row is None else _revoked(row)
+
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
         query = (_LIST_ALL,) if tenant_id is None else (_LIST_ONE, (require_tenant_id(tenant_id),))
         rows = await self._door.read(lambda connection: connection.execute(*query).fetchall())
-        return [_revoked(row) for row in rows]
+        found: list[VirtualKey] = []
+        for start in range(0, len(rows), SLICE_RECORDS):
+            found += [_revoked(row) for row in rows[start : start + SLICE_RECORDS]]
+            await asyncio.sleep(0)  # a gateway may list: its calls go first
+        return found
 
     async def revoke(self, virtual_key_id: str, at_ms: int) -> VirtualKey | None:
         def step(connection: sqlite3.Connection) -> tuple[bytes, int | None] | None:

@@ -46,7 +46,16 @@ class Entry(NamedTuple, Generic[Value]):
 class LookupCache(Generic[Value]):
     """What a store said, by name. It outlives a reload of the configuration."""
 
-    __slots__ = ("_away", "_known", "_lookups", "_on_asked", "_store_away_until_us", "_unknown", "_unknown_go_stale")
+    __slots__ = (
+        "_away",
+        "_forgotten",
+        "_known",
+        "_lookups",
+        "_on_asked",
+        "_store_away_until_us",
+        "_unknown",
+        "_unknown_go_stale",
+    )
 
     def __init__(self, *, away: str, unknown_go_stale: bool, on_asked: OnAsked) -> None:
         """Make an empty one.
@@ -63,6 +72,7 @@ class LookupCache(Generic[Value]):
         self._unknown: OrderedDict[str, Entry[Value]] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[Entry[Value]]] = {}
         self._store_away_until_us = 0
+        self._forgotten = 0  # how often something was
 
     def fresh(self, name: str, now_us: int) -> Entry[Value] | None:
         """The entry, if it needs no look at the store."""
@@ -70,6 +80,18 @@ class LookupCache(Generic[Value]):
         if entry is None or now_us - entry.read_at_us > FRESH_US:
             return None
         return entry
+
+    def forget(self, is_meant: Callable[[Value], bool]) -> None:
+        """Forget what this process itself has just changed: the next look is at the store, also while that is away.
+
+        A look that is under way may have the answer of before: nobody joins it any more, and it is not kept.
+        Looks at every entry: a millisecond for ten thousand.
+        """
+        self._forgotten += 1
+        self._lookups.clear()
+        for entries in (self._known, self._unknown):
+            for name in [name for name, entry in entries.items() if is_meant(entry.value)]:
+                del entries[name]
 
     async def lookup(self, name: str, ask: Callable[[], Awaitable[Answer[Value]]], clock: Clock) -> Entry[Value]:
         """The entry, from the store; one round trip, shared by all who wait for the same name.
@@ -105,11 +127,13 @@ class LookupCache(Generic[Value]):
         return task
 
     def _end_lookup(self, name: str, done: "asyncio.Task[Entry[Value]]") -> None:
-        del self._lookups[name]
+        if self._lookups.get(name) is done:
+            del self._lookups[name]
         if not done.cancelled():
             done.exception()  # seen: those who asked may all have hung up
 
     async def _ask(self, name: str, ask: Callable[[], Awaitable[Answer[Value]]], clock: Clock) -> Entry[Value]:
+        forgotten = self._forgotten
         asked_at_us = clock.monotonic_us()  # before the store reads: the age is never understated
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S):
@@ -119,6 +143,8 @@ class LookupCache(Generic[Value]):
         finally:
             self._on_asked((clock.monotonic_us() - asked_at_us) / 1e6)
         entry = Entry(answer.value, answer.is_known, asked_at_us)
+        if forgotten != self._forgotten:
+            return entry
         if answer.is_known:
             self._unknown.pop(name, None)
             _keep(self._known, name, entry, KNOWN_MAX)

@@ -13,6 +13,7 @@ between any two leaves nothing that works unseen: a key is listed before it work
 working before the listing says so (revoking again finishes that). Every call can be repeated.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -23,6 +24,7 @@ from proxy.identity.virtual_key import VirtualKey, decode, encode
 
 _TENANTS = shared_name("virtual-key-tenants")
 _SCAN_COUNT = 500
+SLICE_RECORDS = 500  # decoded at a time: some 2 ms of the event loop
 _SCAN_CALLS_MAX = 100_000  # of 500 entries each: a listing that does not end is a fault
 
 
@@ -37,6 +39,10 @@ class VirtualKeyStore(Protocol):
     async def find(self, digests: Sequence[str]) -> VirtualKey | None:
         """The key with one of these digests, the first that is known; revoked and expired ones
         too. One round trip."""
+        ...
+
+    async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
+        """The key of this id, revoked and expired ones too."""
         ...
 
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
@@ -83,6 +89,10 @@ class RedisVirtualKeyStore:
                 return _revoked(decode(record), revoked_at_ms)
         return None
 
+    async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
+        digest = await self._door.call("HGET", _id_name(virtual_key_id), "digest")
+        return await self.find([digest.decode()]) if isinstance(digest, bytes) else None
+
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:
         if tenant_id is None:
             tenant_ids = sorted({member.decode() for member in await scan(self._door, "SSCAN", _TENANTS)})
@@ -92,7 +102,11 @@ class RedisVirtualKeyStore:
         for one in tenant_ids:
             listed = await _scan_hash(self._door, tenant_name(one, "virtual-keys"))
             revoked = await _scan_hash(self._door, tenant_name(one, "virtual-keys-revoked"))
-            found += [_revoked(decode(record), revoked.get(field)) for field, record in listed.items()]
+            records = list(listed.items())
+            for start in range(0, len(records), SLICE_RECORDS):
+                part = records[start : start + SLICE_RECORDS]
+                found += [_revoked(decode(record), revoked.get(field)) for field, record in part]
+                await asyncio.sleep(0)  # a gateway may list: its calls go first
         return sorted(found, key=lambda virtual_key: (virtual_key.created_at_ms, virtual_key.id))
 
     async def revoke(self, virtual_key_id: str, at_ms: int) -> VirtualKey | None:

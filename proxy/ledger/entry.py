@@ -19,7 +19,7 @@ class Entry(TypedDict):
 
     run_id: str
     started_at: str  # RFC 3339, UTC, milliseconds
-    kind: str  # "run" or "adjustment"; there is room for purchases and refunds
+    kind: str  # "run" or "adjustment" (a change's row is in `change`); there is room for purchases and refunds
     adjusts: str | None  # the run that an adjustment corrects
     tenant: str
     user: str | None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from proxy.ledger.change import AUDIT
 from proxy.ledger.entry import decode
 
 # What can be asked for, and the field that says it.
@@ -61,7 +62,7 @@ class Summary:
         self.counted_nusd = 0  # what was charged to runs that the counters know: those that held something
 
     def add(self, rows: Iterable[bytes]) -> None:
-        """Take rows in, as they are stored.
+        """Take rows in, as they are stored. Those of changes count for nothing.
 
         Raises:
             InvalidJson: a row is none.
@@ -70,6 +71,8 @@ class Summary:
         day = fields.index("started_at") if "started_at" in fields else None
         for data in rows:
             row = decode(data)
+            if row.get("kind") == AUDIT:
+                continue
             started_at = row.get("started_at") or ""
             if not since <= started_at < until:
                 continue

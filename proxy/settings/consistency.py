@@ -36,6 +36,11 @@ def check(draft: Settings, source: Source) -> None:
 def advise(settings: Settings) -> Iterator[str]:
     """What is legal but unwise, each said with what to do about it."""
     yield from _advise_auth(settings)
+    if settings.admin.tokens and not settings.server.admin_bind.is_local:
+        yield (
+            f"server.admin_bind is {settings.server.admin_bind}, and admin tokens are sent there over plain http: "
+            "whoever is on the way can read them. Bind it to 127.0.0.1 or a Unix socket, or put TLS before it."
+        )
     for provider in settings.providers.values():
         yield from _advise_provider(provider, settings)
     yield from _advise_models(settings)

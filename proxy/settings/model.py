@@ -19,6 +19,14 @@ Network: TypeAlias = IPv4Network | IPv6Network
 DEFAULT_PLAN = "default"  # holds where no plan is named, and exists even if nobody wrote it
 
 
+class AdminRole(StrEnum):
+    """What an admin token lets its holder do."""
+
+    READ = "read"  # list and look
+    OPERATE = "operate"  # put and delete tenants
+    ISSUE_KEYS = "keys"  # issue and revoke virtual keys
+
+
 class AuthMode(StrEnum):
     """How a caller says who it is."""
 
@@ -126,6 +134,22 @@ class AuthSettings:
     peppers: tuple[Secret, ...] = ()  # newest first, base64 of 32 bytes; empty: made in the state folder
     allow_keyless: bool = False
     trusted_peers: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdminTokenSettings:
+    """Who may administer, and what. The name stands in the ledger beside each change."""
+
+    name: str
+    token: Secret
+    roles: frozenset[AdminRole]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """Who may use the admin API. Without a token: nobody."""
+
+    tokens: tuple[AdminTokenSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,5 +267,6 @@ class Settings:
     plans: Mapping[str, PlanSettings] = field(default_factory=_default_plans)  # the default one is always there
     tenants: Mapping[str, TenantSettings] = field(default_factory=dict)
     ledger: LedgerSettings = LedgerSettings()
+    admin: AdminSettings = AdminSettings()
     version: str = "000000000000"  # the first 12 hex digits of SHA-256 over the file's bytes
     warnings: tuple[str, ...] = ()  # legal, but unwise

@@ -112,10 +112,15 @@ class Reader:
         *,
         required: str | None = None,
         secret: bool = False,
+        referred: bool = False,
     ) -> Value | Default:
-        """A text's parsed value. `required` says what is expected where it is absent."""
+        """A text's parsed value. `required` says what is expected where it is absent; `referred`: it must
+        not stand in the document itself."""
         raw = self._take(name)
         where = member(self.path, name)
+        if referred and isinstance(raw, str) and not raw.startswith(_REFERENCES):
+            self._source.report(where, '"env:NAME" or "file:PATH"', "the text itself (not shown)")
+            return default
         value = None if raw is None else self._parsed(raw, where, parse, secret)
         if value is not None:
             return value
@@ -203,9 +208,11 @@ class Reader:
         self._source.report(where, "a table", kind_of(raw))
         return Reader({}, where, self._source)
 
-    def tables(self, name: str) -> "list[Reader]":
-        """A member that is a list of at least one table."""
+    def tables(self, name: str, *, required: bool = True) -> "list[Reader]":
+        """A member that is a list of tables: of at least one, where it is required."""
         raw = self._take(name)
+        if not required and (raw is None or raw == []):
+            return []
         where = member(self.path, name)
         if not isinstance(raw, list) or not raw:
             found = "nothing" if raw is None else "an empty list" if raw == [] else kind_of(raw)

@@ -18,11 +18,13 @@ from proxy.settings.model import Address, Network
 from proxy.settings.suggest import did_you_mean
 
 PEPPER_BYTES = 32
+ADMIN_TOKEN_CHARS_MIN = 32
 # A socket path is at most 107 bytes and a NUL on Linux (unix(7)); macOS has 103.
 _UNIX_PATH_BYTES_MAX = 103
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")  # it stands in a response header
 _PROVIDER_KEY = re.compile(r"[!-~]{1,8192}")  # it stands in a request header
+_ADMIN_TOKEN = re.compile(r"[!-~]{32,512}")  # likewise
 _URL = re.compile(r"[!-~]{1,2048}")
 _URL_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 _ZONE_PART = "[A-Z][A-Za-z0-9_+-]{0,31}"  # other files beside the zones' begin in lower case
@@ -216,6 +218,23 @@ def parse_proxy_url(text: str) -> Secret:
     parts = _split(text, expected, schemes=("http", "https"))
     if parts.path not in ("", "/") or "?" in text or "#" in text:
         raise Mismatch(expected + ", without a path, query or fragment", found="a URL with one (not shown)")
+    return Secret(text)
+
+
+def parse_admin_token_name(text: str) -> str:
+    """1 to 64 letters, digits, `_`, `.` and `-`: the ledger and the log show it."""
+    if _PROVIDER_NAME.fullmatch(text) is None:
+        raise Mismatch("a token's name: 1 to 64 letters, digits, `_`, `.` and `-`")
+    return text
+
+
+def parse_admin_token(text: str) -> Secret:
+    """A bearer token that nobody guesses, as a header can carry it."""
+    if _ADMIN_TOKEN.fullmatch(text) is None:
+        raise Mismatch(
+            f"a token of {ADMIN_TOKEN_CHARS_MIN} to 512 visible ASCII characters, no space",
+            suggestion="`openssl rand -hex 32` makes one.",
+        )
     return Secret(text)
 
 

@@ -109,6 +109,12 @@ class Metrics(Collector):
         )
         self._attempts = _Counts("tollway_attempts_total", "Sends to a deployment.", "deployment", "outcome")
         self._auth_failures = _Counts("tollway_auth_failures_total", "Callers turned away.", "code")
+        self._admin_requests = _Counts(
+            "tollway_admin_requests_total", "Requests to the admin API.", "operation", "status"
+        )
+        self._admin_turned_away = _Counts(
+            "tollway_admin_auth_failures_total", "Requests to the admin API that were turned away.", "code"
+        )
         self._state_seconds = _Timings(
             "tollway_state_seconds", "Calls to the state store.", _STATE_SECONDS, "operation"
         )
@@ -147,7 +153,8 @@ class Metrics(Collector):
         money = (self._cap_refusals, self._limit_refusals, self._soft_caps, self._overages)
         timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
         exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
-        families = (*counted, *money, self._log_dropped, *timed, self._context_used, *exported)
+        administered = (self._admin_requests, self._admin_turned_away)
+        families = (*counted, *money, *administered, self._log_dropped, *timed, self._context_used, *exported)
         yield from (family.family() for family in families)
         yield self._usd.family(per=_NUSD_PER_USD)
         yield GaugeMetricFamily(
@@ -246,6 +253,14 @@ class Metrics(Collector):
     def auth_failed(self, code: str) -> None:
         """One caller turned away, by the error's code."""
         self._auth_failures.add((code,))
+
+    def admin_answered(self, operation: str, status: int) -> None:
+        """One request to the admin API, by the operation's name."""
+        self._admin_requests.add((operation, status))
+
+    def admin_turned_away(self, code: str) -> None:
+        """One that had no token, role or place that would do, by the error's code."""
+        self._admin_turned_away.add((code,))
 
     def state_called(self, operation: str, seconds: float) -> None:
         """One call to the state store."""

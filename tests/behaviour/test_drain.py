@@ -109,10 +109,10 @@ async def until_said(command: Command, text: str, times: int = 1) -> None:
 
 
 def rows_of(command: Command) -> list[dict]:
-    """The ledger as it lies on the disk, asked of SQLite and nobody else."""
+    """The runs' rows as they lie on the disk, asked of SQLite and nobody else."""
     with closing(sqlite3.connect(command.folder / "state" / "tollway.db")) as connection:
         found = connection.execute("SELECT data FROM ledger ORDER BY position").fetchall()
-    return [json.loads(data) for (data,) in found]
+    return [row for (data,) in found if (row := json.loads(data))["kind"] != "audit"]
 
 
 async def models(command: Command) -> tuple[list[str], str]:

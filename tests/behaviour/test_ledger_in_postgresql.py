@@ -9,6 +9,7 @@ import pytest
 
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.clock import Clock
+from proxy.ledger.change import ChangeEntry, encode_change
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import Entry, encode
 from proxy.ledger.exporter import Exporter, ExportPace
@@ -24,6 +25,19 @@ COUNT = 2_500
 pytestmark = pytest.mark.skipif(
     find_postgres() is None or shutil.which("psql") is None,
     reason="PostgreSQL's server and psql are not installed (Debian and Ubuntu: apt install postgresql)",
+)
+
+
+CHANGE = ChangeEntry(
+    run_id="audit_1",
+    started_at="2026-11-26T08:04:46.510Z",
+    kind="audit",
+    tenant="acme",
+    virtual_key_id="vk_1",
+    config_version="000000000000",
+    actor="ci",
+    action="virtual_key.issue",
+    details={"user": "Zoë", "models": ["gpt-5"]},
 )
 
 
@@ -100,9 +114,10 @@ async def test_pages_are_loaded_with_the_documented_commands(tmp_path):
     async with SqliteDoor(tmp_path / "tollway.db") as door:
         store = EmbeddedLedgerStore(door)
         await store.append([encode(one) for one in entries])
+        await store.append([encode_change(CHANGE)])
         sink = FileSink(tmp_path / ".tollway" / "ledger")
         turn = await Exporter(store, sink, Observed(), Clock(), "a", ExportPace(seal_rows_max=1_000)).run_once()
-    assert (turn.rows, turn.pages) == (COUNT, 3)
+    assert (turn.rows, turn.pages) == (COUNT + 1, 3)
     shutil.copytree(ROOT / "config", tmp_path / "config")
     with PostgresServer() as server:
         for _ in range(2):  # a page that is loaded again adds nothing
@@ -110,9 +125,13 @@ async def test_pages_are_loaded_with_the_documented_commands(tmp_path):
                 shell(command, tmp_path, server)
         charged_nusd = sum(one["charged_nusd"] or 0 for one in entries)
         by_table = server.psql("-c", "SELECT count(*), sum(charged_nusd), sum(input_tokens) FROM tollway_ledger")
-        assert by_table == f"{COUNT}|{charged_nusd}|{COUNT * (COUNT + 1) // 2}"
+        assert by_table == f"{COUNT + 1}|{charged_nusd}|{COUNT * (COUNT + 1) // 2}"
         assert server.psql("-c", "SELECT count(*) FROM tollway_ledger_lines") == "0"
         one = "SELECT \"user\", stream, adjusts, started_at AT TIME ZONE 'UTC' FROM tollway_ledger WHERE run_id = 'r7'"
         assert server.psql("-c", one) == "Zoë 🎉|f||2026-11-08 12:00:00.045"
+        change = (
+            "SELECT run_id, actor, action, virtual_key_id, details ->> 'user' FROM tollway_ledger WHERE kind = 'audit'"
+        )
+        assert server.psql("-c", change) == "audit_1|ci|virtual_key.issue|vk_1|Zoë"
         adjustments = "SELECT count(*) FROM tollway_ledger WHERE kind = 'adjustment' AND adjusts IS NOT NULL"
         assert server.psql("-c", adjustments) == str(COUNT // 10)

@@ -33,6 +33,15 @@ async def test_an_unknown_digest_finds_nothing(virtual_keys):
     assert await virtual_keys.find(["nobody", "nobody-else"]) is None
 
 
+async def test_a_key_is_found_by_its_id_until_and_after_its_end(virtual_keys):
+    await virtual_keys.put(KEY, "d1")
+    await virtual_keys.put(key(2), "d2")
+    assert await virtual_keys.find_by_id("vk_1") == KEY
+    assert await virtual_keys.find_by_id("vk_3") is None
+    await virtual_keys.revoke("vk_1", 7_000)
+    assert await virtual_keys.find_by_id("vk_1") == replace(KEY, revoked_at_ms=7_000)
+
+
 async def test_of_several_digests_the_first_known_one_counts(virtual_keys):
     await virtual_keys.put(key(1), "under-the-old-pepper")
     await virtual_keys.put(key(2), "under-the-new-pepper")

@@ -18,6 +18,7 @@ from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
+from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
 
@@ -27,6 +28,7 @@ class Stores:
     virtual_keys: EmbeddedVirtualKeyStore
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
+    ledger: EmbeddedLedgerStore
 
 
 class EmbeddedComposition:
@@ -44,7 +46,10 @@ class EmbeddedComposition:
         settings.state.folder.mkdir(parents=True, exist_ok=True)
         async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
             yield Stores(
-                EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door), EmbeddedAdmissionStore(door, Clock())
+                EmbeddedVirtualKeyStore(door),
+                EmbeddedTenantStore(door),
+                EmbeddedAdmissionStore(door, Clock()),
+                EmbeddedLedgerStore(door),
             )
 
     def peppers_of(self, settings):

@@ -431,3 +431,35 @@ def test_a_long_command_shows_how_far_it_is_on_a_terminal_alone(bench, monkeypat
 def test_a_short_command_shows_none(bench):
     bench.append(*ROWS)
     assert "rows" not in bench.run("ledger", "export", screen=Screen()).err
+
+
+# ── audit list ───────────────────────────────────────────────────────────────────────────
+
+
+def test_changes_are_listed_exported_or_not_and_no_run_among_them(bench):
+    hostile = '","kind":"audit","x":"'
+    bench.append(SealedRow("acme", "r1", jsonio.encode({"run_id": "r1", "kind": "run", "user": hostile})))
+    bench.run("tenants", "put", "acme", "--timezone", "Asia/Tokyo")
+    bench.run("ledger", "export")
+    issued = bench.run("keys", "issue", "--tenant", "acme", "--user", "a\u202eb", "--json").document
+    bench.run("tenants", "put", "other")
+    changes = bench.run("audit", "list", "--json").document["changes"]
+    assert [(row["action"], row["tenant"], row["virtual_key_id"]) for row in changes] == [
+        ("tenant.put", "acme", None),
+        ("virtual_key.issue", "acme", issued["id"]),
+        ("tenant.put", "other", None),
+    ]
+    heading, first, second = bench.run("audit", "list", "--tenant", "acme").out.splitlines()
+    assert heading.split() == ["WHEN", "WHO", "WHAT", "TENANT", "VIRTUAL", "KEY", "DETAILS"]
+    assert first.endswith(
+        'tenant.put         acme                               {"is_new":true,"timezone":"Asia/Tokyo"}'
+    )
+    assert second.endswith('{"user":"a\ufffdb"}')  # nothing of it steers the terminal
+    assert issued["virtual_key"][4:] not in second
+
+
+def test_changes_since_then_alone(bench):
+    bench.run("tenants", "put", "acme")
+    assert len(bench.run("audit", "list", "--since", "1h", "--json").document["changes"]) == 1
+    result = bench.run("audit", "list", "--since", "2099-01-01")
+    assert (result.code, result.out, result.err) == (0, "", "No changes.\n")

@@ -4,8 +4,9 @@ from dataclasses import fields
 
 import pytest
 
+from proxy.administration.descriptions import limits_in_words
 from proxy.cli.arguments import parse_arguments
-from proxy.cli.limits import described, typed_limits
+from proxy.cli.limits import typed_limits
 from proxy.core.limits import CAPS, ScopeLimits
 
 ISSUE = ["keys", "issue", "--tenant", "acme"]
@@ -56,5 +57,10 @@ def test_what_is_no_limit_is_usage(flag, text, capsys):
 
 def test_limits_are_shown_as_the_file_calls_them():
     limits = ScopeLimits(requests_per_minute=60, burst=5, per_day_nusd=1_500_000_000, total_nusd=0)
-    assert described(limits) == {"requests_per_minute": 60, "burst": 5, "usd_per_day": "1.50", "usd_total": "0.00"}
-    assert described(None) is None
+    assert limits_in_words(limits) == {
+        "requests_per_minute": 60,
+        "burst": 5,
+        "usd_per_day": "1.50",
+        "usd_total": "0.00",
+    }
+    assert limits_in_words(None) is None

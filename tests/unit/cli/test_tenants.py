@@ -2,7 +2,10 @@
 
 import io
 import json
-from contextlib import asynccontextmanager
+import os
+import pwd
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +16,7 @@ from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
+from proxy.ledger.embedded import EmbeddedLedgerStore
 
 PLANS = "[plans.pro]\n[plans.free]\n"
 DEFAULTS = {
@@ -30,6 +34,7 @@ class Stores:
     virtual_keys: EmbeddedVirtualKeyStore
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
+    ledger: EmbeddedLedgerStore
 
 
 class EmbeddedComposition:
@@ -42,7 +47,10 @@ class EmbeddedComposition:
     async def open_stores(self, settings):
         async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
             yield Stores(
-                EmbeddedVirtualKeyStore(door), EmbeddedTenantStore(door), EmbeddedAdmissionStore(door, Clock())
+                EmbeddedVirtualKeyStore(door),
+                EmbeddedTenantStore(door),
+                EmbeddedAdmissionStore(door, Clock()),
+                EmbeddedLedgerStore(door),
             )
 
     def peppers_of(self, settings):
@@ -266,3 +274,26 @@ def test_a_keys_limits_are_listed_as_they_were_typed(bench):
     bench.run("keys", "issue", "--tenant", "acme")
     limits = [one["limits"] for one in bench.answer("keys", "list")["virtual_keys"]]
     assert sorted(limits, key=str) == [None, {"requests_per_minute": 60, "burst": 60, "usd_per_day": "1.50"}]
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_change_has_a_row_that_says_who_typed_it(bench, monkeypatch):
+    for variable in ("USER", "LOGNAME", "USERNAME"):
+        monkeypatch.setenv(variable, "somebody-else")
+    bench.run("tenants", "put", "acme", "--plan", "pro")
+    issued = bench.answer("keys", "issue", "--tenant", "acme", "--user", "ada")
+    bench.run("keys", "revoke", issued["id"])
+    bench.run("tenants", "delete", "acme")
+    bench.run("tenants", "delete", "acme", code=1)
+    with closing(sqlite3.connect(bench.folder / "state" / "tollway.db")) as connection:
+        rows = [json.loads(data) for (data,) in connection.execute("SELECT data FROM ledger ORDER BY position")]
+    assert [(row["action"], row["virtual_key_id"]) for row in rows] == [
+        ("tenant.put", None),
+        ("virtual_key.issue", issued["id"]),
+        ("virtual_key.revoke", issued["id"]),
+        ("tenant.delete", None),
+    ]
+    assert {row["actor"] for row in rows} == {f"cli:{pwd.getpwuid(os.getuid()).pw_name}"}
+    assert issued["virtual_key"][4:] not in json.dumps(rows)

@@ -10,6 +10,8 @@ import pytest
 
 from proxy.core.limits import CAPS, ScopeLimits
 from proxy.settings.model import (
+    AdminSettings,
+    AdminTokenSettings,
     AuthSettings,
     DeploymentSettings,
     LedgerSettings,
@@ -42,6 +44,8 @@ SECTIONS = [
     ("### Scopes of `[plans.NAME]`", ScopeLimits, set()),
     ("## `[tenants.ID]`", TenantSettings, {"id"}),
     ("## `[ledger]`", LedgerSettings, set()),
+    ("## `[admin]`", AdminSettings, set()),
+    ("Each of `tokens`:", AdminTokenSettings, set()),
 ]
 # Defaults that a cell says in words: they are no value of TOML, or stand in another table.
 IN_WORDS = {
@@ -133,6 +137,7 @@ def written(section):
         (r"plans\.default\.tenant", ScopeLimits, set()),
         (r"tenants\.acme", TenantSettings, {"id"}),
         ("ledger", LedgerSettings, set()),
+        ("admin", AdminSettings, set()),
     ],
 )
 def test_the_example_writes_every_setting(section, model, no_settings):
@@ -151,6 +156,7 @@ def test_what_the_example_writes_is_the_default_or_ones_own():
         (document["plans"]["default"], PlanSettings),
         (document["tenants"]["acme"], TenantSettings),
         (document["ledger"], LedgerSettings),
+        (document["admin"], AdminSettings),
     ]
     for table, model in pairs:
         fields = fields_of(model, set())

@@ -1,0 +1,1 @@
+"""What an operator changes while the gateway runs: the commands and the admin API share it."""

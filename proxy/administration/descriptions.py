@@ -1,0 +1,49 @@
+"""Tenants and virtual keys as programs see them, in the commands' JSON and the API's alike."""
+
+from proxy.administration.tenants import KnownTenant
+from proxy.core.instants import instant
+from proxy.core.limits import CAPS, ScopeLimits, written
+from proxy.core.money import usd_text
+from proxy.identity.virtual_key import VirtualKey
+
+
+def described_tenant(known: KnownTenant) -> dict[str, object]:
+    """What holds for a tenant, and where that is from."""
+    tenant, record, _ = known
+    return {
+        "id": tenant.id,
+        "plan": tenant.plan,
+        "timezone": tenant.timezone,
+        "no_ceiling": str(tenant.no_ceiling),
+        "stream_usage": str(tenant.stream_usage),
+        "allow_unmetered": tenant.allow_unmetered,
+        "count_own_key": tenant.count_own_key,
+        "from": "file" if record is None else "store",
+        "created_at": None if record is None else instant(record.created_at_ms),
+        "updated_at": None if record is None else instant(record.updated_at_ms),
+    }
+
+
+def described_virtual_key(virtual_key: VirtualKey, now_ms: int) -> dict[str, object]:
+    """What a virtual key stands for. Its token is not there: nobody keeps it."""
+    models = virtual_key.allowed_models
+    return {
+        "id": virtual_key.id,
+        "tenant": virtual_key.tenant_id,
+        "state": str(virtual_key.state(now_ms)),
+        "user": virtual_key.user,
+        "feature": virtual_key.feature,
+        "models": None if models is None else sorted(models),
+        "limits": limits_in_words(virtual_key.limits),
+        "created_at": instant(virtual_key.created_at_ms),
+        "expires_at": None if virtual_key.expires_at_ms is None else instant(virtual_key.expires_at_ms),
+        "revoked_at": None if virtual_key.revoked_at_ms is None else instant(virtual_key.revoked_at_ms),
+        "last_four": virtual_key.last_four,
+    }
+
+
+def limits_in_words(limits: ScopeLimits | None) -> dict[str, int | str] | None:
+    """Counts as numbers, dollars as exact decimals in text, each called as in the configuration."""
+    if limits is None:
+        return None
+    return {CAPS.get(name, name): usd_text(value) if name in CAPS else value for name, value in written(limits).items()}

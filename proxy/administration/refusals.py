@@ -1,0 +1,57 @@
+"""Why a change is not made: facts alone. Each door says them in its own words, with what to do there."""
+
+
+class ChangeRefused(Exception):
+    """The change is refused, and nothing was done."""
+
+
+class TenantInFile(ChangeRefused):
+    """The configuration's file names the tenant, and the file wins."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+
+
+class PlanUnknown(ChangeRefused):
+    """The configuration has no such plan. `suggestion` is a sentence, or None."""
+
+    def __init__(self, plan: str, suggestion: str | None) -> None:
+        super().__init__(plan)
+        self.plan = plan
+        self.suggestion = suggestion
+
+
+class TenantUnknown(ChangeRefused):
+    """Nobody put the tenant; perhaps the file names it."""
+
+    def __init__(self, tenant_id: str, *, is_in_file: bool) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+        self.is_in_file = is_in_file
+
+
+class CallsUnderWay(ChangeRefused):
+    """Calls of the tenant hold money that is not settled yet."""
+
+    def __init__(self, tenant_id: str, calls: int) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+        self.calls = calls
+
+
+class VirtualKeysWork(ChangeRefused):
+    """Virtual keys of the tenant still open the door."""
+
+    def __init__(self, tenant_id: str, virtual_keys: int) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+        self.virtual_keys = virtual_keys
+
+
+class VirtualKeyUnknown(ChangeRefused):
+    """No virtual key has this id."""
+
+    def __init__(self, virtual_key_id: str) -> None:
+        super().__init__(virtual_key_id)
+        self.virtual_key_id = virtual_key_id

@@ -1,0 +1,167 @@
+"""Tenants that come and go while the gateway runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from proxy.administration.changes import Changes
+from proxy.administration.refusals import (
+    CallsUnderWay,
+    PlanUnknown,
+    TenantInFile,
+    TenantUnknown,
+    VirtualKeysWork,
+)
+from proxy.admission.store import AdmissionStore
+from proxy.core.clock import Clock
+from proxy.identity.store import VirtualKeyStore
+from proxy.identity.tenant import TenantRecord, settings_of
+from proxy.identity.tenant_store import TenantStore
+from proxy.identity.virtual_key import VirtualKeyState
+from proxy.ledger.change import Action
+from proxy.settings.model import AuthMode, Settings, TenantSettings
+from proxy.settings.suggest import did_you_mean
+
+
+class KnownTenant(NamedTuple):
+    """A tenant as the file or the store describes it."""
+
+    tenant: TenantSettings
+    record: TenantRecord | None  # None: the file's
+    is_in_force: bool  # False: the file names it too, and wins
+
+
+@dataclass(frozen=True, slots=True)
+class PutTenant:
+    """What `put` did. `notes` say why the tenant may not be served as was hoped for."""
+
+    known: KnownTenant
+    is_new: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTenant:
+    """What `delete` did: the ids of the virtual keys that it revoked, and whether the file still names the tenant."""
+
+    tenant_id: str
+    revoked: tuple[str, ...]
+    is_in_file: bool
+
+
+class TenantAdministration:
+    """Puts, lists and deletes tenants. Every method raises StateUnavailable where the store does not
+    answer in time, and ChangeRefused where it does nothing."""
+
+    __slots__ = ("_admission", "_changes", "_clock", "_settings", "_tenants", "_virtual_keys")
+
+    def __init__(
+        self,
+        settings: Settings,
+        tenants: TenantStore,
+        virtual_keys: VirtualKeyStore,
+        admission: AdmissionStore,
+        changes: Changes,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._tenants = tenants
+        self._virtual_keys = virtual_keys
+        self._admission = admission
+        self._changes = changes
+        self._clock = clock
+
+    async def put(self, tenant_id: str, given: Mapping[str, Any]) -> PutTenant:
+        """Add a tenant, or change one: what is not given stays as it is.
+
+        Args:
+            given: fields of `TenantRecord` (its id and instants apart), each of its type.
+
+        Raises:
+            TenantInFile, PlanUnknown
+        """
+        if tenant_id in self._settings.tenants:
+            raise TenantInFile(tenant_id)
+        plan = given.get("plan")
+        if plan is not None and plan not in self._settings.plans:
+            raise PlanUnknown(plan, did_you_mean(plan, self._settings.plans))
+        now_ms = self._clock.now_ms()
+        before = await self._tenants.find(tenant_id)
+        record = before or TenantRecord(tenant_id, created_at_ms=now_ms, updated_at_ms=now_ms)
+        record = replace(record, updated_at_ms=now_ms, **given)
+        details = {name: value if isinstance(value, bool) else str(value) for name, value in given.items()}
+        await self._changes.announce(tenant_id, Action.TENANT_PUT, {"is_new": before is None, **details})
+        await self._tenants.put(record)
+        self._changes.made(tenant_id)
+        known = KnownTenant(settings_of(record), record, is_in_force=True)
+        return PutTenant(known, before is None, tuple(_notes(record, self._settings)))
+
+    async def list(self) -> Sequence[KnownTenant]:
+        """Every tenant that the file or the store names, by id; the file's word before the store's."""
+        in_file = self._settings.tenants
+        known = [KnownTenant(tenant, None, is_in_force=True) for tenant in in_file.values()]
+        for record in await self._tenants.list():
+            known.append(KnownTenant(settings_of(record), record, is_in_force=record.id not in in_file))
+        return sorted(known, key=lambda one: (one.tenant.id, one.record is not None))
+
+    async def find(self, tenant_id: str) -> KnownTenant:
+        """What is in force for a tenant.
+
+        Raises:
+            TenantUnknown: neither the file nor the store names it.
+        """
+        tenant = self._settings.tenants.get(tenant_id)
+        if tenant is not None:
+            return KnownTenant(tenant, None, is_in_force=True)
+        record = await self._tenants.find(tenant_id)
+        if record is None:
+            raise TenantUnknown(tenant_id, is_in_file=False)
+        return KnownTenant(settings_of(record), record, is_in_force=True)
+
+    async def delete(self, tenant_id: str, *, force: bool) -> DeletedTenant:
+        """Forget a tenant's record; with `force`, revoke its virtual keys first, and wait for no call.
+
+        While the file names it too, it goes on, and so do its virtual keys.
+
+        Raises:
+            TenantUnknown, CallsUnderWay, VirtualKeysWork
+        """
+        is_in_file = tenant_id in self._settings.tenants
+        if await self._tenants.find(tenant_id) is None:
+            raise TenantUnknown(tenant_id, is_in_file=is_in_file)
+        under_way = await self._admission.pending(tenant_id)
+        if under_way and not force:
+            raise CallsUnderWay(tenant_id, under_way)
+        revoked = [] if is_in_file else await self._end_virtual_keys(tenant_id, force=force)
+        await self._changes.announce(tenant_id, Action.TENANT_DELETE, {"force": force})
+        await self._tenants.delete(tenant_id)
+        self._changes.made(tenant_id)
+        return DeletedTenant(tenant_id, tuple(revoked), is_in_file)
+
+    async def _end_virtual_keys(self, tenant_id: str, *, force: bool) -> Sequence[str]:
+        """Revoke what still works, if that was asked for; the ids of what was revoked."""
+        now_ms = self._clock.now_ms()
+        virtual_keys = await self._virtual_keys.list(tenant_id)
+        working = [one.id for one in virtual_keys if one.state(now_ms) is VirtualKeyState.ACTIVE]
+        if working and not force:
+            raise VirtualKeysWork(tenant_id, len(working))
+        for virtual_key_id in working:
+            await self._changes.announce(tenant_id, Action.VIRTUAL_KEY_REVOKE, {}, virtual_key_id)
+            await self._virtual_keys.revoke(virtual_key_id, now_ms)
+            self._changes.made(tenant_id, virtual_key_id)
+        return working
+
+
+def _notes(record: TenantRecord, settings: Settings) -> list[str]:
+    """Why this tenant, though it is there, may not be served as was hoped for."""
+    notes = []
+    if settings.auth.mode is AuthMode.PASSTHROUGH:
+        notes.append(f'auth.mode is "{settings.auth.mode}": this gateway takes its one tenant from the file alone.')
+    if record.plan not in settings.plans:
+        notes.append(f"the configuration has no plan {record.plan!r}: its calls are refused. Give it another plan.")
+    for provider in settings.providers.values():
+        if provider.allow_shared_state:
+            notes.append(
+                f"providers.{provider.name}.allow_shared_state lets it reach what the other tenants left there."
+            )
+    return notes

@@ -1,0 +1,59 @@
+"""What the admin API answers: a status and a document; and refusals of the use cases, in its words."""
+
+from typing import NamedTuple
+
+from proxy.administration.refusals import (
+    CallsUnderWay,
+    ChangeRefused,
+    PlanUnknown,
+    TenantInFile,
+    TenantUnknown,
+    VirtualKeysWork,
+    VirtualKeyUnknown,
+)
+from proxy.core.errors import (
+    GatewayError,
+    InvalidParameter,
+    TenantInUse,
+    TenantIsInFile,
+    TenantNotFound,
+    VirtualKeyNotFound,
+)
+
+
+class Said(NamedTuple):
+    """An answer that is no error."""
+
+    status: int
+    document: dict[str, object]
+
+
+def in_words(refused: ChangeRefused) -> GatewayError:
+    """The error that says why nothing was changed, and what to do."""
+    match refused:
+        case TenantInFile(tenant_id=tenant_id):
+            where = f"[tenants.{tenant_id}]"
+            message = f"The configuration's file has {where}, and the file wins. Change the tenant there, and reload."
+            return TenantIsInFile(message, param="tenant_id")
+        case PlanUnknown(suggestion=suggestion):
+            message = "The configuration has no such plan."
+            return InvalidParameter(f"{message} {suggestion or 'Write it under [plans], and reload.'}", param="plan")
+        case TenantUnknown(tenant_id=tenant_id, is_in_file=True):
+            message = (
+                f"{tenant_id} was never put: it stands in the configuration's file. Take it out there, and reload."
+            )
+            return TenantIsInFile(message, param="tenant_id")
+        case TenantUnknown(tenant_id=tenant_id):
+            message = f"There is no tenant {tenant_id}. GET /admin/v1/tenants lists them; PUT adds one."
+            return TenantNotFound(message, param="tenant_id")
+        case CallsUnderWay(tenant_id=tenant_id, calls=calls):
+            said = "1 call" if calls == 1 else f"{calls} calls"
+            message = f"{said} of {tenant_id} are under way. Wait until they end, or add `?force=true`."
+            return TenantInUse(message, param="force")
+        case VirtualKeysWork(tenant_id=tenant_id, virtual_keys=count):
+            message = f"{tenant_id} has virtual keys that still work: {count}. Revoke them, or add `?force=true`."
+            return TenantInUse(message, param="force")
+        case VirtualKeyUnknown():
+            message = "No virtual key has this id. GET /admin/v1/virtual-keys lists them."
+            return VirtualKeyNotFound(message, param="virtual_key_id")
+    raise AssertionError(f"nothing is said of {type(refused).__name__}")

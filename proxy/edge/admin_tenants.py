@@ -1,0 +1,71 @@
+"""The admin API's tenants: `/admin/v1/tenants`."""
+
+from proxy.administration.descriptions import described_tenant
+from proxy.administration.tenants import KnownTenant
+from proxy.core.errors import InvalidParameter, TenantNotFound
+from proxy.core.tenant import is_tenant_id
+from proxy.edge.admin_pages import asked_page, listing
+from proxy.edge.admin_request import Asked
+from proxy.edge.admin_said import Said
+from proxy.settings.model import NoCeiling, StreamUsage
+from proxy.settings.values import Mismatch, parse_time_zone
+
+_SETTINGS = ("plan", "timezone", "no_ceiling", "stream_usage", "allow_unmetered", "count_own_key")
+
+
+async def list_tenants(asked: Asked) -> Said:
+    """Those in force, by id."""
+    page = asked_page(asked.query("limit", "after"))
+    known = [one for one in await asked.desk.tenants.list() if one.is_in_force]
+    return Said(200, listing(known, lambda one: one.tenant.id, _described, page))
+
+
+async def retrieve_tenant(asked: Asked) -> Said:
+    """What is in force for one."""
+    asked.query()
+    return Said(200, _described(await asked.desk.tenants.find(_existing(asked))))
+
+
+async def put_tenant(asked: Asked) -> Said:
+    """Add one, or change one: what is not sent stays as it is."""
+    asked.query()
+    tenant_id = asked.in_path("tenant_id")
+    if not is_tenant_id(tenant_id):
+        raise InvalidParameter("A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant_id")
+    fields = await asked.body(*_SETTINGS)
+    sent = {
+        "plan": fields.text("plan"),
+        "timezone": fields.parsed("timezone", parse_time_zone),
+        "no_ceiling": fields.choice("no_ceiling", NoCeiling),
+        "stream_usage": fields.choice("stream_usage", StreamUsage),
+        "allow_unmetered": fields.flag("allow_unmetered"),
+        "count_own_key": fields.flag("count_own_key"),
+    }
+    given = {name: value for name, value in sent.items() if value is not None}
+    put = await asked.desk.tenants.put(tenant_id, given)
+    return Said(201 if put.is_new else 200, {**_described(put.known), "notes": list(put.notes)})
+
+
+async def delete_tenant(asked: Asked) -> Said:
+    """Forget one; with `force=true`, revoke its virtual keys first, and wait for no call."""
+    force = asked.query("force").parsed("force", _flag) or False
+    deleted = await asked.desk.tenants.delete(_existing(asked), force=force)
+    document = {"object": "tenant.deleted", "id": deleted.tenant_id, "deleted": True}
+    return Said(200, {**document, "revoked": list(deleted.revoked), "in_file": deleted.is_in_file})
+
+
+def _existing(asked: Asked) -> str:
+    tenant_id = asked.in_path("tenant_id")
+    if not is_tenant_id(tenant_id):
+        raise TenantNotFound("No tenant can have this id: it is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant_id")
+    return tenant_id
+
+
+def _described(known: KnownTenant) -> dict[str, object]:
+    return {"object": "tenant", **described_tenant(known)}
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise Mismatch("true or false")
+    return text == "true"
