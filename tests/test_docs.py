@@ -38,6 +38,7 @@ SECTIONS = {
     "plans": model.PlanSettings,
     "tenants": model.TenantSettings,
     "ledger": model.LedgerSettings,
+    "keyring": model.KeyringSettings,
 }
 NESTED = {
     ("providers", "timeouts_s"): model.TimeoutSettings,

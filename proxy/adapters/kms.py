@@ -21,7 +21,7 @@ CALLS_MAX: Final = 256  # under way or waiting for a thread
 
 Context: TypeAlias = Mapping[str, str]
 OnCalled: TypeAlias = Callable[[str, float], object]
-"""Hears of a call's name, and how many seconds it took."""
+"""Hears of a call's name, and how many seconds it took, its place in the queue included."""
 
 
 class Refusal(Enum):
@@ -178,31 +178,30 @@ class KmsDoor:
         if self._calls >= CALLS_MAX:
             raise KmsAway(f"{CALLS_MAX} calls to KMS are under way")
         try:
-            calling = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, name, ask)
+            calling = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, ask)
         except RuntimeError:
             raise KmsAway("the door to KMS is closed") from None
         self._calls += 1
-        calling.add_done_callback(self._end)
+        began_s = time.monotonic()
+        calling.add_done_callback(lambda done: self._end(done, name, began_s))
         answer = await calling
         if answer.get("KeyId") != self._arn:
             raise KmsRefused(Refusal.OTHER, f"{name} was answered for another key than {self._arn}")
         return answer
 
-    def _end(self, calling: "asyncio.Future[Mapping[str, Any]]") -> None:
+    def _end(self, calling: "asyncio.Future[Mapping[str, Any]]", name: str, began_s: float) -> None:
         self._calls -= 1
+        self._on_called(name, time.monotonic() - began_s)
         if not calling.cancelled():
             calling.exception()  # seen, also where nobody waits for it any more
 
     # ── in a thread ──────────────────────────────────────────────────────────────────────
 
-    def _ask(self, name: str, ask: Callable[[_Client], Mapping[str, Any]]) -> Mapping[str, Any]:
-        began_s = time.monotonic()
+    def _ask(self, ask: Callable[[_Client], Mapping[str, Any]]) -> Mapping[str, Any]:
         try:
             return ask(self._connected())
         except self._errors as error:
             raise _mapped(error, self._arn) from None
-        finally:
-            self._on_called(name, time.monotonic() - began_s)
 
     def _connected(self) -> _Client:
         with self._lock:

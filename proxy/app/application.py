@@ -13,6 +13,7 @@ from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
 from proxy.admission.terms import RunStep
+from proxy.app.keyring import connect_keyring
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
 from proxy.app.stores import connect_stores, peppers_of
@@ -79,6 +80,7 @@ class App:
             },
         )
         self.admin_app = create_admin_app(self.readiness, self.metrics.render)
+        self.keyring = connect_keyring(settings, self.stores.door, clock, self.metrics)
         self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s
@@ -104,6 +106,8 @@ class App:
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
         if self._exporter is not None:
             self._exporter.start()
+        if self.keyring is not None:
+            self.keyring.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
 
     async def shutdown(self) -> None:
@@ -118,6 +122,8 @@ class App:
         await self.keeper.stop()
         if self._exporter is not None:
             await self._exporter.stop()
+        if self.keyring is not None:
+            await self.keyring.stop()
         await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
@@ -134,7 +140,7 @@ class App:
         before = self.snapshots.current
         kept = _kept_until_restart(settings, before.settings)
         if kept != settings:
-            _log.warning("[server], [state] or [ledger] changed: these take effect at the next start")
+            _log.warning("[server], [state], [ledger] or [keyring] changed: these take effect at the next start")
         bind = kept.server.bind
         if lends_to_strangers(kept.auth, bind):
             raise ValueError(
@@ -237,4 +243,4 @@ def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
     server = replace(
         settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
     )
-    return replace(settings, server=server, state=running.state, ledger=running.ledger)
+    return replace(settings, server=server, state=running.state, ledger=running.ledger, keyring=running.keyring)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from proxy.settings.consistency import advise, check
 from proxy.settings.deployments import read_model
+from proxy.settings.keyring import read_keyring
 from proxy.settings.model import (
     DEFAULT_PLAN,
     AuthMode,
@@ -50,7 +51,7 @@ LEASE_S_MAX = 3_600
 EXPORT_S_MAX = 3_600.0
 SEAL_ROWS_MAX = 100_000
 WORKERS_MAX = 1  # breakers and queues are per process, and the embedded store has one writer
-SECTIONS = ("server", "state", "auth", "providers", "models", "plans", "tenants", "ledger")
+SECTIONS = ("server", "state", "auth", "providers", "models", "plans", "tenants", "ledger", "keyring")
 VERSION_CHARS = 12
 
 _SYNTAX_PLACE = re.compile(r"(?P<what>.*) \(at (?P<place>line \d+, column \d+|end of document)\)", re.DOTALL)
@@ -87,6 +88,7 @@ def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callabl
         plans=read_plans(sections["plans"]),
         tenants={name: read_tenant(name, at, parse_plan) for name, at in tenants.named_tables(parse_tenant_id)},
         ledger=_ledger(sections["ledger"]),
+        keyring=read_keyring(sections["keyring"], source),
         version=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:VERSION_CHARS],
     )
     check(draft, source)

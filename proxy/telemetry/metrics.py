@@ -123,6 +123,10 @@ class Metrics(Collector):
         self._context_used = _Timings(
             "tollway_context_used_ratio", "A call's input, as a part of what its model takes.", _RATIOS
         )
+        self._kms_seconds = _Timings("tollway_kms_seconds", "Calls to the KMS.", _SECONDS, "operation")
+        self._keys_unreadable = _Counts(
+            "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
+        )
         self._held_nusd = 0
         self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
@@ -147,7 +151,8 @@ class Metrics(Collector):
         money = (self._cap_refusals, self._limit_refusals, self._soft_caps, self._overages)
         timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
         exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
-        families = (*counted, *money, self._log_dropped, *timed, self._context_used, *exported)
+        keyring = (self._kms_seconds, self._keys_unreadable)
+        families = (*counted, *money, self._log_dropped, *timed, self._context_used, *exported, *keyring)
         yield from (family.family() for family in families)
         yield self._usd.family(per=_NUSD_PER_USD)
         yield GaugeMetricFamily(
@@ -250,6 +255,14 @@ class Metrics(Collector):
     def state_called(self, operation: str, seconds: float) -> None:
         """One call to the state store."""
         self._state_seconds.observe(seconds, operation)
+
+    def kms_called(self, operation: str, seconds: float) -> None:
+        """One call to the KMS, answered or not."""
+        self._kms_seconds.observe(seconds, operation)
+
+    def provider_key_unreadable(self, reason: str) -> None:
+        """A stored provider key that could not be opened."""
+        self._keys_unreadable.add((reason,))
 
     def log_dropped(self, lines: int) -> None:
         """Access-log lines that nobody took in time. Safe to call from any thread."""

@@ -12,6 +12,7 @@ from proxy.core.limits import CAPS, ScopeLimits
 from proxy.settings.model import (
     AuthSettings,
     DeploymentSettings,
+    KeyringSettings,
     LedgerSettings,
     ModelSettings,
     PlanSettings,
@@ -42,6 +43,7 @@ SECTIONS = [
     ("### Scopes of `[plans.NAME]`", ScopeLimits, set()),
     ("## `[tenants.ID]`", TenantSettings, {"id"}),
     ("## `[ledger]`", LedgerSettings, set()),
+    ("## `[keyring]`", KeyringSettings, set()),
 ]
 # Defaults that a cell says in words: they are no value of TOML, or stand in another table.
 IN_WORDS = {
@@ -60,6 +62,7 @@ IN_WORDS = {
     **dict.fromkeys(("requests_per_minute", "tokens_per_minute", "max_concurrency", *CAPS.values()), "none"),
     "burst": "as `requests_per_minute`",
     "soft_cap_webhook": "none",
+    **dict.fromkeys(("kek", "kms_endpoint_url"), "none"),
 }
 
 
@@ -131,6 +134,7 @@ def written(section):
         (r"plans\.default\.tenant", ScopeLimits, set()),
         (r"tenants\.acme", TenantSettings, {"id"}),
         ("ledger", LedgerSettings, set()),
+        ("keyring", KeyringSettings, set()),
     ],
 )
 def test_the_example_writes_every_setting(section, model, no_settings):
@@ -139,7 +143,7 @@ def test_the_example_writes_every_setting(section, model, no_settings):
 
 def test_what_the_example_writes_is_the_default_or_ones_own():
     document = tomllib.loads(EXAMPLE)
-    own = {"default_provider", "peppers", "base_url", "provider_key"}
+    own = {"default_provider", "peppers", "base_url", "provider_key", "kek"}
     pairs = [
         (document["server"], ServerSettings),
         (document["state"], StateSettings),
@@ -149,6 +153,7 @@ def test_what_the_example_writes_is_the_default_or_ones_own():
         (document["plans"]["default"], PlanSettings),
         (document["tenants"]["acme"], TenantSettings),
         (document["ledger"], LedgerSettings),
+        (document["keyring"], KeyringSettings),
     ]
     for table, model in pairs:
         fields = fields_of(model, set())
