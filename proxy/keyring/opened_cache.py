@@ -63,12 +63,13 @@ class OpenedCache:
         """Remember what was found in this epoch of the tenant's."""
         if self._epochs.get(tenant_id, epoch) != epoch:
             self.drop(tenant_id)
-        while self._count >= ENTRIES_MAX:
-            self.drop(next(iter(self._tenants)))
+        name = (provider, user)
+        if name not in self._tenants.get(tenant_id, ()):
+            while self._count >= ENTRIES_MAX:
+                self.drop(next(iter(self._tenants)))
+            self._count += 1
         self._epochs[tenant_id] = epoch
-        entries = self._tenants.setdefault(tenant_id, {})
-        self._count += (provider, user) not in entries
-        entries[provider, user] = _Entry(opened, until_us)
+        self._tenants.setdefault(tenant_id, {})[name] = _Entry(opened, until_us)
 
     def is_older(self, tenant_id: str, epoch: int) -> bool:
         """True where something is known of this tenant, from before this epoch."""
