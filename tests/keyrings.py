@@ -54,6 +54,7 @@ class Ring:
         self.clock = HandClock()
         self.reasons: list[str] = []
         self.store = store
+        self.keks = keks
         self.keyring = Keyring(keks, store, self.clock, self.reasons.append)
 
     async def put(self, tenant_id: str = "acme", user: str | None = None, secret: Secret = SECRET) -> None:

@@ -6,9 +6,11 @@ and a ciphertext opens by the key that made it alone. Signatures are not checked
 """
 
 import base64
+import contextlib
 import json
 import os
 import re
+import socket
 import threading
 import uuid
 from dataclasses import dataclass, field
@@ -46,6 +48,7 @@ class StrictKms:
     _open: threading.Event = field(default_factory=threading.Event)
     _server: ThreadingHTTPServer | None = None
     _port: int = 0
+    _connections: list[socket.socket] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._open.set()
@@ -89,6 +92,11 @@ class StrictKms:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             allow_reuse_address = True
+            request_queue_size = 64
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                kms._connections.append(request)
+                super().process_request(request, client_address)
 
             def handle_error(self, *_: object) -> None:  # a caller that gave up
                 pass
@@ -103,6 +111,10 @@ class StrictKms:
         if server is not None:
             server.shutdown()
             server.server_close()
+        for connection in self._connections:  # those that are kept open
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._connections.clear()
 
     def hold(self) -> None:
         """Take calls, and answer none until `release`."""

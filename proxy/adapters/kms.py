@@ -122,6 +122,13 @@ class KmsDoor:
         self._threads = ThreadPoolExecutor(max_workers=THREADS_MAX, thread_name_prefix="tollway-kms")
         self._calls = 0
 
+    async def connect(self) -> None:
+        """Load boto3 and make its client, which takes longer than any call. Raises KmsAway where that fails."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._connected)
+        except RuntimeError:
+            raise KmsAway("the door to KMS is closed") from None
+
     async def generate(self, context: Context) -> GeneratedDek:
         """A new data key of 32 bytes, in the clear and wrapped."""
         answer = await self._call(

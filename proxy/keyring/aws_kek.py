@@ -53,6 +53,12 @@ class AwsKek:
             return None  # KMS re-encrypts within a region
         return WrappedDek(self.kek_id, await _answer(self._door.re_encrypt(wrapped.ciphertext, source, context)))
 
+    async def connect(self) -> None:
+        try:
+            await self._door.connect()
+        except KmsAway as away:
+            _log.warning("KMS is away: %s", away)
+
     def close(self) -> None:
         self._door.close()
 

@@ -68,6 +68,10 @@ class Deks:
             for name in [name for name in names if name[0] == tenant_id]:
                 del names[name]
 
+    async def connect(self) -> None:
+        """Make the KEKs ready. Raises nothing."""
+        await self._keks.connect()
+
     async def stop(self) -> None:
         """End what is under way, forget everything, and let go of the KEKs. Safe to repeat."""
         calls = [*self._calls.values()]

@@ -42,6 +42,10 @@ class Kek(Protocol):
         None: the older one is elsewhere, so it has to be unwrapped there and wrapped here."""
         ...
 
+    async def connect(self) -> None:
+        """Make ready what takes long the first time. Raises nothing: the first call will."""
+        ...
+
     def close(self) -> None:
         """Let go of threads and connections. Safe to repeat."""
         ...
@@ -70,6 +74,11 @@ class Keks:
         if rewrapped is not None:
             return rewrapped
         return await self.current.wrap(await older.unwrap(wrapped, context), context)
+
+    async def connect(self) -> None:
+        """Make them ready. Raises nothing."""
+        for kek in self._by_id.values():
+            await kek.connect()
 
     def close(self) -> None:
         """Let go of what they hold. Safe to repeat."""

@@ -313,6 +313,7 @@ class Keyring:
     # ── hearing of changes ───────────────────────────────────────────────────────────────
 
     async def _follow(self) -> None:
+        await self._deks.connect()  # loading boto3 takes longer than a call may wait
         while True:
             try:
                 changes = await self._store.changes(self._place)

@@ -67,6 +67,9 @@ class LocalKek:
         """Another local KEK's bytes are not here, so nothing can be rewrapped unseen."""
         return
 
+    async def connect(self) -> None:
+        """It is ready."""
+
     def close(self) -> None:
         """It holds nothing that has to be let go."""
 

@@ -182,6 +182,8 @@ class RedisKeyringStore:
         for _ in range(TRIES_MAX):
             active = await self._door.call("HGET", tenant_name(tenant_id, "provider-keys"), slot)
             if not isinstance(active, bytes):
+                if await self._door.call("HGET", tenant_name(tenant_id, "keyring"), "shredded_at_ms") is not None:
+                    raise shredded(tenant_id)
                 return None
             past = wiped(decode(active), ProviderKeyState.DELETED, at_ms)
             if await self._put(slot, tenant_id, None, past):

@@ -176,6 +176,7 @@ async def test_a_shredded_tenant_is_gone_for_ever(kept):
         kept.reseal(record(), b""),
         kept.rewrap(dek(), b""),
         kept.drop_dek("acme", "dek_1"),
+        kept.delete("acme", "openai", None, 1),
     ):
         with pytest.raises(TenantShredded, match="acme"):
             await change

@@ -64,8 +64,8 @@ def test_what_was_opened_and_what_is_absent_are_told_from_what_is_unknown():
     cache.keep("acme", "openai", "zoe", None, epoch=1, until_us=10)
     assert cache.find("acme", "openai", None, 9) is OPENED
     assert cache.find("acme", "openai", "zoe", 9) is None
-    for asked in (("acme", "openai", "bob"), ("acme", "other", None), ("other", "openai", None)):
-        assert cache.find(*asked, 9) is MISS
+    for tenant_id, provider, user in (("acme", "openai", "bob"), ("acme", "other", None), ("other", "openai", None)):
+        assert cache.find(tenant_id, provider, user, 9) is MISS
     assert cache.find("acme", "openai", None, 10) is MISS
 
 
