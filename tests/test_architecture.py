@@ -86,7 +86,7 @@ PURE = (
     *("proxy.admission.estimate", "proxy.admission.ceilings", "proxy.admission.hosted_tools"),
     *("proxy.admission.visible_input", "proxy.admission.worst_rates"),
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),
-    *("proxy.keyring.dek", "proxy.keyring.record", "proxy.keyring.opened_cache"),
+    *("proxy.keyring.dek", "proxy.keyring.record", "proxy.keyring.shape", "proxy.keyring.opened_cache"),
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     *("proxy.ledger.entry", "proxy.ledger.cursor", "proxy.ledger.page", "proxy.ledger.chain"),
     "proxy.ledger.usage",

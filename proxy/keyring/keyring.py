@@ -7,33 +7,29 @@ who ask for the same. Nobody waits longer than 300 ms; the KEK's call goes on, a
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from proxy.core.clock import Clock
 from proxy.core.errors import (
     GatewayError,
-    InvalidParameter,
     ProviderKeyUnreadable,
     StateUnavailable,
     UnreadableReason,
 )
-from proxy.core.label import is_label
-from proxy.core.origin import origin_of
 from proxy.core.secret import Secret
-from proxy.core.tenant import is_tenant_id
 from proxy.keyring import aead, envelope
 from proxy.keyring.aws_kek import unavailable
 from proxy.keyring.dek_cache import MAX_AGE_US
-from proxy.keyring.deks import Deks
+from proxy.keyring.deks import REFUSED_US, Deks
 from proxy.keyring.envelope import Place
 from proxy.keyring.kek import Kek, Keks
 from proxy.keyring.opened_cache import MISS, Cached, OpenedCache
 from proxy.keyring.record import Found, OpenedProviderKey, ProviderKeyRecord, ProviderKeyState
 from proxy.keyring.rotation import Progress, Rotated, Rotation
+from proxy.keyring.shape import require_names, require_secret
 from proxy.keyring.store import TRIES_MAX, KeyringStore, shredded
 
 WAIT_S: Final = 0.3  # the longest that a call waits for its provider key
@@ -43,14 +39,15 @@ FLIGHTS_MAX: Final = 4_096
 FOLLOW_S: Final = 1.0
 SHOWN_CHARS_MIN: Final = 16  # of a shorter secret, four characters would say too much
 
-_SECRET = re.compile(r"[!-~]{8,8192}")  # it stands in a request header
-_PROVIDER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_VIRTUAL_KEY_PREFIX: Final = "twk_"
-
 OnUnreadable: TypeAlias = Callable[[str], object]
 """Hears why a stored provider key could not be opened: an UnreadableReason."""
 
 _log = logging.getLogger("tollway.keyring")
+
+
+class _Refusal(NamedTuple):
+    reason: UnreadableReason
+    until_us: int
 
 
 class Keyring:
@@ -66,6 +63,7 @@ class Keyring:
         "_place",
         "_rotation",
         "_store",
+        "_unreadable",
     )
 
     def __init__(self, keks: Sequence[Kek], store: KeyringStore, clock: Clock, on_unreadable: OnUnreadable) -> None:
@@ -79,6 +77,7 @@ class Keyring:
         self._opened = OpenedCache()
         self._flights: dict[tuple[str, str, str | None], asyncio.Task[OpenedProviderKey | None]] = {}
         self._following: asyncio.Task[None] | None = None
+        self._unreadable: dict[tuple[str, str, str | None], _Refusal] = {}
         self._place = ""  # in the store's list of changes
 
     # ── for a call ───────────────────────────────────────────────────────────────────────
@@ -100,6 +99,9 @@ class Keyring:
         if known is not MISS:
             return known
         name = (tenant_id, provider, user)
+        refusal = self._unreadable.get(name)
+        if refusal is not None and self._clock.monotonic_us() < refusal.until_us:
+            raise ProviderKeyUnreadable(refusal.reason)
         flight = self._flights.get(name)
         if flight is None:
             if len(self._flights) >= FLIGHTS_MAX:
@@ -150,8 +152,8 @@ class Keyring:
             TenantShredded, KeyringUnavailable, ProviderKeyUnreadable, StateUnavailable: nothing was stored; after
                 the last, perhaps it was.
         """
-        _require(tenant_id, provider, user, origin)
-        _require_secret(secret)
+        require_names(tenant_id, provider, user, origin)
+        require_secret(secret)
         for _ in range(TRIES_MAX):
             found = await self._read(tenant_id, provider, user)
             stored = await self._put_after(found, found.at(user), (tenant_id, provider, user, origin), secret, at_ms)
@@ -164,7 +166,7 @@ class Keyring:
     ) -> ProviderKeyRecord | None:
         """Put another secret in the place of the one that is stored, for the same origin, and wipe that one. None:
         nothing is stored there. Raises as `put`."""
-        _require_secret(secret)
+        require_secret(secret)
         for _ in range(TRIES_MAX):
             found = await self._read(tenant_id, provider, user)
             before = found.at(user)
@@ -232,9 +234,11 @@ class Keyring:
             if found.record is not None:
                 opened, until_us = await self._open(found, tenant_id, provider, user)
         except ProviderKeyUnreadable as error:
-            self._on_unreadable(error.reason.value)
-            said = "the provider key of tenant %s for %s cannot be opened: %s"
-            _log.error(said, tenant_id, provider, error.reason.value)
+            self._note(tenant_id, provider, error)
+            if len(self._unreadable) >= FLIGHTS_MAX:
+                self._unreadable.clear()
+            refusal = _Refusal(error.reason, self._clock.monotonic_us() + REFUSED_US)
+            self._unreadable[tenant_id, provider, user] = refusal
             raise
         if self._flights.get((tenant_id, provider, user)) is asyncio.current_task():  # nothing changed meanwhile
             self._opened.keep(tenant_id, provider, user, opened, epoch=found.epoch, until_us=until_us)
@@ -257,6 +261,11 @@ class Keyring:
         text = envelope.unseal(sealed, unwrapped.dek, place).decode("ascii")
         opened = OpenedProviderKey(Secret(text), record.origin, record.credential_id, record.version)
         return opened, unwrapped.asked_at_us + MAX_AGE_US
+
+    def _note(self, tenant_id: str, provider: str, error: ProviderKeyUnreadable) -> None:
+        """Tell the operator what no caller is told."""
+        self._on_unreadable(error.reason.value)
+        _log.error("the provider key of tenant %s for %s cannot be opened: %s", tenant_id, provider, error.reason.value)
 
     def _end(self, name: tuple[str, str, str | None], done: "asyncio.Task[OpenedProviderKey | None]") -> None:
         if self._flights.get(name) is done:
@@ -289,6 +298,9 @@ class Keyring:
                 dek = (await self._deks.open(stored)).dek
         except TimeoutError:
             raise unavailable() from None
+        except ProviderKeyUnreadable as error:
+            self._note(tenant_id, provider, error)
+            raise
         record = ProviderKeyRecord(
             tenant_id=tenant_id,
             provider=provider,
@@ -330,13 +342,15 @@ class Keyring:
 
     def _drop_flights(self, tenant_id: str) -> None:
         """What is being found out now was read before a change: whoever waits gets it, and nobody later."""
-        for name in [name for name in self._flights if name[0] == tenant_id]:
-            del self._flights[name]
+        for names in (self._flights, self._unreadable):
+            for name in [name for name in names if name[0] == tenant_id]:
+                del names[name]
 
     def _forget(self) -> None:
         self._opened.clear()
         self._deks.clear()
         self._flights.clear()
+        self._unreadable.clear()
 
 
 def _place(tenant_id: str, provider: str, user: str | None, record: ProviderKeyRecord) -> Place:
@@ -346,31 +360,3 @@ def _place(tenant_id: str, provider: str, user: str | None, record: ProviderKeyR
 
 def _contended() -> StateUnavailable:
     return StateUnavailable("Others keep changing this provider key. Try again.", retry_after_ms=1_000)
-
-
-def _require(tenant_id: str, provider: str, user: str | None, origin: str) -> None:
-    """Raises InvalidParameter for names that could never match a call."""
-    if not is_tenant_id(tenant_id):
-        raise InvalidParameter("A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant")
-    if _PROVIDER.fullmatch(provider) is None:
-        raise InvalidParameter("A provider's name is 1 to 64 of A-Z, a-z, 0-9, _, . and -.", param="provider")
-    if user is not None and not is_label(user):
-        message = "The user is empty, longer than 128 bytes of UTF-8, or holds control characters."
-        raise InvalidParameter(message, param="user")
-    try:
-        is_plain = origin_of(origin) == origin
-    except ValueError:
-        is_plain = False
-    if not is_plain:
-        raise InvalidParameter("An origin is a scheme and a host, such as https://api.openai.com.", param="origin")
-
-
-def _require_secret(secret: Secret) -> None:
-    """Raises InvalidParameter for what is no provider key. The message does not show it."""
-    text = secret.reveal()
-    if _SECRET.fullmatch(text) is None:
-        message = "A provider key is 8 to 8192 visible ASCII characters, without a space or line break."
-        raise InvalidParameter(message, param="secret")
-    if text.startswith(_VIRTUAL_KEY_PREFIX):
-        message = "This is a virtual key, which this gateway issues. Give the key that the provider issued."
-        raise InvalidParameter(message, param="secret")

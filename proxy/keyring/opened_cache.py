@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from proxy.keyring.record import OpenedProviderKey
 
 ENTRIES_MAX: Final = 65_536
+TENANT_ENTRIES_MAX: Final = 8_192  # so that one tenant's users cannot push the others out
 
 
 class Miss(Enum):
@@ -65,6 +66,8 @@ class OpenedCache:
             self.drop(tenant_id)
         name = (provider, user)
         if name not in self._tenants.get(tenant_id, ()):
+            if len(self._tenants.get(tenant_id, ())) >= TENANT_ENTRIES_MAX:
+                self.drop(tenant_id)
             while self._count >= ENTRIES_MAX:
                 self.drop(next(iter(self._tenants)))
             self._count += 1

@@ -84,7 +84,9 @@ def slot_of(provider: str, user: str | None) -> str:
     """The name of a credential's place in a store. A user's name is hashed: it may hold any character."""
     if user is None:
         return provider
-    return f"{provider}:{hashlib.blake2b(user.encode(), digest_size=_USER_HASH_BYTES).hexdigest()}"
+    return (
+        f"{provider}:{hashlib.blake2b(user.encode('utf-8', 'surrogatepass'), digest_size=_USER_HASH_BYTES).hexdigest()}"
+    )
 
 
 def wiped(record: ProviderKeyRecord, state: ProviderKeyState, at_ms: int) -> ProviderKeyRecord:

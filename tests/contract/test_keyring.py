@@ -200,6 +200,7 @@ async def test_an_envelope_opens_in_its_own_place_alone(ring):
         asked = {"provider": change.get("provider", "openai"), "user": change.get("user")}
         assert await reason_of(ring, **asked) is UnreadableReason.CONTENT
         await forge(ring, record)
+        ring.keyring.drop("acme")
         assert await ring.open() == SECRET.reveal()
 
 
@@ -241,6 +242,23 @@ async def test_a_changed_envelope_is_refused_and_a_new_one_puts_it_right(ring, i
     data[index] ^= 1
     await forge(ring, record, envelope=bytes(data))
     await reason_of(ring)
+    await ring.put()
+    assert await ring.open() == SECRET.reveal()
+
+
+async def test_one_that_cannot_be_opened_is_not_looked_at_by_every_call(ring, caplog):
+    await ring.put()
+    record = (await ring.store.find("acme", "openai", None)).shared
+    await forge(ring, record, origin="https://evil.example")
+    for _ in range(5):
+        with pytest.raises(ProviderKeyUnreadable):
+            await ring.open()
+    assert ring.reasons == ["content"]
+    assert len(caplog.records) == 1
+    ring.clock.us += 5_000_000
+    with pytest.raises(ProviderKeyUnreadable):
+        await ring.open()
+    assert len(ring.reasons) == 2
     await ring.put()
     assert await ring.open() == SECRET.reveal()
 

@@ -87,6 +87,17 @@ def test_an_epoch_is_older_only_than_a_later_one():
     assert cache.is_older("acme", 6)
 
 
+def test_a_tenant_with_many_users_pushes_nobody_else_out(monkeypatch):
+    monkeypatch.setattr(opened_cache, "TENANT_ENTRIES_MAX", 3)
+    cache = OpenedCache()
+    cache.keep("quiet", "openai", None, OPENED, epoch=1, until_us=10)
+    for number in range(10):
+        cache.keep("busy", "openai", f"user {number}", None, epoch=1, until_us=10)
+    assert cache.find("quiet", "openai", None, 0) is OPENED
+    assert cache.find("busy", "openai", "user 9", 0) is None
+    assert len(cache) <= 4
+
+
 def test_opened_keys_are_bounded(monkeypatch):
     monkeypatch.setattr(opened_cache, "ENTRIES_MAX", 3)
     cache = OpenedCache()
