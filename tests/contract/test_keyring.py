@@ -433,6 +433,33 @@ async def test_a_caller_that_hangs_up_does_not_end_it_for_the_others(kms, kms_ri
     assert await second == SECRET.reveal()
 
 
+async def test_a_put_that_is_given_up_does_not_end_the_opening_for_others(kms, kms_ring, quick):
+    ring = kms_ring
+    await ring.put()
+    ring.keyring.drop("acme")
+    kms.calls.clear()
+    kms.hold()
+    putting = asyncio.create_task(ring.put(secret=OTHER_SECRET))
+    await until(lambda: "Decrypt" in kms.calls)
+    opening = asyncio.create_task(ring.open())
+    await asyncio.sleep(0.02)
+    putting.cancel()
+    await asyncio.sleep(0)
+    kms.release()
+    assert await opening == SECRET.reveal()
+    assert kms.calls == ["Decrypt"]
+
+
+async def test_a_put_waits_for_the_kms_so_long_and_no_longer(kms, kms_ring, monkeypatch):
+    ring = kms_ring
+    monkeypatch.setattr(keyring_module, "CHANGE_S", 0.05)
+    kms.hold()
+    with pytest.raises(KeyringUnavailable):
+        await ring.put()
+    kms.release()
+    assert list(await ring.keyring.list("acme")) == []
+
+
 async def test_a_kms_that_is_down_is_not_asked_by_every_call(kms, kms_ring, quick):
     ring = kms_ring
     await ring.put()
