@@ -93,8 +93,9 @@ def load_or_make_kek(path: Path) -> Secret:
         ) from None
     if found.is_new:
         _log.warning(
-            "made a new KEK in %s. Stored provider keys are sealed under it: back it up apart from the state store. "
-            "Without it they are lost, and whoever has both can read them. On more than one machine, use a KMS.",
+            "made %s, the KEK under which the provider keys that tenants store are sealed. Back it up, apart from the "
+            "state store: without it they are lost, and whoever has both can read them. For more than one machine, "
+            "use a KMS.",
             path,
         )
     return found.text

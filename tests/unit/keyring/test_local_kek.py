@@ -17,7 +17,7 @@ def test_a_kek_is_made_once_with_a_loud_note_and_only_its_owner_can_read_it(tmp_
     (note,) = caplog.records
     assert note.levelno == logging.WARNING
     assert str(path) in note.message
-    assert "back it up" in note.message
+    assert "Back it up" in note.message
     assert made.reveal() not in caplog.text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     caplog.clear()
