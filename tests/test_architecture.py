@@ -58,13 +58,14 @@ DOORS: dict[str, dict[str, str]] = {
     "uvicorn": {"proxy.edge.server": "the server's lifecycle", "proxy.edge.protocol": "what it asks of a protocol"},
     "uvloop": {"proxy.app.process": "the event loop"},
     "redis": {"proxy.adapters.redis": "the state store"},
-    "hiredis": {},  # redis finds it by itself
+    "hiredis": {"proxy.adapters.redis_wire": "script calls"},  # besides, redis finds it by itself
     "boto3": {"proxy.adapters.s3": "the ledger's sink in S3", "proxy.adapters.kms": "the KEK in AWS KMS"},
     "botocore": {"proxy.adapters.s3": "its time-outs and errors", "proxy.adapters.kms": "its time-outs and errors"},
     "cryptography": {"proxy.keyring.aead": "seal and open, wrap and unwrap"},
     "prometheus_client": {"proxy.telemetry.metrics": "the metrics' registry"},
     "sqlite3": {"proxy.adapters.sqlite": "the embedded store", "proxy.*.embedded": "one feature's statements"},
     "ssl": {
+        "proxy.adapters.redis_wire": "TLS to the state store",
         "proxy.adapters.http.*": "TLS to an upstream",
         "proxy.app.providers": "share one context",
     },

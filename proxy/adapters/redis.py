@@ -11,15 +11,12 @@ import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
+from proxy.adapters.redis_wire import Argument, RedisWire, Reply, WireAddress, WireError
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.core.tenant import require_tenant_id
-
-Argument: TypeAlias = str | bytes | int
-Reply: TypeAlias = "bytes | int | list[Reply] | None"
-"""A reply as RESP2 carries it: nothing is decoded or reshaped on the way."""
 
 Result = TypeVar("Result")
 
@@ -72,14 +69,6 @@ class Script:
         return cls((Path(module_file).parent / name).read_text(encoding="utf-8"))
 
 
-class ScriptCall(NamedTuple):
-    """One run of a script."""
-
-    script: Script
-    redis_keys: Sequence[str]
-    args: Sequence[Argument]
-
-
 def tenant_name(tenant_id: str, rest: str) -> str:
     """The name in Redis of something that belongs to one tenant.
 
@@ -100,11 +89,11 @@ class RedisDoor:
     __slots__ = (
         "_client",
         "_errors",
-        "_no_script",
         "_refused",
         "_schema_lock",
         "_schema_seen",
         "_under_way",
+        "_wire",
         "server_changes",
         "server_run_id",
     )
@@ -119,13 +108,13 @@ class RedisDoor:
             raise ValueError("The state URL must begin with redis:// or rediss://.")
         from redis import exceptions  # imported only where Redis is configured
 
-        self._client = _connectable(url, self._see_server)
+        self._client, address = _connectable(url, self._see_server)
+        self._wire = RedisWire(address, CALL_TIMEOUT_S, self._note_server)
         # The server process behind the newest connection, and how often another one was found there. A server
         # that was restarted, or promoted in the place of another, may have lost what was acknowledged.
         self.server_run_id = ""
         self.server_changes = 0
         self._errors = (exceptions.RedisError, OSError, TimeoutError)
-        self._no_script = exceptions.NoScriptError
         self._refused = exceptions.ResponseError
         self._schema_lock = asyncio.Lock()
         self._schema_seen = False
@@ -157,40 +146,30 @@ class RedisDoor:
         return cast(list[Reply], replies)
 
     async def run(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
-        """Run one script. Raises as `call`."""
-        return await self._in_time(self._send_script(script, redis_keys, args))
+        """Run one script; those that are asked for in one turn of the loop share a round trip. Raises as `call`."""
+        if not self._schema_seen:
+            await self._in_time(self._see_schema())
+        ask = self._wire.ask
+        try:
+            reply = await ask("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
+            if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
+                # After a restart or a promotion; EVAL runs it and loads it.
+                reply = await ask("EVAL", script.text, len(redis_keys), *redis_keys, *args)
+        except WireError as error:
+            raise _unavailable() from error
+        if isinstance(reply, Exception):
+            raise _unavailable() from reply
+        return reply
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Reply]:
         """Run one script several times in one round trip. Its calls must not depend on each
-        other's order: one that found no script is repeated after the rest. Raises as `call`."""
-        replies = await self.run_each([ScriptCall(script, names, args) for names, args in calls])
+        other's order: one that found no script is repeated after the rest. Raises as `call`, once all have ended."""
+        running = (self.run(script, names, args) for names, args in calls)
+        replies = await asyncio.gather(*running, return_exceptions=True)
         for reply in replies:
-            if isinstance(reply, StateUnavailable):
+            if isinstance(reply, BaseException):
                 raise reply
         return cast(list[Reply], replies)
-
-    async def run_each(self, calls: Sequence[ScriptCall]) -> "list[Reply | StateUnavailable]":
-        """Run scripts in one round trip, each for itself: an error in the place of one that failed.
-        Raises as `call` where none of them is known to have run."""
-        commands = [("EVALSHA", each.script.sha1, len(each.redis_keys), *each.redis_keys, *each.args) for each in calls]
-        replies = await self._pipeline(commands)
-        lost = [i for i, reply in enumerate(replies) if isinstance(reply, self._no_script)]
-        for i, reply in zip(lost, await asyncio.gather(*(self._run_alone(calls[i]) for i in lost)), strict=True):
-            replies[i] = reply
-        return [self._reply_or_error(reply) for reply in replies]
-
-    def _reply_or_error(self, reply: "Reply | Exception") -> "Reply | StateUnavailable":
-        if not isinstance(reply, Exception) or isinstance(reply, StateUnavailable):
-            return reply
-        error = _unavailable()
-        error.__cause__ = reply
-        return error
-
-    async def _run_alone(self, call: ScriptCall) -> "Reply | StateUnavailable":
-        try:
-            return await self.run(*call)
-        except StateUnavailable as error:
-            return error
 
     async def ping(self) -> None:
         """Ask whether the store is there. Raises as `call`."""
@@ -217,15 +196,20 @@ class RedisDoor:
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=CALL_TIMEOUT_S)
         await self._client.aclose(close_connection_pool=True)
+        await self._wire.close()
 
     async def _see_server(self, connection: _Connection) -> None:
         """On every new connection, before anything is sent on it."""
         await connection.on_connect()
         await connection.send_command("INFO", "server")
         try:
-            run_id = _info(await connection.read_response(), "run_id")
-        except self._refused:  # this user may not ask; then only a lost epoch shows that something was lost
-            run_id = ""
+            self._note_server(await connection.read_response())
+        except self._refused:
+            self._note_server(None)
+
+    def _note_server(self, info: Reply) -> None:
+        """None: this user may not ask it; then only a lost epoch shows that something was lost."""
+        run_id = "" if info is None else _info(info, "run_id")
         if run_id != self.server_run_id:
             if self.server_run_id:
                 self.server_changes += 1
@@ -259,12 +243,6 @@ class RedisDoor:
         if not self._schema_seen:
             await self._see_schema()
         return await self._client.execute_command(*command)
-
-    async def _send_script(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
-        try:
-            return await self._send(("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args))
-        except self._no_script:  # after a restart or a promotion; EVAL runs it and loads it
-            return await self._send(("EVAL", script.text, len(redis_keys), *redis_keys, *args))
 
     async def _send_many(self, commands: Sequence[Sequence[Argument]]) -> "list[Reply | Exception]":
         if not self._schema_seen:
@@ -302,8 +280,8 @@ def _info(reply: Reply, name: str) -> str:
     return next((line.partition(":")[2] for line in lines if line.startswith(f"{name}:")), "")
 
 
-def _connectable(url: str, on_connect: Callable[[_Connection], Awaitable[None]]) -> _Client:
-    from redis.asyncio import BlockingConnectionPool, Redis
+def _connectable(url: str, on_connect: Callable[[_Connection], Awaitable[None]]) -> tuple[_Client, WireAddress]:
+    from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
@@ -320,7 +298,18 @@ def _connectable(url: str, on_connect: Callable[[_Connection], Awaitable[None]])
     )
     client = Redis.from_pool(pool)
     client.response_callbacks.clear()  # replies stay as RESP2 carries them
-    return cast(_Client, client)
+    connection: Any = cast(
+        Any, pool
+    ).make_connection()  # connected to nothing; it has read the URL, its TLS options included
+    address = WireAddress(
+        host=connection.host,
+        port=connection.port,
+        database=int(connection.db),
+        username=connection.username,
+        password=connection.password,
+        ssl_context=connection.ssl_context.get() if isinstance(connection, SSLConnection) else None,
+    )
+    return cast(_Client, client), address
 
 
 def _unavailable() -> StateUnavailable:

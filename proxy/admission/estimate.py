@@ -28,7 +28,7 @@ FRAME_TOKENS: Final = 2_048
 TOOL_TOKENS: Final = 1_024
 # Sealed reasoning is compressed before it is encoded: no text of a language shrinks below a sixth.
 SEALED_TOKENS_PER_BYTE: Final = 4
-IMAGES_MAX: Final = 10  # what one call may ask for, where its form cannot be read
+IMAGES_MAX: Final = 10  # what one call may ask for, where its body cannot be read
 EXPECTED_OUTPUT_TOKENS: Final = 512
 EXPECTED_BYTES_PER_TOKEN: Final = 4
 NAMING_BYTES: Final = 64  # what a ceiling adds to a body: the longest name, its number, indentation
@@ -282,7 +282,7 @@ def _of_images(document: Mapping[str, Any], call: Call, facts: ModelFacts, proje
     text = call.text or b""
     pictures = (largest_reading(document.get("n")) or 1) if call.document is not None else IMAGES_MAX
     # An edit's picture and its mask come in a form, or by address: out of sight.
-    visible = look("images", document, text) if call.document is not None else Visible(False)
+    visible = look("images", document, text) if text else Visible(False)
     input_tokens = picture_tokens = 0
     fixed_fusd = pictures * facts.price.image_nusd * FUSD_PER_NUSD
     if facts.price.counts_tokens:
@@ -338,11 +338,17 @@ def _of_hearing(document: Mapping[str, Any], facts: ModelFacts, project_tier: st
     long its sound is, since silence packs into almost no bytes."""
     price = facts.price
     fixed_fusd = input_tokens = output_tokens = 0
+    if price.counts_tokens and document.get("chunking_strategy") is not None:
+        raise UnpricedEndpoint(
+            "`chunking_strategy` makes several passes of one sound, nobody here knows how many, and a spend cap holds "
+            "for you. Leave it out.",
+            param="chunking_strategy",
+        )
     if price.audio_nusd_per_minute:
         if facts.audio_ms_max is None:
             raise UnpricedEndpoint(
                 "This model is sold by time, nobody here knows how long a sound it takes, and a spend cap holds for "
-                "you. Ask a model that is sold by tokens, or have the operator set `allow_unmetered`."
+                "you. Ask a model that is sold by tokens, or have the operator write its `audio_seconds_max`."
             )
         fixed_fusd += -(-facts.audio_ms_max * price.audio_nusd_per_minute * FUSD_PER_NUSD // _MS_PER_MINUTE)
     if price.counts_tokens:

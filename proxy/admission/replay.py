@@ -68,6 +68,7 @@ def owed(segment: Segment, left: frozenset[RunStep], *, epoch: str, now_ms: int)
                 reservations[demand.run_step] = demand  # the last one: it may have grown
             case Settling(at_ms, run_step) as settling if run_step in left or (is_lost and at_ms >= since_ms):
                 endings.append(settling._replace(epoch=began_in))
-            case Releasing(_, run_step) as releasing if run_step in left:
+            # A replica that was promoted may still hold what had been let go.
+            case Releasing(at_ms, run_step) as releasing if run_step in left or (is_lost and at_ms >= since_ms):
                 endings.append(releasing)
     return Owed(tuple(reservations.values()), endings)

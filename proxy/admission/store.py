@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from proxy.adapters.redis import Argument, RedisDoor, Reply, Script, shared_name, tenant_name
-from proxy.adapters.redis_turns import ScriptTurns
+from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
+from proxy.adapters.redis_wire import Argument, Reply
 from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
 from proxy.admission.book import Amounts, ScopeState, Touched
@@ -148,13 +148,12 @@ class Scripts:
 class RedisAdmissionStore:
     """Admissions in Redis. Decides nothing: the scripts do."""
 
-    __slots__ = ("_announced_s", "_changes_seen", "_door", "_epoch_seen", "_scripts", "_settle_in_ms", "_turns")
+    __slots__ = ("_announced_s", "_changes_seen", "_door", "_epoch_seen", "_scripts", "_settle_in_ms")
 
     def __init__(self, door: RedisDoor, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
         self._door = door
         self._settle_in_ms = settle_in_ms
-        self._turns = ScriptTurns(door)
         self._scripts = scripts or Scripts.load()
         self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
         self._changes_seen = 0
@@ -267,16 +266,16 @@ class RedisAdmissionStore:
             async with asyncio.timeout(ADMIT_TIMEOUT_S):
                 await self._announce(tenant_id)
                 try:
-                    return _listed(await self._turns.run(self._scripts.admit, names, args))
+                    return _listed(await self._door.run(self._scripts.admit, names, args))
                 except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
-                    return _listed(await self._turns.run(self._scripts.admit, names, args))
+                    return _listed(await self._door.run(self._scripts.admit, names, args))
         except TimeoutError as error:
             raise StateUnavailable("The gateway's state store did not answer in time. Try again shortly.") from error
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
         tokens = -1 if bill.tokens is None else bill.tokens
         args: list[Argument] = [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
-        reply = await self._turns.run(self._scripts.settle, [_run_name(run_step)], args)
+        reply = await self._door.run(self._scripts.settle, [_run_name(run_step)], args)
         return encoding.settlement_of([number for number in _listed(reply) if isinstance(number, int)])
 
     async def _sweep_tenant(self, shard: int, tenant_id: str) -> int:

@@ -42,6 +42,12 @@ class InvalidJson(GatewayError):
     status, code, source = 400, "invalid_json", Source.CALLER
 
 
+class InvalidForm(GatewayError):
+    """The body is no form, or one that two readers could read differently."""
+
+    status, code, source = 400, "invalid_form", Source.CALLER
+
+
 class InvalidParameter(GatewayError):
     """A field that decides something has the wrong type or an impossible value."""
 

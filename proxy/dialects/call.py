@@ -4,6 +4,8 @@ Pure. Whatever decides must be read alike by every reader: a deciding name that 
 is refused, because the provider might choose the other one.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.core import jsonio
@@ -52,6 +54,9 @@ MODEL_CHARACTERS_MAX: Final = 256
 # What each value costs is far more than its bytes: 32 MiB of `[],` would take a gigabyte, and
 # hold everybody up for seconds. A text with a million commas and brackets is no honest call.
 VALUES_MAX: Final = 1_000_000
+# A form has only text; what FastAPI and its like take for true.
+_TRUE: Final = frozenset({"true", "1", "on", "yes", "t", "y"})
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
 def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_max: int) -> Call:
@@ -85,6 +90,18 @@ def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_ma
     return Call(model, _stream(document), body, text, document)
 
 
+def form_call(operation: Operation, fields: Mapping[str, str]) -> Call:
+    """What a form asks for, by its fields that decide. Its bytes are not the call's to hold.
+
+    Raises:
+        InvalidParameter: `model` is empty or no name, or `n` no number where it counts pictures.
+    """
+    if operation.name == "images" and not _WHOLE_NUMBER.fullmatch(fields.get("n", "1")):
+        raise InvalidParameter("`n` must be a whole number.", param="n")
+    model = None if operation.model_in_path else _model(fields)
+    return Call(model, fields.get("stream", "").strip().lower() in _TRUE, None, None, fields)
+
+
 def _values_at_most(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
@@ -100,7 +117,7 @@ def _refuse_other_case(document: dict[str, Any]) -> None:
             raise DuplicateParameter(f"Some providers read `{name}` as `{meant}`. Send `{meant}` alone.", param=name)
 
 
-def _model(document: dict[str, Any]) -> str | None:
+def _model(document: Mapping[str, Any]) -> str | None:
     model = document.get("model")
     if model is None:
         return None

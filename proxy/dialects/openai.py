@@ -19,7 +19,8 @@ class BodyKind(Enum):
 
     JSON = "json"  # read whole and parsed, whatever its content-type says
     NONE = "none"  # there is none
-    OTHER = "other"  # JSON where `is_json` says so, else streamed as it arrives
+    FORM = "form"  # JSON where `is_json` says so, else a form whose fields decide
+    OTHER = "other"  # likewise, and what is neither is streamed as it arrives
 
 
 class StreamEnd(Enum):
@@ -104,11 +105,11 @@ _POSTED: Final = {
     ("completions",): Operation("completions", BodyKind.JSON, True, StreamEnd.DONE),
     ("moderations",): Operation("moderations", BodyKind.JSON),
     ("images", "generations"): Operation("images", BodyKind.JSON),
-    ("images", "edits"): Operation("images"),
-    ("images", "variations"): Operation("images"),
+    ("images", "edits"): Operation("images", BodyKind.FORM),
+    ("images", "variations"): Operation("images", BodyKind.FORM),
     ("audio", "speech"): Operation("audio_speech", BodyKind.JSON, True),
-    ("audio", "transcriptions"): Operation("audio_transcriptions"),
-    ("audio", "translations"): Operation("audio_translations"),
+    ("audio", "transcriptions"): Operation("audio_transcriptions", BodyKind.FORM),
+    ("audio", "translations"): Operation("audio_translations", BodyKind.FORM),
     ("messages",): Operation("messages", BodyKind.JSON, True, StreamEnd.MESSAGE_STOP, base_shape=Shape.ANTHROPIC),
     ("messages", "count_tokens"): Operation("messages_count_tokens", BodyKind.JSON, True, base_shape=Shape.ANTHROPIC),
 }

@@ -126,6 +126,7 @@ _NAMING: Final = frozenset(
 # Names whose object has an `id`: a container, an earlier spoken answer, a voice of one's own.
 _NAMING_BY_ID: Final = frozenset({"audio", "container", "voice"})
 _NAMES: Final = _NAMING | _NAMING_BY_ID
+_NAMING_AT_TOP: Final = ("previous_response_id", "conversation")
 _TELLTALE: Final = re.compile(
     rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")', re.IGNORECASE
 )
@@ -177,8 +178,19 @@ def body_names_object(document: Mapping[str, Any], raw: bytes) -> str | None:
     return named
 
 
+_NAME_PARTS: Final = re.compile(r"[^\[\].]+")
+
+
+def field_names_object(name: str) -> bool:
+    """True where a form's field of this name would: `file_id`, `images[0][file_id]`, `voice[id]`, in any case."""
+    parts = {part.strip().lower() for part in _NAME_PARTS.findall(name)}
+    if not parts.isdisjoint(_NAMING) or not parts.isdisjoint(_NAMING_AT_TOP):
+        return True
+    return "id" in parts and not parts.isdisjoint(_NAMING_BY_ID)
+
+
 def _named_at_top(document: Mapping[str, Any]) -> str | None:
-    for name in ("previous_response_id", "conversation"):
+    for name in _NAMING_AT_TOP:
         if document.get(name) is not None:
             return name
     prompt = document.get("prompt")

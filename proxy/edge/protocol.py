@@ -13,8 +13,9 @@ and read on for a moment, so that the client reads the answer instead of a reset
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
-from typing import ClassVar, Final, cast
+from typing import Final, TypeAlias, cast
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -29,7 +30,10 @@ from proxy.edge.problems import render_raw
 from proxy.edge.reader import RequestReader
 from proxy.edge.sockets import reset_on_close, unsent_bytes
 
+OnRefused: TypeAlias = Callable[[GatewayError, tuple[str, int] | None], None]
+
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LIMITS: Final = ProtocolLimits()
 
 
 class _Phase(Enum):
@@ -40,9 +44,7 @@ class _Phase(Enum):
 
 
 class TollwayProtocol(asyncio.Protocol):
-    """One client's connection. A subclass may narrow `limits`."""
-
-    limits: ClassVar[ProtocolLimits] = ProtocolLimits()
+    """One client's connection, within the limits that it was given."""
 
     def __init__(
         self,
@@ -50,7 +52,11 @@ class TollwayProtocol(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: ProtocolLimits = _LIMITS,
+        on_refused: OnRefused | None = None,
     ) -> None:
+        """`on_refused` hears of what is refused before the application, and by whom it was sent."""
         if not config.loaded:
             config.load()
         self._app = config.loaded_app
@@ -59,7 +65,9 @@ class TollwayProtocol(asyncio.Protocol):
         self._connections = cast("set[asyncio.Protocol]", server_state.connections)
         self._tasks = server_state.tasks
         self._loop = _loop or asyncio.get_running_loop()
-        self._reader: RequestReader | None = RequestReader(self, self.limits)
+        self.limits = limits
+        self._on_refused = on_refused
+        self._reader: RequestReader | None = RequestReader(self, limits)
         self._transport: asyncio.Transport
         self._phase = _Phase.HEAD
         self._connection: Connection | None = None
@@ -310,14 +318,12 @@ class TollwayProtocol(asyncio.Protocol):
         self._closes_pipelined = True
         self._connection.keep_alive = False
 
-    def refused(self, error: GatewayError, client: tuple[str, int] | None) -> None:
-        """Hear of what is refused before the application. A subclass may count it."""
-
     def _refuse(self, error: GatewayError) -> None:
         """Answer before the application, or instead of it, and close."""
         if self._transport.is_closing():
             return
-        self.refused(error, self._client)
+        if self._on_refused is not None:
+            self._on_refused(error, self._client)
         connection = self._connection
         if connection is not None and not connection.complete:
             connection.lost()

@@ -56,7 +56,7 @@ class RequestReader:
         self.begun = False  # a first byte of the request is here
         self._owner = owner
         self._limits = limits
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -113,7 +113,7 @@ class RequestReader:
 
     def close(self) -> None:
         """Nothing more will come. Takes apart what the parser and this hold of each other."""
-        del self._parser
+        self._parser = None
 
     def _tell_again(self, head: Head, data: bytes) -> bool:
         told = head.told_again(data)
@@ -127,8 +127,10 @@ class RequestReader:
         return True
 
     def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        assert parser is not None, "nothing is fed after the end"
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise self._refusal or MalformedRequest(f"The request is not valid HTTP/1.1: {error}.") from None
 
@@ -149,6 +151,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         parser, target, headers = self._parser, self._target, self._headers
+        assert parser is not None
         method = parser.get_method().decode("ascii")
         version = parser.get_http_version()
         try:

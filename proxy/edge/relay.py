@@ -80,26 +80,21 @@ class AsgiDownstream:
                 if len(whole) > bytes_max:
                     raise _too_large(bytes_max)
                 return whole
-        message = await self._receive_body(bytes_max)
+        message = await self.next_of_body(bytes_max)
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False) and len(body) <= bytes_max:
-            self._body_done()
+            self.body_done()
             return body
         pieces = [body]
         async for piece in self._rest_of_body(message, len(body), bytes_max):
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def stream_body(self, bytes_max: int) -> AsyncIterator[bytes]:
-        message = await self._receive_body(bytes_max)
-        body: bytes = message.get("body", b"")
-        if body:
-            yield body
-        async for piece in self._rest_of_body(message, len(body), bytes_max):
-            if piece:
-                yield piece
+    def stream_body(self, bytes_max: int) -> AsyncIterator[bytes]:
+        return _ArrivingBody(self, bytes_max)
 
-    async def _receive_body(self, bytes_max: int) -> Message:
+    async def next_of_body(self, bytes_max: int) -> Message:
+        """The next message of the body. Raises RequestTooLarge where more was announced, CallerGone."""
         if self.announced_bytes is not None and self.announced_bytes > bytes_max:
             raise _too_large(bytes_max)
         return await self._next_message()
@@ -115,7 +110,7 @@ class AsgiDownstream:
             read_bytes += len(piece)
             if read_bytes <= bytes_max:
                 yield piece
-        self._body_done()
+        self.body_done()
 
     async def _next_message(self) -> Message:
         message = await self._receive()
@@ -139,7 +134,6 @@ class AsgiDownstream:
         expected_bytes = int(length) if length is not None and length.isdigit() else None
         chunk = first_chunk
         while chunk is not None:
-            tap.feed(chunk)
             self.body_bytes += len(chunk)
             if self.body_bytes == expected_bytes:
                 # The last byte is known for what it is: no empty message has to follow it.
@@ -153,6 +147,8 @@ class AsgiDownstream:
             if chunk:
                 await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
+            if chunk is not None:
+                tap.feed(chunk)
         _refuse_truncated(tap)
         await self._send_chunk(b"" if passage.remover is None else passage.remover.close(), more=False)
 
@@ -216,7 +212,8 @@ class AsgiDownstream:
     def _is_gone(self) -> bool:
         return self._gone or (self._connection is not None and self._connection.disconnected)
 
-    def _body_done(self) -> None:
+    def body_done(self) -> None:
+        """The body's last byte was taken."""
         if self._connection is None and self._watcher is None and self._on_gone is not None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
@@ -232,6 +229,34 @@ class AsgiDownstream:
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
             callback()
+
+
+class _ArrivingBody:
+    """A body piece by piece. No generator: whoever stops half-way has nothing to close."""
+
+    __slots__ = ("_bytes_left", "_bytes_max", "_downstream", "_more")
+
+    def __init__(self, downstream: AsgiDownstream, bytes_max: int) -> None:
+        self._downstream = downstream
+        self._bytes_left = self._bytes_max = bytes_max
+        self._more = True
+
+    def __aiter__(self) -> "_ArrivingBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._more:
+            message = await self._downstream.next_of_body(self._bytes_max)
+            self._more = message.get("more_body", False)
+            piece: bytes = message.get("body", b"")
+            self._bytes_left -= len(piece)
+            if self._bytes_left < 0:
+                raise _too_large(self._bytes_max)
+            if not self._more:
+                self._downstream.body_done()
+            if piece:
+                return piece
+        raise StopAsyncIteration
 
 
 def _announced_bytes(scope: Scope) -> int | None:

@@ -11,14 +11,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from proxy.core.errors import GatewayError
 from proxy.edge.health import Readiness
-from proxy.edge.protocol import TollwayProtocol
+from proxy.edge.protocol import OnRefused, TollwayProtocol
 from proxy.edge.sockets import BindFailed, address_of, bind, remove_unix_file
 from proxy.settings.model import ServerSettings
 
@@ -26,7 +26,6 @@ __all__ = ["BindFailed", "serve"]
 
 _logger = logging.getLogger("tollway.edge")
 
-OnRefused: TypeAlias = Callable[[GatewayError, tuple[str, int] | None], None]
 
 # Longer than common clients keep an idle connection (5 s to 60 s): who closes last is never
 # surprised by the other's close while it sends.
@@ -54,14 +53,6 @@ class _Stop:
         self.asked.set()
 
 
-def _heard(on_refused: OnRefused) -> type[TollwayProtocol]:
-    class HeardProtocol(TollwayProtocol):
-        def refused(self, error: GatewayError, client: tuple[str, int] | None) -> None:
-            on_refused(error, client)
-
-    return HeardProtocol
-
-
 class _Port(uvicorn.Server):
     """One listening port. uvicorn opens it; the end is ours.
 
@@ -72,7 +63,8 @@ class _Port(uvicorn.Server):
     def __init__(self, app: ASGIApp, bound: socket.socket, on_refused: OnRefused | None = None) -> None:
         config = uvicorn.Config(
             app,
-            http=TollwayProtocol if on_refused is None else _heard(on_refused),
+            # It is called, and nothing else: a class with an argument filled in serves as well.
+            http=cast("type[asyncio.Protocol]", partial(TollwayProtocol, on_refused=on_refused)),
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from proxy.adapters.redis import RedisDoor, Reply, shared_name, tenant_name
+from proxy.adapters.redis import RedisDoor, shared_name, tenant_name
+from proxy.adapters.redis_wire import Reply
 from proxy.identity.virtual_key import VirtualKey, decode, encode
 
 _TENANTS = shared_name("virtual-key-tenants")

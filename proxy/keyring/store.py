@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from proxy.adapters.redis import Argument, RedisDoor, Reply, Script, shared_name, tenant_name
+from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
+from proxy.adapters.redis_wire import Argument, Reply
 from proxy.core.errors import StateUnavailable, TenantShredded
 from proxy.keyring.dek import StoredDek
 from proxy.keyring.record import (

@@ -13,7 +13,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from proxy.adapters.redis import Argument, RedisDoor, Reply, Script, shared_name, tenant_name
+from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
+from proxy.adapters.redis_wire import Argument, Reply
 from proxy.ledger.cursor import Backlog, Claim, Cursor
 from proxy.ledger.entry import SealedRow
 

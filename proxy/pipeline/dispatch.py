@@ -17,6 +17,7 @@ from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.reading import upload_bytes_max
 from proxy.upstream.client import ArrivingBody, PreparedHead, RequestBody, UpstreamAnswer, UpstreamClient
 from proxy.upstream.headers import outbound_query, request_headers
 from proxy.upstream.payer import Payer
@@ -82,6 +83,8 @@ class Dispatch:
         exchange.usage_tap = UsageTap(
             exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"), exchange.output_counter
         )
+        if first_chunk is not None:
+            exchange.usage_tap.feed(first_chunk)
         return first_chunk
 
 
@@ -115,11 +118,13 @@ def _outbound_body(
     if call.body is None:
         if not exchange.request.has_body:
             return WholeBody(b""), False, None
-        bytes_max = exchange.snapshot.settings.server.upload_bytes_max
-        if exchange.plan.input_bytes_max is not None:
-            bytes_max = min(bytes_max, exchange.plan.input_bytes_max)
-        length = downstream.announced_bytes
-        return ArrivingBody(downstream.stream_body(bytes_max)), False, None if length is None else b"%d" % length
+        if exchange.form is not None:
+            renamed = call.model_alias not in (None, deployment.model)
+            passing, length = exchange.form.outbound(deployment.model if renamed else None)
+        else:
+            length = downstream.announced_bytes
+            passing = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
+        return passing, False, None if length is None else b"%d" % length
     text = call.text
     if text is None:
         return WholeBody(call.body), False, None

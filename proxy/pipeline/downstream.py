@@ -58,7 +58,8 @@ class Downstream(Protocol):
     ) -> None:
         """Pass an upstream's answer on, chunk by chunk as it arrives.
 
-        The passage's tap listens to every chunk, and says at the end whether the answer is whole.
+        The passage's tap has heard the first chunk, listens to every other, and says at the end whether the
+        answer is whole.
 
         Raises:
             UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed: the answer broke off.

@@ -14,6 +14,7 @@ from proxy.dialects.stream_usage import UsageAsking
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
 from proxy.identity.caller import Prompt
+from proxy.pipeline.form_body import FormBody
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
 from proxy.pricing.facts import ModelFacts
@@ -36,6 +37,7 @@ class Exchange:
     prompt: Prompt | None = None
     caller: Caller | None = None
     call: Call = _NO_CALL
+    form: FormBody | None = None  # the body, where it is a form
     route: Route | None = None
     deployment: Deployment | None = None
     key_source: KeySource | None = None

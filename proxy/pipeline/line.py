@@ -107,7 +107,7 @@ class Line:
         try:
             exchange.status = answer.status
             headers = response_headers(answer.headers, answer.fields, payer.source, answer.status)
-            headers += relay_headers(exchange)
+            headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
             await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
         finally:
             await answer.aclose()

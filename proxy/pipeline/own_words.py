@@ -6,8 +6,10 @@ from proxy.admission.answers import Admitted
 from proxy.admission.figures import remaining_requests, remaining_tokens
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
+from proxy.core.money import usd_text
 from proxy.core.types import Answer
 from proxy.dialects.openai import model_in_path
+from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import rfc3339
 from proxy.pipeline.ticket import Ticket
@@ -19,8 +21,8 @@ def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     return [(b"x-tollway-run-id", exchange.run_id.encode()), exchange.snapshot.version_header]
 
 
-def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
-    """The headers beside a provider's answer."""
+def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, bytes]]:
+    """The headers beside a provider's answer; of one that is whole already, with what it cost."""
     assert exchange.deployment is not None
     assert exchange.sent_at_us is not None
     assert exchange.first_byte_at_us is not None
@@ -31,6 +33,12 @@ def relay_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     headers.append((b"x-tollway-model", _header_text(exchange.deployment.label)))
     headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
     headers.append((b"server-timing", timing))
+    if is_whole and exchange.facts is not None:
+        assert exchange.usage_tap is not None
+        exchange.usage_tap.close()
+        cost_nusd = charge(exchange).cost_nusd
+        if cost_nusd is not None:
+            headers.append((b"x-tollway-cost-usd", usd_text(cost_nusd).encode()))
     ticket = exchange.ticket
     if ticket is not None and ticket.admitted is not None:
         headers += _what_is_left(ticket, ticket.admitted)

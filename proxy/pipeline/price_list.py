@@ -70,4 +70,5 @@ def _as_written(own: DeploymentSettings, known: ModelFacts | None) -> ModelFacts
         context_tokens=own.context_tokens or known.context_tokens,
         max_output_tokens=own.max_output_tokens or known.max_output_tokens,
         capabilities=known.capabilities if own.capabilities is None else own.capabilities,
+        audio_ms_max=known.audio_ms_max if own.audio_seconds_max is None else own.audio_seconds_max * 1_000,
     )

@@ -100,5 +100,5 @@ def unpriced(*, names_a_model: bool) -> UnpricedModel:
     if names_a_model:
         why = "nobody here knows what this model costs. Use another one, or have the operator write its `price`."
     else:
-        why = "this call names no model that is read here (a form passes unread), so that nobody knows what it costs."
+        why = "this call names no model, so that nobody knows what it costs. Name one in `model`."
     return UnpricedModel(f"A spend cap holds for you, and {why}", param="model")

@@ -9,11 +9,11 @@ from typing import Final
 from proxy.core.errors import StatefulPathNotIsolated, UnknownUrl
 from proxy.core.types import Call, InboundRequest
 from proxy.dialects.openai import Operation
-from proxy.dialects.provider_objects import body_names_object, path_names_object
+from proxy.dialects.provider_objects import body_names_object, field_names_object, path_names_object
 
 # Bodies that hold no JSON. All else that is streamed, and read by nobody here, might be taken for
 # JSON by the provider: what has no content-type is so to FastAPI, and Go's servers seldom ask.
-_NO_JSON: Final = (b"multipart/form-data", b"application/octet-stream", b"audio/", b"image/", b"video/")
+_NO_JSON: Final = (b"application/octet-stream", b"audio/", b"image/", b"video/")
 
 
 def refuse_admin(operation: Operation, request: InboundRequest) -> None:
@@ -37,19 +37,22 @@ def refuse_shared_objects(request: InboundRequest, call: Call) -> None:
             f"{request.path} names objects that the provider holds for every tenant of this gateway's key. "
             "Send the content in the request itself, or bring your own provider key."
         )
-    if call.body is None and request.has_body:
+    if call.body is None and call.document is None and request.has_body:
         content_type = request.fields.get(b"content-type", b"")
         if not content_type.strip().lower().startswith(_NO_JSON):
             raise StatefulPathNotIsolated(
                 "Nobody here can tell whether this body names objects that the provider holds for every tenant of "
                 "this gateway's key. If it is JSON, send it as `content-type: application/json`."
             )
-    if call.document is None or call.text is None:
+    if call.document is None:
         return
-    field = body_names_object(call.document, call.text)
+    if call.text is None:  # a form
+        field = next((name for name in call.document if field_names_object(name)), None)
+    else:
+        field = body_names_object(call.document, call.text)
     if field is not None:
         raise StatefulPathNotIsolated(
-            f"`{field}` names an object that the provider holds for every tenant of this gateway's key. "
+            f"`{field[:128]}` names an object that the provider holds for every tenant of this gateway's key. "
             "Send the content in the request itself, or bring your own provider key.",
-            param=field,
+            param=field[:128],
         )

@@ -9,6 +9,7 @@ from proxy.settings.values import parse_capability, parse_model_name, parse_tena
 
 PER_MTOK_NUSD_MAX = 10_000 * NUSD_PER_USD  # no model costs near it: a slip of the keyboard does
 CONTEXT_TOKENS_MAX = 1_000_000_000
+AUDIO_SECONDS_MAX = 1_000_000
 
 
 def read_model(alias: str, at: Reader, source: Source, parse_existing: Callable[[str], str]) -> ModelSettings:
@@ -29,6 +30,7 @@ def _deployment(at: Reader, source: Source, parse_existing: Callable[[str], str]
         context_tokens=at.integer("context_tokens", None, 1, CONTEXT_TOKENS_MAX),
         max_output_tokens=at.integer("max_output_tokens", None, 1, CONTEXT_TOKENS_MAX),
         capabilities=None if capabilities is None else frozenset(capabilities),
+        audio_seconds_max=at.integer("audio_seconds_max", None, 1, AUDIO_SECONDS_MAX),
     )
     at.close()
     context_tokens, output_tokens = deployment.context_tokens, deployment.max_output_tokens

@@ -207,12 +207,13 @@ class DeploymentSettings:
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     capabilities: frozenset[str] | None = None
+    audio_seconds_max: int | None = None
 
     @property
     def says_something(self) -> bool:
         """True where anything is written that the catalogue would say otherwise."""
-        written = (self.price, self.context_tokens, self.max_output_tokens, self.capabilities)
-        return any(part is not None for part in written)
+        lengths = (self.context_tokens, self.max_output_tokens, self.audio_seconds_max)
+        return any(part is not None for part in (self.price, self.capabilities, *lengths))
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,11 @@ class UpstreamAnswer:
             raise _after_head(error, self._provider) from error
         return chunk
 
+    def ends_with(self, first_chunk: bytes | None) -> bool:
+        """True where the first bytes of the body are, by the length that the head tells, all of it."""
+        length = self.fields.get(b"content-length")
+        return length is not None and first_chunk is not None and length == b"%d" % len(first_chunk)
+
     async def aclose(self) -> None:
         """Let go of the connection: back to its pool if the body was read to its end."""
         await self._stream.aclose()

@@ -91,6 +91,11 @@ NAMING = {
     "said to be nothing": (EDITS, FILE, []),
     "in another JSON's name": (EDITS, FILE, content_type(b"text/json")),
     "in a list of types": (EDITS, FILE, content_type(b"text/plain, application/json")),
+    "in a list of types behind a form": (
+        "/v1/future/things",
+        FILE,
+        content_type(b"multipart/form-data, application/json"),
+    ),
     "a nested name in capitals": (CHAT, FILE.replace(b"file_id", b"FILE_ID"), JSON),
     "a prompt's id in capitals": (RESPONSES, b'{"prompt":{"ID":"pmpt_1"}}', JSON),
     "a file's address": (

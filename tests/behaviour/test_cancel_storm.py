@@ -114,7 +114,7 @@ class Storm:
         told = [(b"x-kind", kind.encode()), (b"x-waits", waits.encode()), (b"x-user", user.encode())]
         told += [TENANT, (b"x-tollway-user", user.encode())]
         if kind == "upload":
-            headers = [(b"content-type", b"multipart/form-data; boundary=x"), *told]
+            headers = [(b"content-type", b"application/octet-stream"), *told]
             return request_bytes("POST", UPLOAD, b"x" * 50_000, headers)[: -self.chance.randrange(1, 50_000)]
         alias = b"deaf" if kind == "connect" else b"moody"
         streamed = b',"stream":true' if kind == "stream" else b""

@@ -338,3 +338,20 @@ async def test_the_answer_says_how_full_the_fullest_cap_is_and_once_that_it_is_n
             assert soft > 0
             assert gateway.metric('tollway_soft_caps_total{scope="tenant"}') == soft
             assert len([record for record in caplog.records if record.name == "tollway.caps"]) == 1
+
+
+async def test_an_answer_that_is_whole_at_once_says_what_it_cost_and_no_other_does():
+    events = [b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', b"data: [DONE]\n\n"]
+    refused = answer(b'{"error":{"message":"no"}}', status=b"400 Bad Request")
+    async with scripted_upstream(answer(completion(1_000, 50))) as upstream:
+        async with running_gateway(configuration(upstream.base_url, "usd_per_day = 9")) as gateway:
+
+            async def cost_of(**fields) -> bytes | None:
+                _, head, _ = await plain_request(gateway, "POST", CHAT, body(max_tokens=100, **fields), headers())
+                return head.get(b"x-tollway-cost-usd")
+
+            assert await cost_of() == b"0.0012"  # 1,000 at $1 and 50 at $4, for a million
+            upstream.script = lambda _: refused
+            assert await cost_of() == b"0.00"
+            upstream.script = lambda _: stream(*events)
+            assert await cost_of(stream=True) is None

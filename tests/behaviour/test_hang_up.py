@@ -161,7 +161,7 @@ async def test_within_a_body_that_is_read_whole(ending):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_within_an_upload(ending):
-    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    headers = [(b"content-type", b"application/octet-stream")]
     sent = request_bytes("POST", "/v1/audio/transcriptions", b"x" * 200_000, headers)[:-100_000]
     async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
         async with calling(gateway, sent) as caller:

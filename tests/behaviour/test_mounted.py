@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 
 from proxy.app import App, create_app
 from proxy.settings.load import load
+from tests.forms import form, form_headers
 from tests.gateway import JSON, BrokenOff, error_of, passthrough_to, plain_request, raw_request, request_bytes
 from tests.scripted_upstream import Do, ScriptedUpstream, answer, scripted_upstream, stream, until
 
@@ -232,11 +233,23 @@ async def test_a_hang_up_within_the_body(tmp_path, http):
 
 async def test_an_upload_is_streamed_through(tmp_path, http):
     body = bytes(range(256)) * 4_000
-    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    headers = [(b"content-type", b"application/octet-stream")]
     async with scripted_upstream(answer(COMPLETION)) as upstream, hosted(upstream, tmp_path, http) as host:
         status, _, _ = await plain_request(host, "POST", "/gateway/v1/audio/transcriptions", body, headers)
         assert status == 200
         assert upstream.received[0].body == body
+
+
+async def test_a_form_is_read_and_what_it_names_is_routed(tmp_path, http):
+    small = form([(b"file", b"f", bytes(10)), (b"model", b"alias")])
+    large = form([(b"model", b"alias"), (b"file", b"f", bytes(3_000_000))])
+    async with scripted_upstream(answer(COMPLETION)) as upstream, hosted(upstream, tmp_path, http) as host:
+        for body in (small, large):
+            path = "/gateway/v1/audio/transcriptions"
+            assert (await plain_request(host, "POST", path, body, form_headers()))[0] == 200
+            assert upstream.received[-1].body == body.replace(b"alias", b"m-2026")
+        status, _, _ = await plain_request(host, "POST", "/gateway/v1/audio/transcriptions", small[:-9], form_headers())
+        assert status == 400
 
 
 async def test_rows_that_are_not_written_yet_are_written_by_shutdown(tmp_path, http):

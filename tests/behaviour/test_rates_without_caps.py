@@ -5,6 +5,7 @@ import json
 
 from proxy.admission.keeper import Keeper
 from proxy.core.errors import StateUnavailable
+from tests.forms import form, form_headers
 from tests.gateway import JSON, error_of, plain_request, running_gateway
 from tests.scripted_upstream import answer, scripted_upstream
 
@@ -61,10 +62,15 @@ async def test_a_call_that_was_let_through_without_the_store_has_its_row_by_itse
 
 
 async def test_a_plans_longest_input_holds_for_bodies_that_are_streamed_too():
-    form = [(b"content-type", b"multipart/form-data; boundary=x"), (b"x-tollway-tenant", b"acme")]
+    streamed = [(b"content-type", b"application/octet-stream"), (b"x-tollway-tenant", b"acme")]
+    formed = [*form_headers(), (b"x-tollway-tenant", b"acme")]
+    empty_bytes = len(form([(b"file", b"f", b"")]))
     async with scripted_upstream(answer(b"{}")) as upstream:
         async with running_gateway(configuration(upstream.base_url, "input_bytes_max = 1_000")) as gateway:
             path = "/v1/audio/transcriptions"
-            status, _, got = await plain_request(gateway, "POST", path, b"x" * 1_001, form)
-            assert (status, error_of(got)["code"]) == (413, "request_too_large")
-            assert (await plain_request(gateway, "POST", path, b"x" * 1_000, form))[0] == 200
+            for length, status in ((1_001, 413), (1_000, 200)):
+                held = form([(b"file", b"f", b"x" * (length - empty_bytes))])
+                for body, fields in ((b"x" * length, streamed), (held, formed)):
+                    got = await plain_request(gateway, "POST", path, body, fields)
+                    assert got[0] == status
+                    assert status == 200 or error_of(got[2])["code"] == "request_too_large"

@@ -163,7 +163,7 @@ async def test_an_upload_of_unknown_length_arrives_whole(authority, spoken):
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             writer.write(
                 b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: gateway.test\r\nconnection: close\r\n"
-                b"x-tollway-tenant: acme\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+                b"x-tollway-tenant: acme\r\ncontent-type: application/octet-stream\r\n"
                 b"transfer-encoding: chunked\r\n\r\n7\r\n--x one\r\n8\r\n and two\r\n0\r\n\r\n"
             )
             raw = await asyncio.wait_for(reader.read(), 10.0)

@@ -6,9 +6,10 @@ Small in `make test`. `TOLLWAY_OUTAGE_CALLS=20000` makes the loads longer; `TOLL
 import asyncio
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -62,21 +63,90 @@ async def gone_for_a_while(server: RedisServer) -> None:
 
 @pytest.mark.parametrize("fault", [stopped, without_scripts, emptied, restarted_empty, gone_for_a_while])
 async def test_the_sums_are_what_callers_were_told(server, dice, tmp_path, fault):
+    await sums_hold(server.url, dice, tmp_path, partial(fault, server), fault.__name__)
+
+
+async def test_the_sums_hold_when_a_replica_that_lags_is_promoted(dice, tmp_path):
+    """What the old server acknowledged last is unknown to the new one: it had stopped listening before."""
+    with RedisServer() as primary, RedisServer("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        async with Forwarder(primary.port) as address:
+            await until(partial(has_replica, primary))
+
+            async def promoted() -> None:
+                replica.ask("REPLICAOF", "NO", "ONE")
+                await asyncio.sleep(0.05)  # what is acknowledged meanwhile is lost
+                primary.kill()
+                address.lead_to(replica.port)
+
+            await sums_hold(address.url, dice, tmp_path, promoted, "promoted")
+
+
+def has_replica(server: RedisServer) -> bool:
+    return b"state=online" in server.ask("INFO", "replication")
+
+
+class Forwarder:
+    """An address that leads to a Redis, and later to another, as a load balancer's or a service's name does."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> "Forwarder":
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._server.close()
+        self._cut()
+        await asyncio.sleep(0.05)
+
+    def lead_to(self, port: int) -> None:
+        self._port = port
+        self._cut()
+
+    def _cut(self) -> None:
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            writer.close()
+            return
+        self._open |= {writer, far_writer}
+        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        self._open -= {writer, far_writer}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await reader.read(65_536):
+                writer.write(piece)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def sums_hold(url: str, dice: random.Random, tmp_path: Path, fault: Callable[[], Awaitable[None]], name: str):
     """Two gateways of two machines, under load, for a cap that does not fit all of it."""
     accounts = [Account(), Account()]
     cap_nusd = CALLS * 300  # of 1,000 held and 437 charged for each on average
     async with AsyncExitStack() as stack:
         kept = []
         for number in range(2):
-            place = await stack.enter_async_context(redis_place(server.url, tmp_path / f"machine-{number}", 1_500))
+            place = await stack.enter_async_context(redis_place(url, tmp_path / f"machine-{number}", 1_500))
             kept.append(await stack.enter_async_context(keeping(place)))
         loads = [
             load(kept[n % 2].keeper, accounts[n % 2], dice, name=f"c{n}", calls=CALLS // CALLERS, cap_nusd=cap_nusd)
             for n in range(CALLERS)
         ]
         under_load = asyncio.gather(*loads)
-        await asyncio.sleep(0.2)
-        await fault(server)
+        await until(lambda: sum(len(account.admitted) for account in accounts) >= CALLS // 10)
+        await fault()
         await under_load
         await all_settled(kept, place)
         charged_nusd = sum(account.total_nusd for account in accounts)
@@ -85,7 +155,7 @@ async def test_the_sums_are_what_callers_were_told(server, dice, tmp_path, fault
         assert all(account.refused > 0 for account in accounts)  # the cap was met, after the fault
         assert max(account.slowest_s for account in accounts) < 2  # 300 ms, on a busy machine
         await rows_are_those_of(accounts, place)
-        show(fault.__name__, accounts)
+        show(name, accounts)
 
 
 async def all_settled(kept: list[Kept], place: Place) -> None:

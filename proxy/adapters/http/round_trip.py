@@ -8,12 +8,13 @@ whole answer is; `_error` what broke it. Chunks that arrived are given out befor
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpx
 
-from proxy.adapters.http.framing import LAST_CHUNK, ResponseHead, ResponseReader, frame_chunk
+from proxy.adapters.http.framing import ResponseHead, ResponseReader
+from proxy.adapters.http.upload import Upload
 
 if TYPE_CHECKING:
     from proxy.adapters.http.connection import Connection
@@ -50,7 +51,6 @@ class RoundTrip(httpx.AsyncByteStream):
         "_total_until",
         "_unsent_bytes",
         "_upload",
-        "_upload_room",
         "_waiter",
         "head",
         "is_sent",
@@ -72,8 +72,7 @@ class RoundTrip(httpx.AsyncByteStream):
         self._ended = False
         self._error: BaseException | None = None
         self._unsent_bytes = 0
-        self._upload: asyncio.Task[None] | None = None
-        self._upload_room: asyncio.Future[None] | None = None
+        self._upload: Upload | None = None
 
     # What the caller does.
 
@@ -98,8 +97,14 @@ class RoundTrip(httpx.AsyncByteStream):
         connection.begin(self, bodiless=bodiless)
         connection.write(head, b"")
         connection.wake_by(self._total_until)
-        self._upload = self._loop.create_task(self._send_body(connection, body, content_length))
-        self._upload.add_done_callback(self._upload_ended)
+        self._upload = Upload(
+            connection,
+            body,
+            content_length,
+            on_sent=self._upload_sent,
+            on_stalled=self._upload_stalled,
+            on_failed=self.fail,
+        )
 
     async def wait_head(self) -> ResponseHead:
         """Wait for the answer's head.
@@ -169,7 +174,8 @@ class RoundTrip(httpx.AsyncByteStream):
             if not self.is_sent:
                 # Answered early: what is left of a streamed body need not be sent any more. Said
                 # before the caller is woken, so that it finds its body's source let go.
-                self._stop_upload()
+                if self._upload is not None:
+                    self._upload.stop()
                 self._enter("first_byte")
         pieces = reader.pieces
         if pieces:
@@ -195,7 +201,8 @@ class RoundTrip(httpx.AsyncByteStream):
         if connection is None:
             return
         self._error = error
-        self._stop_upload()
+        if self._upload is not None:
+            self._upload.stop()
         connection.close()
         self._wake()
 
@@ -214,8 +221,8 @@ class RoundTrip(httpx.AsyncByteStream):
         self._phase_until = math.inf
         if self._upload is None:
             self._sent()
-        elif self._upload_room is not None and not self._upload_room.done():
-            self._upload_room.set_result(None)
+        else:
+            self._upload.room_came()
 
     def expire(self, now: float) -> None:
         """The deadline that the connection was told may have come: see which, if any."""
@@ -278,45 +285,10 @@ class RoundTrip(httpx.AsyncByteStream):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _send_body(self, connection: "Connection", body: AsyncIterator[bytes], length: int | None) -> None:
-        try:
-            await self._send_pieces(connection, body, length)
-        finally:
-            # A source that was stopped half-way is let go now, not when memory is next swept.
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
+    def _upload_sent(self) -> None:
         if self._connection is not None:
             self._sent()
 
-    async def _send_pieces(self, connection: "Connection", body: AsyncIterator[bytes], unsent: int | None) -> None:
-        async for piece in body:
-            if not piece:
-                continue
-            if unsent is None:
-                connection.write(frame_chunk(piece), b"")
-            else:
-                unsent -= len(piece)
-                if unsent < 0:
-                    raise httpx.LocalProtocolError("the request's body is longer than its content-length")
-                connection.write(piece, b"")
-            await self._room(connection)
-        if unsent is None:
-            connection.write(LAST_CHUNK, b"")
-            await self._room(connection)
-        elif unsent:
-            raise httpx.LocalProtocolError("the request's body is shorter than its content-length")
-
-    async def _room(self, connection: "Connection") -> None:
-        while connection.is_write_paused:
-            self._upload_room = self._loop.create_future()
-            self._await_drain(connection)
-            await self._upload_room
-
-    def _upload_ended(self, upload: "asyncio.Task[None]") -> None:
-        if not upload.cancelled() and (error := upload.exception()) is not None:
-            self.fail(error)
-
-    def _stop_upload(self) -> None:
-        upload = self._upload
-        if upload is not None and not upload.done():
-            upload.cancel()
+    def _upload_stalled(self) -> None:
+        assert self._connection is not None, "who let go of it has stopped the upload"
+        self._await_drain(self._connection)

@@ -58,6 +58,10 @@ def hold(
     return estimate(operation, Call("m", text=text, document=document), facts, catalog=catalog)
 
 
+def of_form(operation: Operation, fields: dict[str, str], facts: ModelFacts = FACTS) -> Estimate:
+    return estimate(operation, Call("m", document=fields), facts, catalog="openai")
+
+
 def visible(document: dict[str, Any]) -> int:
     """The tokens of a body that is all text: its bytes, and the frame."""
     return len(json.dumps(document)) + FRAME_TOKENS
@@ -344,7 +348,7 @@ def test_pictures_by_the_piece_and_by_tokens() -> None:
     assert hold(IMAGES, document, by_tokens).held_nusd == visible(document) * 1_000 + 2 * 6_600 * 4_000
     with pytest.raises(UnpricedEndpoint, match="picture"):
         hold(IMAGES, document, ModelFacts(FACTS.price))
-    # a form that nobody reads may ask for ten
+    # a body that nobody reads may ask for ten
     assert hold(IMAGES, None, priced(image_nusd=20_000_000)).held_nusd == 200_000_000
 
 
@@ -366,6 +370,21 @@ def test_transcriptions_hold_the_most_that_the_model_takes() -> None:
     assert hold(TRANSCRIPTIONS, None, ModelFacts(by_time, audio_ms_max=1_500_000)).held_nusd == 25 * 6_000_000
     with pytest.raises(UnpricedEndpoint, match="by time"):
         hold(TRANSCRIPTIONS, None, ModelFacts(by_time))
+    # Several passes of one sound take more than the model takes at once; time is what it is.
+    with pytest.raises(UnpricedEndpoint, match="chunking_strategy"):
+        of_form(TRANSCRIPTIONS, {"chunking_strategy": ""})
+    by_time_alone = ModelFacts(by_time, audio_ms_max=1_500_000)
+    assert of_form(TRANSCRIPTIONS, {"chunking_strategy": ""}, by_time_alone).held_nusd == 25 * 6_000_000
+
+
+def test_a_forms_pictures_are_as_many_as_it_says_and_what_it_brings_is_out_of_sight() -> None:
+    by_piece = priced(image_nusd=20_000_000)
+    assert of_form(IMAGES, {"n": "3"}, by_piece).held_nusd == 60_000_000
+    assert of_form(IMAGES, {}, by_piece).held_nusd == 20_000_000
+    by_tokens = ModelFacts(FACTS.price, 100_000, None, picture_tokens_max=6_600)
+    assert of_form(IMAGES, {"n": "2"}, by_tokens).held_nusd == 100_000 * 1_000 + 2 * 6_600 * 4_000
+    with pytest.raises(UnpricedEndpoint, match="context_tokens"):
+        of_form(IMAGES, {}, ModelFacts(FACTS.price, None, None, picture_tokens_max=6_600))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.provider_objects import body_names_object, path_names_object
+from proxy.dialects.provider_objects import body_names_object, field_names_object, path_names_object
 
 
 @pytest.mark.parametrize(
@@ -242,3 +242,26 @@ def test_a_file_id_is_found_wherever_it_stands(around: Any, steps: list[str | in
     found = body_names_object(document, orjson.dumps(document))
     assert found is not None
     assert found.endswith("file_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("file_id", True),
+        ("File_ID", True),
+        ("images[0][file_id]", True),
+        ("image.file_id", True),
+        ("mask[ file_id ]", True),
+        ("voice[id]", True),
+        ("container", True),
+        ("previous_response_id", True),
+        ("file", False),
+        ("image[]", False),
+        ("voice", False),
+        ("audio", False),
+        ("id", False),
+        ("", False),
+    ],
+)
+def test_a_forms_field_that_names_an_object(name: str, expected: bool) -> None:
+    assert field_names_object(name) is expected

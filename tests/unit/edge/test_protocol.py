@@ -39,10 +39,6 @@ class Served:
 @asynccontextmanager
 async def serving(app, *, keep_alive_s: int = 30, **limits) -> AsyncIterator[Served]:
     narrowed = replace(ProtocolLimits(), **limits)
-
-    class Narrowed(TollwayProtocol):
-        limits = narrowed
-
     seen: list = []
 
     async def watched(scope, receive, send):
@@ -53,7 +49,9 @@ async def serving(app, *, keep_alive_s: int = 30, **limits) -> AsyncIterator[Ser
     config.timeout_keep_alive = keep_alive_s
     config.load()
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: Narrowed(config, state, {}), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: TollwayProtocol(config, state, {}, limits=narrowed), "127.0.0.1", 0
+    )
     served = Served(server.sockets[0].getsockname()[1], state, seen)
     try:
         yield served

@@ -78,6 +78,9 @@ def test_what_is_not_written_is_the_catalogues() -> None:
     assert facts is not None
     assert (facts.context_tokens, facts.max_output_tokens, sorted(facts.capabilities)) == (1_000, 50, ["reasoning"])
     assert rates(facts)[0] == 1_000_000_000
+    heard = found("known", audio_seconds_max=1_500)
+    assert heard is not None
+    assert (facts.audio_ms_max, heard.audio_ms_max, heard.context_tokens) == (None, 1_500_000, 1_000)
     silent = found("known", price=PriceSettings(1, 2), capabilities=frozenset())
     assert silent is not None
     assert (silent.context_tokens, silent.capabilities) == (1_000, frozenset())

@@ -54,7 +54,9 @@ IN_WORDS = {
     "timeouts_s": "see below",
     "tenants": "every tenant",
     "catalog": "by name, else by dialect",
-    **dict.fromkeys(("price", "context_tokens", "max_output_tokens", "capabilities"), "the catalogue's"),
+    **dict.fromkeys(
+        ("price", "context_tokens", "max_output_tokens", "audio_seconds_max", "capabilities"), "the catalogue's"
+    ),
     **dict.fromkeys(("cached_input_usd_per_mtok", "cache_write_usd_per_mtok"), "as the input"),
     "input_bytes_max": "none",
     **dict.fromkeys(("tenant", "virtual_key", "features", "models"), "no limits"),

@@ -158,6 +158,7 @@ def test_a_model_that_no_catalogue_knows_says_its_own_numbers():
         "price = { input_usd_per_mtok = 0.10, output_usd_per_mtok = 0.30, cached_input_usd_per_mtok = 0.0125, "
         "cache_write_usd_per_mtok = 1 }\n"
         'context_tokens = 128_000\nmax_output_tokens = 16_384\ncapabilities = ["tools", "vision", "tools"]\n'
+        "audio_seconds_max = 1_500\n"
     )
     (deployment,) = settings_of(text).models["m"].deployments
     assert deployment == DeploymentSettings(
@@ -167,6 +168,7 @@ def test_a_model_that_no_catalogue_knows_says_its_own_numbers():
         128_000,
         16_384,
         frozenset({"tools", "vision"}),
+        1_500,
     )
 
 
@@ -186,6 +188,7 @@ def test_what_it_does_not_say_is_the_catalogues():
         ("price = { input_usd_per_mtok = 1, output_usd_per_mtok = 1, image_usd = 1 }", "price.image_usd", "one of"),
         ("price = 5", "price", "a table"),
         ("context_tokens = 0", "context_tokens", "a whole number from 1"),
+        ("audio_seconds_max = 0", "audio_seconds_max", "a whole number from 1"),
         ("max_output_tokens = 1.5", "max_output_tokens", "a whole number from 1"),
         (
             "context_tokens = 10\nmax_output_tokens = 11",

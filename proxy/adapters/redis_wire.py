@@ -1,0 +1,237 @@
+"""Script calls to Redis over one connection: any number under way, answered in the order in which they went.
+
+Redis runs one script at a time, so more connections would gain nothing; what is saved is Python. A call
+that finds nothing under way leaves at once; others wait for the end of the loop's turn and leave together.
+Nothing is ever repeated here: a call without an answer may have been carried out.
+
+State of a link: `_waiting` holds one entry for each command that Redis has not answered, oldest first, those
+that were given up included: their answers are read and dropped. Losing a link is final and fails them all.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias, cast
+
+Argument: TypeAlias = str | bytes | int
+Reply: TypeAlias = "bytes | int | list[Reply] | None"
+"""A reply as RESP2 carries it: nothing is decoded or reshaped on the way."""
+Answer: TypeAlias = "Reply | Exception"
+"""A reply, or the error that Redis answered."""
+
+UNDER_WAY_MAX: Final = 10_000
+SILENT_S_MAX: Final = 1.0  # an answer that is overdue for so long: the connection leads nowhere any more
+
+
+class WireError(Exception):
+    """There is no answer: not in time, not any more, or no connection. It may have been carried out."""
+
+
+class WireAddress(NamedTuple):
+    """Where Redis is, and who asks."""
+
+    host: str
+    port: int
+    database: int
+    username: str | None
+    password: str | None
+    ssl_context: ssl.SSLContext | None
+
+    def __repr__(self) -> str:  # the password
+        return f"WireAddress({self.host!r}, {self.port})"
+
+
+class RedisWire:
+    """One process's connection for scripts, made again when it was lost. It belongs to one event loop."""
+
+    __slots__ = ("_address", "_connecting", "_is_closed", "_link", "_on_connected", "_pack", "_timeout_s")
+
+    def __init__(self, address: WireAddress, timeout_s: float, on_connected: Callable[[bytes | None], None]) -> None:
+        """`on_connected` hears what the server of each new connection says of itself (INFO server), before
+        anything else is sent to it; None where this user may not ask."""
+        from hiredis import pack_command  # only where Redis is configured
+
+        self._address = address
+        self._timeout_s = timeout_s
+        self._on_connected = on_connected
+        self._pack = cast(Callable[[tuple[Argument, ...]], bytes], pack_command)
+        self._link: _Link | None = None
+        self._connecting: asyncio.Task[_Link] | None = None
+        self._is_closed = False
+
+    async def ask(self, *command: Argument) -> Answer:
+        """Send one command; an error that Redis answers is given back, not raised.
+
+        Raises:
+            WireError: no answer within the time-out, that of a new connection included.
+        """
+        link = self._link
+        if link is None or link.is_lost:
+            link = await self._connected()
+        reply = await link.ask(self._pack(command))
+        if isinstance(reply, Exception) and str(reply).startswith("READONLY"):
+            # It has been made a replica: the address may lead to another by now.
+            link.lose(WireError("the server takes no writes"))
+        return reply
+
+    async def close(self) -> None:
+        """Close the connection. Safe to repeat."""
+        self._is_closed = True
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+            await asyncio.wait((connecting,))
+        if self._link is not None:
+            self._link.lose(WireError("closed"))
+
+    async def _connected(self) -> "_Link":
+        """One attempt for all who wait for it; who hangs up leaves it to the others."""
+        if self._is_closed:
+            raise WireError("closed")
+        connecting = self._connecting
+        if connecting is None:
+            connecting = self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            connecting.add_done_callback(self._attempt_ended)
+        return await asyncio.shield(connecting)
+
+    def _attempt_ended(self, attempt: "asyncio.Task[_Link]") -> None:
+        self._connecting = None
+        if not attempt.cancelled():
+            attempt.exception()  # seen, also where nobody waits for it any more
+
+    async def _connect(self) -> "_Link":
+        address, loop = self._address, asyncio.get_running_loop()
+        link = _Link(loop, self._timeout_s)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await loop.create_connection(lambda: link, address.host, address.port, ssl=address.ssl_context)
+                greeting = await self._greet(link)
+        except (OSError, TimeoutError) as error:
+            link.lose(WireError("no connection"))
+            raise WireError("no connection") from error
+        except BaseException:
+            link.lose(WireError("no connection"))
+            raise
+        self._on_connected(greeting)
+        self._link = link
+        return link
+
+    async def _greet(self, link: "_Link") -> bytes | None:
+        """Say who asks, and ask who answers; in one round trip."""
+        address = self._address
+        demanded: list[asyncio.Future[Answer]] = []
+        if address.password is not None:
+            user = () if address.username is None else (address.username,)
+            demanded.append(link.ask(self._pack(("AUTH", *user, address.password))))
+        if address.database:
+            demanded.append(link.ask(self._pack(("SELECT", address.database))))
+        info = link.ask(self._pack(("INFO", "server")))
+        for reply in await asyncio.gather(*demanded):
+            if isinstance(reply, Exception):
+                raise WireError("refused") from reply
+        greeting = await info
+        return greeting if isinstance(greeting, bytes) else None
+
+
+class _Entry(NamedTuple):
+    answer: "asyncio.Future[Answer]"
+    due_at_s: float
+
+
+class _Link(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+        from hiredis import Reader
+
+        self.is_lost = False
+        self._loop = loop
+        self._timeout_s = timeout_s
+        self._reader = Reader()
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[_Entry] = deque()
+        self._outbox: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def ask(self, command: bytes) -> "asyncio.Future[Answer]":
+        """Send a command; its answer, or WireError."""
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        transport = self._transport
+        if self.is_lost or transport is None or len(self._waiting) >= UNDER_WAY_MAX:
+            answer.set_exception(WireError("too many calls are under way" if transport else "no connection"))
+            return answer
+        if not self._waiting:
+            transport.write(command)
+        else:
+            self._outbox.append(command)
+            if len(self._outbox) == 1:
+                self._loop.call_soon(self._flush)
+        self._waiting.append(_Entry(answer, self._loop.time() + self._timeout_s))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_s, self._look)
+        return answer
+
+    def lose(self, error: WireError) -> None:
+        """Give the connection up; whoever waits for an answer hears why. Safe to repeat."""
+        self.is_lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()  # what was not sent yet must not be carried out later
+        self._outbox.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for entry in waiting:
+            if not entry.answer.done():
+                entry.answer.set_exception(error)
+
+    # ── asyncio's side ───────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self.is_lost:  # given up while it was made
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        waiting, reader = self._waiting, self._reader
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                if not waiting:  # nobody asked
+                    self.lose(WireError("an answer to nothing"))
+                    return
+                answer = waiting.popleft().answer
+                if not answer.done():
+                    answer.set_result(reply)
+        except Exception as error:  # noqa: BLE001  hiredis: what came is no RESP
+            lost = WireError("not Redis's protocol")
+            lost.__cause__ = error
+            self.lose(lost)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        error = WireError("the connection was lost")
+        error.__cause__ = exc
+        self.lose(error)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        if outbox and self._transport is not None:
+            self._transport.write(b"".join(outbox))
+
+    def _look(self) -> None:
+        """Give up what is overdue."""
+        self._timer = None
+        now_s = self._loop.time()
+        if self._waiting and now_s - self._waiting[0].due_at_s > SILENT_S_MAX:
+            self.lose(WireError("no answer in time"))
+            return
+        next_s = self._timeout_s
+        for entry in self._waiting:
+            if entry.due_at_s > now_s:
+                next_s = entry.due_at_s - now_s
+                break
+            if not entry.answer.done():
+                entry.answer.set_exception(WireError("no answer in time"))
+        if self._waiting:
+            self._timer = self._loop.call_later(next_s, self._look)

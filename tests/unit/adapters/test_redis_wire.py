@@ -1,0 +1,212 @@
+import asyncio
+import contextlib
+import random
+import re
+import ssl
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from proxy.adapters import redis_wire
+from proxy.adapters.redis import RedisDoor, Script
+from proxy.adapters.redis_wire import RedisWire, WireAddress, WireError
+from proxy.core.errors import StateUnavailable
+from tests.authority import found
+from tests.redis_server import RedisServer
+
+ECHO = Script("return ARGV[1]")
+FAILS_ON_BAD = Script("if ARGV[1] == 'bad' then error('no') end return ARGV[1]")
+COMMAND = re.compile(rb"\*\d+\r\n")
+INFO = b"$13\r\nrun_id:server\r\n"
+
+
+@pytest.fixture
+async def door(redis_url):
+    async with RedisDoor(redis_url) as opened:
+        await opened.call("SCRIPT", "FLUSH")
+        yield opened
+
+
+def echoes(door: RedisDoor, count: int) -> list:
+    return [door.run(ECHO, ["{a}x"], [n]) for n in range(count)]
+
+
+@asynccontextmanager
+async def answering(*answers: bytes, context: ssl.SSLContext | None = None):
+    """A server that notes each piece it reads, and answers each command with the next of these; then with nothing."""
+    pieces: list[bytes] = []
+    left = list(answers)
+
+    async def serve(reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            while piece := await reader.read(65_536):
+                pieces.append(piece)
+                for _ in COMMAND.findall(piece):
+                    writer.write(left.pop(0) if left else b"")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    wire = RedisWire(WireAddress("127.0.0.1", port, 0, None, None, None), 0.2, lambda _: None)
+    try:
+        yield wire, pieces
+    finally:
+        await wire.close()
+        server.close()
+
+
+async def test_a_lone_call_leaves_at_once_and_those_of_one_turn_leave_together():
+    async with answering(INFO, b"+a\r\n", b"+b\r\n", b"+c\r\n", b"+d\r\n") as (wire, pieces):
+        assert await wire.ask("PING", "alone") == b"a"
+        together = [asyncio.ensure_future(wire.ask("PING", f"with {n}")) for n in range(3)]
+        assert await asyncio.gather(*together) == [b"b", b"c", b"d"]
+        assert b"alone" in pieces[1]
+        (rest,) = (piece for piece in pieces if b"with 1" in piece)
+        assert b"with 2" in rest
+
+
+async def test_answers_go_to_who_asked_in_order(door):
+    assert await asyncio.gather(*echoes(door, 500)) == [b"%d" % n for n in range(500)]
+
+
+async def test_scripts_that_vanished_are_loaded_again(door):
+    for _ in range(2):
+        await door.call("SCRIPT", "FLUSH")
+        assert await asyncio.gather(*echoes(door, 5)) == [b"%d" % n for n in range(5)]
+
+
+async def test_a_script_that_fails_fails_alone(door):
+    calls = (door.run(FAILS_ON_BAD, ["{a}x"], [arg]) for arg in ("a", "b", "bad", "c", "bad"))
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, bytes)] == [b"a", b"b", b"c"]
+    assert [type(answer) for answer in answers].count(StateUnavailable) == 2
+
+
+async def test_a_stall_is_everybodys_is_over_in_time_and_ends():
+    with RedisServer() as server:
+        async with RedisDoor(server.url) as door:
+            await asyncio.gather(*echoes(door, 2))
+            server.stop()
+            begun_s = time.monotonic()
+            answers = await asyncio.gather(*echoes(door, 10), return_exceptions=True)
+            assert {type(answer) for answer in answers} == {StateUnavailable}
+            assert time.monotonic() - begun_s < 1  # each within 250 ms; this machine may be busy
+            server.resume()
+            await asyncio.sleep(0.05)  # what was given up is answered, and nobody hears it
+            assert await asyncio.gather(*echoes(door, 10)) == [b"%d" % n for n in range(10)]
+
+
+async def test_a_connection_that_stays_silent_is_left_and_what_it_had_not_sent_is_never_carried_out(monkeypatch):
+    monkeypatch.setattr(redis_wire, "SILENT_S_MAX", 0.1)
+    with RedisServer() as server:
+        async with RedisDoor(server.url) as door:
+            await door.run(ECHO, ["{a}x"], ["y"])
+            server.stop()
+            large = "x" * 30_000_000  # more than both kernels' buffers take
+            with pytest.raises(StateUnavailable):
+                await door.run(Script("return redis.call('SET', KEYS[1], '1')"), ["{a}late"], [large])
+            await asyncio.sleep(0.6)
+            server.resume()
+            for _ in range(100):
+                with contextlib.suppress(StateUnavailable):
+                    assert await door.run(ECHO, ["{a}x"], ["again"]) == b"again"
+                    break
+                await asyncio.sleep(0.05)
+            assert await door.call("GET", "{a}late") is None
+
+
+async def test_another_server_is_noticed_before_anything_is_sent_to_it():
+    with RedisServer() as server:
+        async with RedisDoor(server.url) as door:
+            await door.run(ECHO, ["{a}x"], ["y"])
+            first = door.server_run_id
+            server.restart()
+            for _ in range(100):
+                with contextlib.suppress(StateUnavailable):
+                    await door.run(ECHO, ["{a}x"], ["z"])
+                    break
+                await asyncio.sleep(0.05)
+            assert door.server_changes == 1
+            assert door.server_run_id not in ("", first)
+
+
+async def test_callers_that_go_cost_nobody_an_answer(door):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+
+    async def call(number: int) -> None:
+        assert await door.run(ECHO, ["{a}x"], [number]) == b"%d" % number
+
+    for _ in range(30):
+        calls = [asyncio.create_task(call(number)) for number in range(50)]
+        await asyncio.sleep(dice.random() * 0.005)
+        gone = {each for each in calls if dice.random() < 0.5 and each.cancel()}
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for each, answer in zip(calls, answers, strict=True):
+            assert answer is None or (each in gone and isinstance(answer, asyncio.CancelledError)), answer
+    assert await door.run(ECHO, ["{a}x"], ["still here"]) == b"still here"
+
+
+async def test_a_password_and_a_database_are_honoured():
+    with RedisServer() as server:
+        server.ask("CONFIG", "SET", "requirepass", "open sesame")
+        address = WireAddress("127.0.0.1", server.port, 3, None, "open sesame", None)
+        assert "sesame" not in repr(address)
+        wire = RedisWire(address, 0.25, lambda _: None)
+        assert await wire.ask("SET", "a", "b") == b"OK"
+        await wire.close()
+        for database, expected in ((3, b"b"), (0, None)):
+            other = RedisWire(address._replace(database=database), 0.25, lambda _: None)
+            assert await other.ask("GET", "a") == expected
+            await other.close()
+        refused = RedisWire(address._replace(password="wrong"), 0.25, lambda _: None)
+        with pytest.raises(WireError):
+            await refused.ask("GET", "a")
+        await refused.close()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+a\r\n+more than was asked for\r\n"])
+async def test_a_server_that_speaks_otherwise_is_left(answer):
+    async with answering(INFO, answer, INFO, b"+fine\r\n") as (wire, _):
+        with contextlib.suppress(WireError):
+            await wire.ask("PING")
+        await asyncio.sleep(0.02)
+        assert await wire.ask("PING") == b"fine"
+
+
+async def test_a_server_that_became_a_replica_is_asked_nothing_more():
+    readonly = b"-READONLY You can't write against a read only replica.\r\n"
+    async with answering(INFO, readonly, INFO, b"+written\r\n") as (wire, _):
+        assert isinstance(await wire.ask("SET", "a", "b"), Exception)
+        assert await wire.ask("SET", "a", "b") == b"written"  # over a connection of its own
+
+
+async def test_so_many_calls_are_under_way_and_no_more(monkeypatch):
+    monkeypatch.setattr(redis_wire, "UNDER_WAY_MAX", 3)
+    async with answering(INFO) as (wire, _):
+        answers = await asyncio.gather(*(wire.ask("PING") for _ in range(5)), return_exceptions=True)
+        assert [str(answer) for answer in answers].count("too many calls are under way") == 2
+
+
+async def test_nothing_is_asked_after_the_end(redis_url):
+    door = RedisDoor(redis_url)
+    await door.run(ECHO, ["{a}x"], ["y"])
+    await door.close()
+    with pytest.raises(StateUnavailable):
+        await door.run(ECHO, ["{a}x"], ["y"])
+
+
+async def test_tls_is_spoken_and_verified(tmp_path):
+    authority = found(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(authority.ca_file))
+    async with answering(INFO, b"+safe\r\n", context=authority.server_context("good")) as (plain, _):
+        address = plain._address
+        wire = RedisWire(address._replace(ssl_context=trusting), 1.0, lambda _: None)
+        assert await wire.ask("PING") == b"safe"
+        await wire.close()
+        suspicious = RedisWire(address._replace(ssl_context=ssl.create_default_context()), 1.0, lambda _: None)
+        with pytest.raises(WireError):
+            await suspicious.ask("PING")
+        await suspicious.close()
