@@ -25,6 +25,7 @@ from proxy.edge.health import Readiness
 from proxy.edge.relay import Receive, Scope, Send
 from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
 from proxy.identity.tenants import Tenants, make_tenant_cache
+from proxy.keyring.schedule import RotationSchedule
 from proxy.ledger.exporter import Exporter, ExportPace
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.allowance import Allowances
@@ -81,6 +82,7 @@ class App:
         )
         self.admin_app = create_admin_app(self.readiness, self.metrics.render)
         self.keyring = connect_keyring(settings, self.stores.door, clock, self.metrics)
+        self.rotation_schedule = self._make_schedule(settings)
         self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s
@@ -106,8 +108,9 @@ class App:
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
         if self._exporter is not None:
             self._exporter.start()
-        if self.keyring is not None:
+        if self.keyring is not None and self.rotation_schedule is not None:
             self.keyring.start()
+            self.rotation_schedule.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
 
     async def shutdown(self) -> None:
@@ -122,7 +125,8 @@ class App:
         await self.keeper.stop()
         if self._exporter is not None:
             await self._exporter.stop()
-        if self.keyring is not None:
+        if self.keyring is not None and self.rotation_schedule is not None:
+            await self.rotation_schedule.stop()
             await self.keyring.stop()
         await self._webhook.aclose()
         await self.providers.aclose()
@@ -180,6 +184,11 @@ class App:
         pace = ExportPace(every_s=ledger.export_every_s, seal_rows_max=ledger.seal_rows_max)
         holder = f"gateway-{secrets.token_hex(8)}"
         return Exporter(self.stores.ledger, self.stores.sink, self.metrics, self._clock, holder, pace)
+
+    def _make_schedule(self, settings: Settings) -> RotationSchedule | None:
+        if self.keyring is None:
+            return None
+        return RotationSchedule(self.keyring, settings.keyring.rotate_after_days, self._clock, self.metrics.oldest_dek)
 
     def _export_failure(self) -> str | None:
         """Why so much waits to be exported that no new call is made, or None."""

@@ -127,6 +127,7 @@ class Metrics(Collector):
         self._keys_unreadable = _Counts(
             "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
         )
+        self._oldest_dek_s = 0.0
         self._held_nusd = 0
         self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
@@ -159,6 +160,9 @@ class Metrics(Collector):
             "tollway_ledger_unexported_bytes",
             "Roughly what waits in the store to be exported.",
             self._ledger_unexported_bytes,
+        )
+        yield GaugeMetricFamily(
+            "tollway_keyring_oldest_dek_seconds", "How old the oldest data key of provider keys is.", self._oldest_dek_s
         )
         yield GaugeMetricFamily(
             "tollway_held_usd", "Dollars held for this process's calls under way.", self._held_nusd / _NUSD_PER_USD
@@ -263,6 +267,10 @@ class Metrics(Collector):
     def provider_key_unreadable(self, reason: str) -> None:
         """A stored provider key that could not be opened."""
         self._keys_unreadable.add((reason,))
+
+    def oldest_dek(self, age_s: float) -> None:
+        """How old the oldest data key in use is; 0 where there is none."""
+        self._oldest_dek_s = age_s
 
     def log_dropped(self, lines: int) -> None:
         """Access-log lines that nobody took in time. Safe to call from any thread."""
