@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
 from proxy.keyring.dek import StoredDek, WrappedDek
-from proxy.keyring.record import Found, ProviderKeyRecord, ProviderKeyState, decode, encode, slot_of, wiped
+from proxy.keyring.record import SLOTS_MAX, Found, ProviderKeyRecord, ProviderKeyState, decode, encode, slot_of, wiped
 from proxy.keyring.store import CHANGES_READ, PAGE, PAGES_MAX, PAST_MAX, Changes, hidden, shredded
 
 Result = TypeVar("Result")
@@ -32,6 +32,7 @@ _ADD_DEK: Final = "INSERT INTO keyring_deks (tenant_id, id, kek_id, wrapped, cre
 _REWRAP: Final = "UPDATE keyring_deks SET kek_id = ?, wrapped = ? WHERE tenant_id = ? AND id = ? AND wrapped = ?"
 _DROP_DEK: Final = "DELETE FROM keyring_deks WHERE tenant_id = ? AND id = ?"
 _ACTIVE: Final = "SELECT record FROM provider_keys WHERE tenant_id = ? AND slot = ?"
+_SLOTS: Final = "SELECT slot FROM provider_keys WHERE tenant_id = ? LIMIT ?"
 _PUT: Final = """
     INSERT INTO provider_keys (tenant_id, slot, record) VALUES (?, ?, ?)
     ON CONFLICT (tenant_id, slot) DO UPDATE SET record = excluded.record
@@ -73,7 +74,9 @@ class EmbeddedKeyringStore:
             epoch, dek_id, shredded_at_ms = connection.execute(_TENANT, (tenant_id,)).fetchone() or (0, None, None)
             own = None if user is None else _active(connection, tenant_id, slot_of(provider, user))
             shared = _active(connection, tenant_id, slot_of(provider, None))
-            return Found(epoch, shredded_at_ms, own, shared, dek_id, _deks(connection, tenant_id))
+            rows = connection.execute(_SLOTS, (tenant_id, SLOTS_MAX + 1)).fetchall()
+            slots = frozenset(slot for (slot,) in rows) if len(rows) <= SLOTS_MAX else None
+            return Found(epoch, shredded_at_ms, own, shared, dek_id, _deks(connection, tenant_id), slots)
 
         return await self._door.read(step)
 

@@ -241,7 +241,12 @@ class Keyring:
             self._unreadable[tenant_id, provider, user] = refusal
             raise
         if self._flights.get((tenant_id, provider, user)) is asyncio.current_task():  # nothing changed meanwhile
-            self._opened.keep(tenant_id, provider, user, opened, epoch=found.epoch, until_us=until_us)
+            # What is the tenant's is kept as such, for every user who has no own place, where that can be told.
+            whose = None if found.slots is not None and found.own is None else user
+            self._opened.keep(tenant_id, provider, whose, opened, epoch=found.epoch, until_us=until_us)
+            if found.slots is not None:
+                slots_until_us = asked_at_us + ABSENT_MAX_AGE_US
+                self._opened.keep_slots(tenant_id, found.slots, epoch=found.epoch, until_us=slots_until_us)
         return opened
 
     async def _open(

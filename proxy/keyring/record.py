@@ -15,6 +15,8 @@ from proxy.core.errors import InvalidJson, ProviderKeyUnreadable, UnreadableReas
 from proxy.core.secret import Secret
 from proxy.keyring.dek import StoredDek, WrappedDek
 
+SLOTS_MAX: Final = 64  # so many places of a tenant are told with each of them
+
 _USER_HASH_BYTES: Final = 16
 
 
@@ -65,6 +67,7 @@ class Found:
     shared: ProviderKeyRecord | None = None  # the tenant's, for every user without an own one
     current_dek_id: str | None = None
     deks: tuple[StoredDek, ...] = ()
+    slots: frozenset[str] | None = None  # every place that the tenant has; None where they are many
 
     @property
     def record(self) -> ProviderKeyRecord | None:

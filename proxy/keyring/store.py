@@ -24,6 +24,7 @@ from proxy.adapters.redis_wire import Argument, Reply
 from proxy.core.errors import StateUnavailable, TenantShredded
 from proxy.keyring.dek import StoredDek
 from proxy.keyring.record import (
+    SLOTS_MAX,
     Found,
     ProviderKeyRecord,
     ProviderKeyState,
@@ -141,9 +142,9 @@ class RedisKeyringStore:
     async def find(self, tenant_id: str, provider: str, user: str | None) -> Found:
         names = _names(tenant_id, "keyring", "provider-keys", "deks")
         own_slot = "" if user is None else slot_of(provider, user)
-        reply = await self._door.run(self._find, names, [own_slot, slot_of(provider, None)])
+        reply = await self._door.run(self._find, names, [own_slot, slot_of(provider, None), SLOTS_MAX])
         assert isinstance(reply, list)
-        epoch, dek_id, shredded_at_ms, own, shared, deks = reply
+        epoch, dek_id, shredded_at_ms, own, shared, deks, slots = reply
         return Found(
             epoch=_number(epoch) or 0,
             shredded_at_ms=_number(shredded_at_ms),
@@ -151,6 +152,7 @@ class RedisKeyringStore:
             shared=decode(shared) if isinstance(shared, bytes) else None,
             current_dek_id=dek_id.decode() if isinstance(dek_id, bytes) else None,
             deks=_deks(tenant_id, deks),
+            slots=frozenset(slot.decode() for slot in _bytes(slots)) if isinstance(slots, list) else None,
         )
 
     async def epoch(self, tenant_id: str) -> int:

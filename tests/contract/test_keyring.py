@@ -281,11 +281,34 @@ async def test_what_was_opened_is_known_until_its_max_age(ring):
     assert ring.keyring.cached("acme", "openai", None) is MISS
     opened = await ring.keyring.open("acme", "openai", None)
     assert ring.keyring.cached("acme", "openai", None) is opened
-    assert ring.keyring.cached("acme", "openai", "zoe") is MISS
+    assert ring.keyring.cached("acme", "openai", "zoe") is opened  # the tenant has one place, which is no user's
+    assert ring.keyring.cached("acme", "other", "zoe") is None
     ring.clock.us += MAX_AGE_US - 1
     assert ring.keyring.cached("acme", "openai", None) is opened
     ring.clock.us += 1
     assert ring.keyring.cached("acme", "openai", None) is MISS
+
+
+async def test_a_million_users_without_an_own_key_cost_one_look_at_the_store(ring, monkeypatch):
+    await ring.put()
+    await ring.put(user="zoe", secret=OTHER_SECRET)
+    await ring.open(user="user 0")
+    kept_find, looks = ring.store.find, []
+
+    async def find(_store, *asked):
+        looks.append(asked)
+        return await kept_find(*asked)
+
+    monkeypatch.setattr(type(ring.store), "find", find)
+    for number in range(100):
+        assert await ring.open(user=f"user {number}") == SECRET.reveal()
+        assert await ring.keyring.open("acme", "other", f"user {number}") is None
+    assert looks == []
+    assert await ring.open(user="zoe") == OTHER_SECRET.reveal()
+    assert len(looks) == 1
+    ring.clock.us += ABSENT_MAX_AGE_US  # by now one of them might have got one
+    await ring.open(user="user 1")
+    assert len(looks) == 2
 
 
 async def test_that_there_is_none_is_known_for_a_shorter_time(ring):

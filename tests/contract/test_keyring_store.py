@@ -11,7 +11,7 @@ from proxy.core.errors import TenantShredded
 from proxy.keyring import embedded, store
 from proxy.keyring.dek import StoredDek, WrappedDek
 from proxy.keyring.embedded import EmbeddedKeyringStore
-from proxy.keyring.record import Found, ProviderKeyRecord, ProviderKeyState
+from proxy.keyring.record import SLOTS_MAX, Found, ProviderKeyRecord, ProviderKeyState, slot_of
 from proxy.keyring.store import RedisKeyringStore
 
 
@@ -48,7 +48,7 @@ def record(version=1, tenant_id="acme", user=None, dek_id="dek_1", provider="ope
 
 
 async def test_nothing_is_found_where_nothing_was_put(kept):
-    assert await kept.find("acme", "openai", "zoe") == Found(0)
+    assert await kept.find("acme", "openai", "zoe") == Found(0, slots=frozenset())
     assert await kept.epoch("acme") == 0
     assert list(await kept.list("acme")) == []
     assert await kept.deks("acme") == (None, ()) or await kept.deks("acme") == (None, [])
@@ -63,7 +63,8 @@ async def test_what_was_put_is_found_whole(kept):
     assert await kept.activate(record(), None)
     assert await kept.activate(record(user="Zoë", credential_id="pk_2"), None)
     found = await kept.find("acme", "openai", "Zoë")
-    assert found == Found(3, None, record(user="Zoë", credential_id="pk_2"), record(), "dek_1", (dek(),))
+    slots = frozenset({slot_of("openai", None), slot_of("openai", "Zoë")})
+    assert found == Found(3, None, record(user="Zoë", credential_id="pk_2"), record(), "dek_1", (dek(),), slots)
     assert found.record == record(user="Zoë", credential_id="pk_2")
     assert (await kept.find("acme", "openai", "bob")).record == record()
     assert (await kept.find("acme", "openai", None)).own is None
@@ -166,7 +167,7 @@ async def test_a_shredded_tenant_is_gone_for_ever(kept):
     epoch = await kept.epoch("acme")
     assert await kept.shred("acme", 500) == 500
     assert await kept.shred("acme", 900) == 500
-    assert await kept.find("acme", "openai", None) == Found(epoch + 1, 500)
+    assert await kept.find("acme", "openai", None) == Found(epoch + 1, 500, slots=frozenset())
     assert list(await kept.list("acme")) == []
     assert (await kept.deks("acme"))[0] is None
     assert list((await kept.deks("acme"))[1]) == []
@@ -217,6 +218,16 @@ async def test_active_versions_are_all_seen_beyond_one_page(kept, monkeypatch):
     seen = [each async for page in kept.active("acme") for each in page]
     assert sorted({each.user for each in seen}) == sorted(users)
     assert all(each.envelope for each in seen)
+
+
+async def test_the_places_of_a_tenant_are_told_while_they_are_few(kept):
+    await kept.add_dek(dek(), None)
+    for number in range(SLOTS_MAX):
+        await kept.activate(record(user=f"user {number}", credential_id=f"pk {number}"), None)
+    expected = frozenset(slot_of("openai", f"user {number}") for number in range(SLOTS_MAX))
+    assert (await kept.find("acme", "openai", None)).slots == expected
+    await kept.activate(record(), None)
+    assert (await kept.find("acme", "openai", None)).slots is None
 
 
 async def test_tenants_are_seen_in_order_and_page_by_page(kept):

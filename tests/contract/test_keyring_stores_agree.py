@@ -11,7 +11,7 @@ from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.errors import TenantShredded
 from proxy.keyring.dek import StoredDek, WrappedDek
 from proxy.keyring.embedded import EmbeddedKeyringStore
-from proxy.keyring.record import Found, ProviderKeyRecord, ProviderKeyState
+from proxy.keyring.record import Found, ProviderKeyRecord, ProviderKeyState, slot_of
 from proxy.keyring.store import RedisKeyringStore
 
 TENANTS = st.sampled_from(["acme", "A"])
@@ -79,7 +79,10 @@ class Model:
             return {(each.credential_id, each.version): each for each in known}
         own = None if user is None else self.active.get(user)
         deks = tuple(sorted(self.deks.values(), key=lambda dek: dek.id))
-        return Found(self.epoch, self.shredded_at_ms, own, self.active.get(None), self.current, deks)
+        return Found(self.epoch, self.shredded_at_ms, own, self.active.get(None), self.current, deks, self.slots())
+
+    def slots(self):
+        return frozenset(slot_of("openai", user) for user in self.active)
 
     def add_dek(self, tenant_id, dek_id, replaces):
         if self.current != replaces or dek_id in self.deks:

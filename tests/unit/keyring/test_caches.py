@@ -3,7 +3,7 @@ from proxy.keyring import opened_cache
 from proxy.keyring.dek import Dek, context_of
 from proxy.keyring.dek_cache import ENTRIES_MAX, MAX_AGE_US, DekCache, Unwrapped
 from proxy.keyring.opened_cache import MISS, OpenedCache
-from proxy.keyring.record import OpenedProviderKey
+from proxy.keyring.record import OpenedProviderKey, slot_of
 
 DEK = Dek(bytes(32))
 OPENED = OpenedProviderKey(Secret("sk-1"), "https://a.example", "pk_1", 1)
@@ -67,6 +67,33 @@ def test_what_was_opened_and_what_is_absent_are_told_from_what_is_unknown():
     for tenant_id, provider, user in (("acme", "openai", "bob"), ("acme", "other", None), ("other", "openai", None)):
         assert cache.find(tenant_id, provider, user, 9) is MISS
     assert cache.find("acme", "openai", None, 10) is MISS
+
+
+def test_who_has_no_place_of_its_own_has_the_tenants(monkeypatch):
+    cache = OpenedCache()
+    own = OpenedProviderKey(Secret("sk-2"), "https://a.example", "pk_2", 1)
+    cache.keep("acme", "openai", None, OPENED, epoch=1, until_us=100)
+    slots = frozenset({slot_of("openai", None), slot_of("openai", "zoe"), slot_of("cold", None)})
+    cache.keep_slots("acme", slots, epoch=1, until_us=10)
+    assert cache.find("acme", "openai", "bob", 9) is OPENED
+    assert cache.find("acme", "openai", "zoe", 9) is MISS  # it has one, which was not opened yet
+    assert cache.find("acme", "none", "bob", 9) is cache.find("acme", "none", None, 9) is None
+    assert cache.find("acme", "cold", "bob", 9) is cache.find("acme", "cold", None, 9) is MISS
+    assert cache.find("acme", "openai", "bob", 10) is MISS  # it may have got one meanwhile
+    assert cache.find("acme", "openai", None, 10) is OPENED
+    cache.keep("acme", "openai", "zoe", own, epoch=1, until_us=100)
+    assert cache.find("acme", "openai", "zoe", 9) is own
+    cache.keep_slots("acme", frozenset(), epoch=2, until_us=10)
+    assert cache.find("acme", "openai", "zoe", 9) is None  # another epoch: what was opened is forgotten
+    assert len(cache) == 0
+
+
+def test_tenants_are_bounded(monkeypatch):
+    monkeypatch.setattr(opened_cache, "TENANTS_MAX", 2)
+    cache = OpenedCache()
+    for tenant_id in ("a", "b", "c"):
+        cache.keep_slots(tenant_id, frozenset(), epoch=1, until_us=10)
+    assert [cache.find(tenant_id, "openai", None, 0) for tenant_id in ("a", "b", "c")] == [MISS, None, None]
 
 
 def test_another_epoch_forgets_what_was_known():
