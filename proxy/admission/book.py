@@ -10,7 +10,7 @@ and period:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from proxy.admission import limits
@@ -41,19 +41,17 @@ class Touched(NamedTuple):
     periods: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeState:
+class ScopeState(NamedTuple):
     """What is kept of one scope."""
 
     requests_tat_us: int = 0
     tokens_tat_us: int = 0
     pending: int = 0
-    periods: Mapping[str, Amounts] = field(default_factory=dict)
+    periods: Mapping[str, Amounts] = MappingProxyType({})
     forget_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What is kept of one (run id, step)."""
 
     state: State
@@ -91,7 +89,7 @@ def close(
     for entry in reservation.touched:
         scope = posted(scopes[entry.scope], entry.periods, spent_nusd, -reservation.held_nusd)
         scope = token_corrected(scope, entry, reservation.expected_tokens, tokens, now_us)
-        scope = replace(scope, pending=scope.pending - 1)
+        scope = scope._replace(pending=scope.pending - 1)
         after[entry.scope] = forgotten_later(scope, entry.periods, now_us) if scope.pending == 0 else scope
     return after
 
@@ -104,7 +102,7 @@ def posted(scope: ScopeState, periods: Iterable[str], spent_nusd: int, held_nusd
     for period in periods:
         before = amounts.get(period, Amounts())
         amounts[period] = Amounts(before.spent_nusd + spent_nusd, before.held_nusd + held_nusd)
-    return replace(scope, periods=amounts)
+    return scope._replace(periods=amounts)
 
 
 def token_corrected(scope: ScopeState, entry: Touched, expected_tokens: int, tokens: int, now_us: int) -> ScopeState:
@@ -112,7 +110,7 @@ def token_corrected(scope: ScopeState, entry: Touched, expected_tokens: int, tok
     if entry.tokens_per_minute == 0 or tokens == expected_tokens:
         return scope
     tat_us = limits.corrected(scope.tokens_tat_us, now_us, entry.tokens_per_minute, expected_tokens, tokens)
-    return replace(scope, tokens_tat_us=tat_us)
+    return scope._replace(tokens_tat_us=tat_us)
 
 
 def forgotten_later(scope: ScopeState, periods: Iterable[str], now_us: int) -> ScopeState:
@@ -123,7 +121,7 @@ def forgotten_later(scope: ScopeState, periods: Iterable[str], now_us: int) -> S
     kept_s = max((PERIOD_KEPT_S.get(period[0], 0) for period in periods), default=0)
     full_at_us = max(scope.requests_tat_us, scope.tokens_tat_us)
     kept_ms = max(kept_s * 1_000, DAY_S * 1_000, -(-(full_at_us - now_us) // 1_000))
-    return replace(scope, forget_at_ms=now_us // 1_000 + kept_ms)
+    return scope._replace(forget_at_ms=now_us // 1_000 + kept_ms)
 
 
 def posted_late(
@@ -150,4 +148,4 @@ def pruned(scope: ScopeState, now_us: int) -> ScopeState:
     kept = {
         period: amounts for period, amounts in scope.periods.items() if amounts.held_nusd or not is_over(period, now_us)
     }
-    return replace(scope, periods=kept)
+    return scope._replace(periods=kept)

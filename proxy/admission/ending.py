@@ -5,7 +5,6 @@ effect: whatever comes after it is answered by its name, in any order. The one e
 expired reservation, whose late settlement replaces the worst case by the truth.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from proxy.admission.answers import ReleaseCode, SettleCode, Settlement, State
@@ -48,7 +47,7 @@ def settle(
 ) -> tuple[Settlement, Change | None]:
     """Charge what a call cost and free its hold; correct it if it had expired."""
     tokens = kept.expected_tokens if bill.tokens is None else bill.tokens
-    settled = replace(_tombstone(State.SETTLED, now_us), cost_nusd=bill.cost_nusd, held_nusd=kept.held_nusd)
+    settled = _tombstone(State.SETTLED, now_us)._replace(cost_nusd=bill.cost_nusd, held_nusd=kept.held_nusd)
     if kept.state is State.PENDING:
         after = close(kept, scopes, spent_nusd=bill.cost_nusd, tokens=tokens, now_us=now_us)
         answer = Settlement(SettleCode.SETTLED, bill.cost_nusd, kept.held_nusd)
@@ -68,7 +67,7 @@ def post(
 ) -> tuple[Settlement, Change]:
     """Write the spend and the row of a reservation that the store knows nothing of (any more)."""
     after = posted_late(touched, scopes, bill.cost_nusd, 0, 0, now_us)
-    settled = replace(_tombstone(State.SETTLED, now_us), cost_nusd=bill.cost_nusd)
+    settled = _tombstone(State.SETTLED, now_us)._replace(cost_nusd=bill.cost_nusd)
     return Settlement(SettleCode.POSTED, bill.cost_nusd, 0), Change(settled, after, (row_id, bill.row))
 
 
@@ -87,8 +86,7 @@ def expire(kept: Reservation, scopes: Scopes, *, row_id: str, now_us: int) -> Ch
     """Charge a reservation whose lease has run out at its worst case, with the row that admission stored."""
     assert kept.state is State.PENDING
     after = close(kept, scopes, spent_nusd=kept.held_nusd, tokens=kept.expected_tokens, now_us=now_us)
-    expired = replace(
-        kept,
+    expired = kept._replace(
         state=State.EXPIRED,
         cost_nusd=kept.held_nusd,
         row=b"",

@@ -6,7 +6,6 @@ mislead a caller whose money is spent.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from proxy.admission import limits
@@ -96,7 +95,7 @@ def grow(
     if refusal is not None:
         return refusal, None
     after = {entry.scope: posted(scopes[entry.scope], entry.periods, 0, more_nusd) for entry in kept.touched}
-    return Grown(held_nusd), Change(replace(kept, held_nusd=held_nusd, row=row), after)
+    return Grown(held_nusd), Change(kept._replace(held_nusd=held_nusd, row=row), after)
 
 
 def first_cap(demands: Iterable[ScopeDemand], scopes: Scopes, needed_nusd: int, now_us: int) -> CapRefused | None:
@@ -169,9 +168,9 @@ def met_limit(demands: Sequence[ScopeDemand], scopes: Scopes, now_us: int) -> Li
 
 def _take_buckets(demand: ScopeDemand, scope: ScopeState, now_us: int) -> ScopeState:
     if demand.requests is not None:
-        scope = replace(scope, requests_tat_us=limits.taken(scope.requests_tat_us, now_us, demand.requests))
+        scope = scope._replace(requests_tat_us=limits.taken(scope.requests_tat_us, now_us, demand.requests))
     if demand.tokens is not None and demand.tokens.increment_us > 0:
-        scope = replace(scope, tokens_tat_us=limits.taken(scope.tokens_tat_us, now_us, demand.tokens))
+        scope = scope._replace(tokens_tat_us=limits.taken(scope.tokens_tat_us, now_us, demand.tokens))
     return scope
 
 
@@ -179,7 +178,7 @@ def _reserved(demand: Demand, before: Scopes, taken: Scopes, now_us: int) -> tup
     after = {}
     for scope in demand.scopes:
         state = posted(taken[scope.name], scope.periods, 0, demand.held_nusd)
-        state = replace(state, pending=state.pending + 1, forget_at_ms=None)
+        state = state._replace(pending=state.pending + 1, forget_at_ms=None)
         is_new = any(period not in before[scope.name].periods for period in scope.periods)
         after[scope.name] = pruned(state, now_us) if is_new and demand.held_nusd else state
     reservation = Reservation(
