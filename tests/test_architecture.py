@@ -59,8 +59,9 @@ DOORS: dict[str, dict[str, str]] = {
     "uvloop": {"proxy.app.process": "the event loop"},
     "redis": {"proxy.adapters.redis": "the state store"},
     "hiredis": {"proxy.adapters.redis_wire": "script calls"},  # besides, redis finds it by itself
-    "boto3": {"proxy.adapters.s3": "the ledger's sink in S3"},
-    "botocore": {"proxy.adapters.s3": "its time-outs and errors"},
+    "boto3": {"proxy.adapters.s3": "the ledger's sink in S3", "proxy.adapters.kms": "the KEK in AWS KMS"},
+    "botocore": {"proxy.adapters.s3": "its time-outs and errors", "proxy.adapters.kms": "its time-outs and errors"},
+    "cryptography": {"proxy.keyring.aead": "seal and open, wrap and unwrap"},
     "prometheus_client": {"proxy.telemetry.metrics": "the metrics' registry"},
     "sqlite3": {"proxy.adapters.sqlite": "the embedded store", "proxy.*.embedded": "one feature's statements"},
     "ssl": {
@@ -86,6 +87,7 @@ PURE = (
     *("proxy.admission.estimate", "proxy.admission.ceilings", "proxy.admission.hosted_tools"),
     *("proxy.admission.visible_input", "proxy.admission.worst_rates"),
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),
+    *("proxy.keyring.dek", "proxy.keyring.record", "proxy.keyring.shape", "proxy.keyring.opened_cache"),
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
     *("proxy.ledger.entry", "proxy.ledger.cursor", "proxy.ledger.page", "proxy.ledger.chain"),
     "proxy.ledger.usage",

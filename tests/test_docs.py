@@ -39,6 +39,7 @@ SECTIONS = {
     "tenants": model.TenantSettings,
     "ledger": model.LedgerSettings,
     "admin": model.AdminSettings,
+    "keyring": model.KeyringSettings,
 }
 NESTED = {
     ("providers", "timeouts_s"): model.TimeoutSettings,

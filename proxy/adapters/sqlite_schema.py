@@ -113,4 +113,33 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
                 WHERE tenant_id = OLD.tenant_id;
         END""",
     ),
+    (  # the keyring: `change` is the tenant's place in the order of all changes
+        """CREATE TABLE keyring_tenants (
+            id TEXT NOT NULL PRIMARY KEY,
+            epoch INTEGER NOT NULL,
+            change INTEGER NOT NULL UNIQUE,
+            dek_id TEXT,
+            shredded_at_ms INTEGER
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE keyring_deks (
+            tenant_id TEXT NOT NULL,
+            id TEXT NOT NULL,
+            kek_id TEXT NOT NULL,
+            wrapped BLOB NOT NULL,
+            created_at_ms INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, id)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE provider_keys (
+            tenant_id TEXT NOT NULL,
+            slot TEXT NOT NULL,
+            record BLOB NOT NULL,
+            PRIMARY KEY (tenant_id, slot)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE provider_keys_past (
+            position INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+            tenant_id TEXT NOT NULL,
+            record BLOB NOT NULL
+        ) STRICT""",
+        "CREATE INDEX provider_keys_past_by_tenant ON provider_keys_past (tenant_id, position)",
+    ),
 )

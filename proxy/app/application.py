@@ -14,6 +14,7 @@ from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
 from proxy.admission.terms import RunStep
+from proxy.app.keyring import connect_keyring
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
 from proxy.app.stores import connect_stores, peppers_of
@@ -26,6 +27,7 @@ from proxy.edge.health import Readiness
 from proxy.edge.relay import Receive, Scope, Send
 from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
 from proxy.identity.tenants import Tenants, make_tenant_cache
+from proxy.keyring.schedule import RotationSchedule
 from proxy.ledger.exporter import Exporter, ExportPace
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.allowance import Allowances
@@ -80,6 +82,8 @@ class App:
                 "export": self._export_failure,
             },
         )
+        self.keyring = connect_keyring(settings, self.stores.door, clock, self.metrics)
+        self.rotation_schedule = self._make_schedule(settings)
         admin_door = AdminDoor(lambda: self.snapshots.current.settings.admin, self._open_desk, self.metrics, clock)
         self.admin_app = create_admin_app(self.readiness, self.metrics.render, admin_routes(admin_door))
         self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
@@ -107,6 +111,9 @@ class App:
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
         if self._exporter is not None:
             self._exporter.start()
+        if self.keyring is not None and self.rotation_schedule is not None:
+            self.keyring.start()
+            self.rotation_schedule.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
 
     async def shutdown(self) -> None:
@@ -121,6 +128,9 @@ class App:
         await self.keeper.stop()
         if self._exporter is not None:
             await self._exporter.stop()
+        if self.keyring is not None and self.rotation_schedule is not None:
+            await self.rotation_schedule.stop()
+            await self.keyring.stop()
         await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
@@ -137,7 +147,7 @@ class App:
         before = self.snapshots.current
         kept = _kept_until_restart(settings, before.settings)
         if kept != settings:
-            _log.warning("[server], [state] or [ledger] changed: these take effect at the next start")
+            _log.warning("[server], [state], [ledger] or [keyring] changed: these take effect at the next start")
         bind = kept.server.bind
         if lends_to_strangers(kept.auth, bind):
             raise ValueError(
@@ -188,6 +198,11 @@ class App:
         pace = ExportPace(every_s=ledger.export_every_s, seal_rows_max=ledger.seal_rows_max)
         holder = f"gateway-{secrets.token_hex(8)}"
         return Exporter(self.stores.ledger, self.stores.sink, self.metrics, self._clock, holder, pace)
+
+    def _make_schedule(self, settings: Settings) -> RotationSchedule | None:
+        if self.keyring is None:
+            return None
+        return RotationSchedule(self.keyring, settings.keyring.rotate_after_days, self._clock, self.metrics.oldest_dek)
 
     def _export_failure(self) -> str | None:
         """Why so much waits to be exported that no new call is made, or None."""
@@ -251,4 +266,4 @@ def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
     server = replace(
         settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
     )
-    return replace(settings, server=server, state=running.state, ledger=running.ledger)
+    return replace(settings, server=server, state=running.state, ledger=running.ledger, keyring=running.keyring)

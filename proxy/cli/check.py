@@ -110,6 +110,7 @@ def _summary(settings: Settings) -> list[tuple[str, str]]:
         ("providers", _providers(settings)),
         ("models", str(len(settings.models))),
         ("plans", ", ".join(settings.plans)),
+        ("keyring", _keks(settings)),
         ("tenants", f"{len(settings.tenants)} in the file{_others(auth)}"),
     ]
 
@@ -118,6 +119,11 @@ def _others(auth: AuthSettings) -> str:
     if auth.mode is AuthMode.PASSTHROUGH:
         return f"; every call is {auth.default_tenant}'s"
     return ", and those that were put" if auth.known_tenants_only else ", and whoever else is named"
+
+
+def _keks(settings: Settings) -> str:
+    names = [f"{kek.kind}:{kek.place}" for kek in settings.keyring.kek]
+    return ", then ".join(names) if names else "none: tenants cannot store provider keys"
 
 
 def _providers(settings: Settings) -> str:

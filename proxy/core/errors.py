@@ -276,6 +276,13 @@ class ProviderKeyMissing(GatewayError):
     should_retry = False
 
 
+class TenantShredded(GatewayError):
+    """The tenant was shredded: its id is used up, and nothing can be stored or opened under it again."""
+
+    status, code, source = 410, "tenant_shredded", Source.POLICY
+    should_retry = False
+
+
 # ── the gateway's ────────────────────────────────────────────────────────────────────────
 
 
@@ -295,6 +302,41 @@ class StateIncompatible(GatewayError):
     """The state store was written by a newer release; to go on could damage what it holds."""
 
     status, code, source = 503, "state_incompatible", Source.GATEWAY
+
+
+class KeyringUnavailable(GatewayError):
+    """What wraps the stored provider keys (the KMS) did not answer in time."""
+
+    status, code, source = 503, "keyring_unavailable", Source.GATEWAY
+
+
+class UnreadableReason(StrEnum):
+    """Why a stored provider key cannot be opened. For the log and the metric alone: a caller that could tell
+    them apart would have an oracle."""
+
+    FORMAT = "format"  # no envelope, or of a format that this release does not know
+    ALGORITHM = "algorithm"  # likewise of its algorithm
+    COMMITMENT = "commitment"  # another data key, or its commitment or nonce was changed
+    CONTENT = "content"  # the ciphertext was changed, or stands where it does not belong
+    DEK_MISSING = "dek_missing"  # its data key is not among the tenant's
+    DEK_REFUSED = "dek_refused"  # the KEK refuses the wrapped data key or its encryption context
+    KEK_UNKNOWN = "kek_unknown"  # the data key was wrapped by a KEK that is not configured
+    KEK_MISSING = "kek_missing"  # the KMS does not know the KEK
+    KEK_DISABLED = "kek_disabled"
+    KEK_PENDING_DELETION = "kek_pending_deletion"
+    KEK_DENIED = "kek_denied"  # the KMS does not let this gateway use the KEK
+    KEK_FAULT = "kek_fault"  # the KMS answered with something else, which the log has
+
+
+class ProviderKeyUnreadable(GatewayError):
+    """A provider key is stored, and cannot be opened. `reason` is for the log and the metric alone."""
+
+    status, code, source = 500, "provider_key_unreadable", Source.GATEWAY
+    should_retry = False
+
+    def __init__(self, reason: UnreadableReason) -> None:
+        super().__init__("A provider key is stored for this call and cannot be opened. The gateway's log says why.")
+        self.reason = reason
 
 
 class NoDeploymentAvailable(GatewayError):

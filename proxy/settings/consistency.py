@@ -12,6 +12,7 @@ from proxy.settings.model import (
     AuthMode,
     AuthSettings,
     DeploymentSettings,
+    KekKind,
     ProviderSettings,
     Settings,
     TransportKind,
@@ -28,6 +29,7 @@ def check(draft: Settings, source: Source) -> None:
     """Report what contradicts."""
     _check_addresses(draft, source)
     _check_trust(draft, source)
+    _check_keks(draft, source)
     for provider in draft.providers.values():
         _check_proxy(provider, source)
     _check_deployments(draft, source)
@@ -44,6 +46,7 @@ def advise(settings: Settings) -> Iterator[str]:
     for provider in settings.providers.values():
         yield from _advise_provider(provider, settings)
     yield from _advise_models(settings)
+    yield from _advise_keyring(settings)
     yield from advise_spending(settings)
 
 
@@ -93,6 +96,16 @@ def _check_trust(draft: Settings, source: Source) -> None:
         )
 
 
+def _check_keks(draft: Settings, source: Source) -> None:
+    """A KEK that stands twice would be retired by whoever takes out one of the two lines."""
+    seen: dict[tuple[KekKind, str], str] = {}
+    for index, kek in enumerate(draft.keyring.kek):
+        where = element("keyring.kek", index)
+        first = seen.setdefault((kek.kind, kek.place), where)
+        if first != where:
+            source.report(where, f"another KEK than {first}", "the same", "Remove one of the two.")
+
+
 def _check_proxy(provider: ProviderSettings, source: Source) -> None:
     """A proxy that nobody went through would be worse than none: it is often the only way that is allowed."""
     where = member("providers", provider.name)
@@ -136,6 +149,17 @@ def _advise_auth(settings: Settings) -> Iterator[str]:
                 yield f"auth.trusted_peers holds {network}: everyone who can connect may name any tenant. Narrow it."
     if auth.mode is AuthMode.PASSTHROUGH and auth.default_provider is None:
         yield 'auth.default_provider is not set: in mode "passthrough" a caller\'s own key goes nowhere else. Set it.'
+
+
+def _advise_keyring(settings: Settings) -> Iterator[str]:
+    kinds = {kek.kind for kek in settings.keyring.kek}
+    if settings.keyring.kms_endpoint_url is not None and KekKind.AWS_KMS not in kinds:
+        yield "keyring.kms_endpoint_url does nothing without a KEK in AWS KMS. Remove it."
+    if KekKind.FILE in kinds and settings.state.url.startswith(("redis:", "rediss:")):
+        yield (
+            "keyring.kek is a file of this machine while the state is in Redis: another machine's gateway cannot open "
+            "the provider keys that this one stores. Use aws-kms, or give every machine the same file."
+        )
 
 
 def _advise_provider(provider: ProviderSettings, settings: Settings) -> Iterator[str]:

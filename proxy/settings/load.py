@@ -16,6 +16,7 @@ from pathlib import Path
 from proxy.settings.admin import read_admin
 from proxy.settings.consistency import advise, check
 from proxy.settings.deployments import read_model
+from proxy.settings.keyring import read_keyring
 from proxy.settings.model import (
     DEFAULT_PLAN,
     AuthMode,
@@ -51,7 +52,7 @@ LEASE_S_MAX = 3_600
 EXPORT_S_MAX = 3_600.0
 SEAL_ROWS_MAX = 100_000
 WORKERS_MAX = 1  # breakers and queues are per process, and the embedded store has one writer
-SECTIONS = ("server", "state", "auth", "providers", "models", "plans", "tenants", "ledger", "admin")
+SECTIONS = ("server", "state", "auth", "providers", "models", "plans", "tenants", "ledger", "admin", "keyring")
 VERSION_CHARS = 12
 
 _SYNTAX_PLACE = re.compile(r"(?P<what>.*) \(at (?P<place>line \d+, column \d+|end of document)\)", re.DOTALL)
@@ -89,6 +90,7 @@ def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callabl
         tenants={name: read_tenant(name, at, parse_plan) for name, at in tenants.named_tables(parse_tenant_id)},
         ledger=_ledger(sections["ledger"]),
         admin=read_admin(sections["admin"], source),
+        keyring=read_keyring(sections["keyring"], source),
         version=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:VERSION_CHARS],
     )
     check(draft, source)

@@ -43,6 +43,14 @@ class TransportKind(StrEnum):
     SIMULATED = "simulated"  # the built-in provider: no network at all
 
 
+class KekKind(StrEnum):
+    """Where a key-encryption key is."""
+
+    AWS_KMS = "aws-kms"
+    ENV = "env"
+    FILE = "file"
+
+
 class NoCeiling(StrEnum):
     """What a call that names no ceiling for its output holds."""
 
@@ -121,6 +129,24 @@ class LedgerSettings:
     sink: str = "folder:ledger/"  # or s3://bucket/prefix, or none; a relative path begins at the state folder
     export_every_s: float = 5.0
     seal_rows_max: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class KekSettings:
+    """One key-encryption key."""
+
+    kind: KekKind
+    place: str  # its ARN, its variable or its path; a relative path begins at the state folder
+    secret: Secret | None = None  # the variable's value, base64 of 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringSettings:
+    """How stored provider keys are sealed. Without a KEK there are none."""
+
+    kek: tuple[KekSettings, ...] = ()  # the current one first; the others only unwrap
+    rotate_after_days: int = 365
+    kms_endpoint_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,5 +294,6 @@ class Settings:
     tenants: Mapping[str, TenantSettings] = field(default_factory=dict)
     ledger: LedgerSettings = LedgerSettings()
     admin: AdminSettings = AdminSettings()
+    keyring: KeyringSettings = KeyringSettings()
     version: str = "000000000000"  # the first 12 hex digits of SHA-256 over the file's bytes
     warnings: tuple[str, ...] = ()  # legal, but unwise

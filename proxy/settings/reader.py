@@ -142,6 +142,27 @@ class Reader:
         values = (self._parsed(item, element(where, index), parse, secret) for index, item in enumerate(raw))
         return tuple(value for value in values if value is not None)
 
+    def written(self, name: str, parse: Callable[[str], Value], default: Default) -> tuple[Value, ...] | Default:
+        """A text or a list of texts, each parsed as it is written: a reference is the parser's to follow."""
+        raw = self._take(name)
+        where = member(self.path, name)
+        if raw is None:
+            return default
+        if not isinstance(raw, str | list):
+            self._source.report(where, "a text or a list of texts", kind_of(raw))
+            return default
+        items = [(where, raw)] if isinstance(raw, str) else [(element(where, i), item) for i, item in enumerate(raw)]
+        values: list[Value] = []
+        for place, item in items:
+            try:
+                if not isinstance(item, str):
+                    raise Mismatch("a text", found=kind_of(item))
+                values.append(parse(item))
+            except Mismatch as mismatch:
+                found = shown(item, secret=True) if mismatch.found is None else mismatch.found
+                self._source.report(place, mismatch.expected, found, mismatch.suggestion)
+        return tuple(values)
+
     def choice(self, name: str, choices: type[Choice], default: Choice) -> Choice:
         """One of a closed set of texts."""
 

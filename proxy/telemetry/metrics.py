@@ -129,6 +129,11 @@ class Metrics(Collector):
         self._context_used = _Timings(
             "tollway_context_used_ratio", "A call's input, as a part of what its model takes.", _RATIOS
         )
+        self._kms_seconds = _Timings("tollway_kms_seconds", "Calls to the KMS.", _SECONDS, "operation")
+        self._keys_unreadable = _Counts(
+            "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
+        )
+        self._oldest_dek_s = 0.0
         self._held_nusd = 0
         self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
@@ -154,13 +159,17 @@ class Metrics(Collector):
         timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
         exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
         administered = (self._admin_requests, self._admin_turned_away)
-        families = (*counted, *money, *administered, self._log_dropped, *timed, self._context_used, *exported)
+        keyring = (self._kms_seconds, self._keys_unreadable)
+        families = (*counted, *money, *administered, self._log_dropped, *timed, self._context_used, *exported, *keyring)
         yield from (family.family() for family in families)
         yield self._usd.family(per=_NUSD_PER_USD)
         yield GaugeMetricFamily(
             "tollway_ledger_unexported_bytes",
             "Roughly what waits in the store to be exported.",
             self._ledger_unexported_bytes,
+        )
+        yield GaugeMetricFamily(
+            "tollway_keyring_oldest_dek_seconds", "How old the oldest data key of provider keys is.", self._oldest_dek_s
         )
         yield GaugeMetricFamily(
             "tollway_held_usd", "Dollars held for this process's calls under way.", self._held_nusd / _NUSD_PER_USD
@@ -265,6 +274,18 @@ class Metrics(Collector):
     def state_called(self, operation: str, seconds: float) -> None:
         """One call to the state store."""
         self._state_seconds.observe(seconds, operation)
+
+    def kms_called(self, operation: str, seconds: float) -> None:
+        """One call to the KMS, answered or not."""
+        self._kms_seconds.observe(seconds, operation)
+
+    def provider_key_unreadable(self, reason: str) -> None:
+        """A stored provider key that could not be opened."""
+        self._keys_unreadable.add((reason,))
+
+    def oldest_dek(self, age_s: float) -> None:
+        """How old the oldest data key in use is; 0 where there is none."""
+        self._oldest_dek_s = age_s
 
     def log_dropped(self, lines: int) -> None:
         """Access-log lines that nobody took in time. Safe to call from any thread."""

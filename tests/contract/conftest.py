@@ -1,6 +1,7 @@
 """The same stores over Redis and over SQLite: each test here runs against both."""
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +14,7 @@ from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
+from tests.strict_kms import ALL, StrictKms
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,34 @@ def tenants(stores) -> TenantStore:
 @pytest.fixture
 def ledger(stores) -> LedgerStore:
     return stores.ledger
+
+
+@pytest.fixture(scope="module")
+def aws_environment() -> Iterator[None]:
+    """What boto3 finds credentials in; nothing of the machine's own."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in list(os.environ):
+            if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+                patched.delenv(name)
+        patched.setenv("AWS_ACCESS_KEY_ID", "serving")
+        patched.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patched.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="module")
+def strict(aws_environment) -> Iterator[StrictKms]:
+    """Our own KMS, to be left as it was found."""
+    with StrictKms() as server:
+        yield server
+
+
+@pytest.fixture
+def kms(strict) -> Iterator[StrictKms]:
+    """The same, for a test that changes it."""
+    strict.calls.clear()
+    yield strict
+    strict.release()
+    strict.allow("serving", *ALL)
+    strict.stop()
+    strict.start()

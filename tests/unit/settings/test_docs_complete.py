@@ -14,6 +14,7 @@ from proxy.settings.model import (
     AdminTokenSettings,
     AuthSettings,
     DeploymentSettings,
+    KeyringSettings,
     LedgerSettings,
     ModelSettings,
     PlanSettings,
@@ -46,6 +47,7 @@ SECTIONS = [
     ("## `[ledger]`", LedgerSettings, set()),
     ("## `[admin]`", AdminSettings, set()),
     ("Each of `tokens`:", AdminTokenSettings, set()),
+    ("## `[keyring]`", KeyringSettings, set()),
 ]
 # Defaults that a cell says in words: they are no value of TOML, or stand in another table.
 IN_WORDS = {
@@ -66,6 +68,7 @@ IN_WORDS = {
     **dict.fromkeys(("requests_per_minute", "tokens_per_minute", "max_concurrency", *CAPS.values()), "none"),
     "burst": "as `requests_per_minute`",
     "soft_cap_webhook": "none",
+    **dict.fromkeys(("kek", "kms_endpoint_url"), "none"),
 }
 
 
@@ -138,6 +141,7 @@ def written(section):
         (r"tenants\.acme", TenantSettings, {"id"}),
         ("ledger", LedgerSettings, set()),
         ("admin", AdminSettings, set()),
+        ("keyring", KeyringSettings, set()),
     ],
 )
 def test_the_example_writes_every_setting(section, model, no_settings):
@@ -146,7 +150,7 @@ def test_the_example_writes_every_setting(section, model, no_settings):
 
 def test_what_the_example_writes_is_the_default_or_ones_own():
     document = tomllib.loads(EXAMPLE)
-    own = {"default_provider", "peppers", "base_url", "provider_key"}
+    own = {"default_provider", "peppers", "base_url", "provider_key", "kek"}
     pairs = [
         (document["server"], ServerSettings),
         (document["state"], StateSettings),
@@ -157,6 +161,7 @@ def test_what_the_example_writes_is_the_default_or_ones_own():
         (document["tenants"]["acme"], TenantSettings),
         (document["ledger"], LedgerSettings),
         (document["admin"], AdminSettings),
+        (document["keyring"], KeyringSettings),
     ]
     for table, model in pairs:
         fields = fields_of(model, set())

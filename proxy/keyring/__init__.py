@@ -1,0 +1,1 @@
+"""The provider keys of tenants: sealed at rest, opened for one call."""
