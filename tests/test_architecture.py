@@ -73,6 +73,8 @@ DOORS: dict[str, dict[str, str]] = {
     "select": {"proxy.adapters.http.connection": "whether an idle connection has been closed"},
     "selectors": {},
     "subprocess": {},
+    "ctypes": {"proxy.adapters.core_dumps": "prctl(2), which Python does not have"},
+    "resource": {"proxy.adapters.core_dumps": "the limit of a core file"},
     "multiprocessing": {},
     "pickle": {},
 }

@@ -10,7 +10,7 @@
 --          [[period, cap_nusd, is_rolling], …]], …], -1 where there is none
 --       11 row: what the ledger gets if the lease runs out
 -- Returns {0} wrong epoch; {1, now_us, is_repeat, then for each scope requests tat_us, tokens tat_us, what each
---   window has spent and held}; {2, state} already ended; {3, now_ms} wrong window; {4} revoked;
+--   window has spent and held; last, how often the tenant's stored provider keys have changed}; {2, state} already ended; {3, now_ms} wrong window; {4} revoked;
 --   {5, scope, window, cap, spent, held, needed, resets_at_ms or -1}; {6, scope, limit, retry_after_ms}.
 --   A limit is 0 concurrency, 1 requests, 2 tokens.
 -- Invariant: no admission makes spent + held exceed a cap. A repeat with the same run and step gets the same answer.
@@ -45,6 +45,7 @@ local function admitted(is_repeat)
     answer[#answer + 1], answer[#answer + 2] = scope.r, scope.t
     for w = 1, #checks[s][6] do answer[#answer + 1] = scope.used[w].spent + scope.used[w].held end
   end
+  answer[#answer + 1] = tonumber(call('HGET', prefix .. 'keyring', 'epoch') or '0')
   return answer
 end
 

@@ -42,6 +42,7 @@ class Admitted(NamedTuple):
     now_us: int
     figures: tuple[ScopeFigures, ...]
     repeated: bool = False  # it was pending already: the figures are of now
+    keyring_epoch: int = 0  # how often the tenant's stored provider keys had changed by then
 
 
 class CapRefused(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.admission import ending, reserving
-from proxy.admission.answers import Admission, Growth, ReleaseCode, SettleCode, Settlement, State, WrongEpoch
+from proxy.admission.answers import Admission, Admitted, Growth, ReleaseCode, SettleCode, Settlement, State, WrongEpoch
 from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState, Touched
 from proxy.admission.encoding import refusal_from, refusal_text, touched_json, touched_of
 from proxy.admission.ending import Bill
@@ -31,6 +31,7 @@ _NEW_EPOCH = """
     INSERT INTO admission_epoch (one, epoch) VALUES (1, ?)
     ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch WHERE substr(epoch, 1, ?) != ?
 """
+_KEYRING_EPOCH = "SELECT epoch FROM keyring_tenants WHERE id = ?"
 _REVOKED = "SELECT 1 FROM virtual_keys WHERE id = ? AND tenant_id = ? AND revoked_at_ms IS NOT NULL"
 _RUN = """
     SELECT state, held_nusd, cost_nusd, expected_tokens, touched, row, refusal, lease_until_ms, forget_at_ms
@@ -124,6 +125,9 @@ class EmbeddedAdmissionStore:
                 is_revoked=book.connection.execute(_REVOKED, virtual_key).fetchone() is not None,
             )
             book.write(demand.run_step, change)
+            if isinstance(answer, Admitted):
+                found = book.connection.execute(_KEYRING_EPOCH, (demand.tenant_id,)).fetchone()
+                answer = answer if found is None else answer._replace(keyring_epoch=found[0])
             return answer
 
         return await self._write(demand.tenant_id, step)

@@ -87,7 +87,7 @@ def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
     """What `admit.lua` said."""
     code = reply[0]
     if code == _ADMITTED:
-        return Admitted(reply[1], _figures(reply, demand), repeated=reply[2] == 1)
+        return Admitted(reply[1], _figures(reply, demand), repeated=reply[2] == 1, keyring_epoch=reply[-1])
     if code in (_CAP, _LIMIT):
         return refusal_of(reply, demand.scopes)
     if code == _KNOWN:

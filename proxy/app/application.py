@@ -34,6 +34,7 @@ from proxy.pipeline.allowance import Allowances
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.line import Line
 from proxy.pipeline.local_limits import LocalLimits
+from proxy.pipeline.payment import Payment
 from proxy.pipeline.price_list import PriceList
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
@@ -90,7 +91,9 @@ class App:
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s
         admittance = Admittance(self.keeper, LocalLimits(), soft_caps, self.metrics, clock, lease_s)
-        self.data_plane = DataPlane(Line(self.snapshots, admittance, Dispatch(clock), self.settlement, clock))
+        self.data_plane = DataPlane(
+            Line(self.snapshots, Payment(self.keyring), admittance, Dispatch(clock), self.settlement, clock)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection; the lifespan too, where a server sends it to us."""

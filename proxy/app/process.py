@@ -10,6 +10,7 @@ from typing import Final, TextIO
 
 import uvloop
 
+from proxy.adapters import core_dumps
 from proxy.app.application import App
 from proxy.app.providers import Transports
 from proxy.core.clock import Clock
@@ -58,6 +59,8 @@ def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     """
     error_log = ErrorLog(_unbuffered(sys.stderr))
     logging.basicConfig(handlers=[error_log], level=logging.INFO)
+    if not core_dumps.forbid():
+        _log.warning("core dumps of this process cannot be turned off here: one would hold keys in the clear")
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)  # at INFO they write whole URLs
     try:

@@ -276,6 +276,13 @@ class ProviderKeyMissing(GatewayError):
     should_retry = False
 
 
+class ProviderKeyMisplaced(GatewayError):
+    """A stored provider key is bound to another origin than the one that its provider has now."""
+
+    status, code, source = 503, "provider_key_misplaced", Source.POLICY
+    should_retry = False
+
+
 class TenantShredded(GatewayError):
     """The tenant was shredded: its id is used up, and nothing can be stored or opened under it again."""
 

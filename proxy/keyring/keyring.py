@@ -113,10 +113,12 @@ class Keyring:
             raise unavailable()
         return flight.result()
 
-    def note_epoch(self, tenant_id: str, epoch: int) -> None:
-        """Hear a tenant's epoch, wherever it was read. What is known from before it is forgotten."""
-        if self._opened.is_older(tenant_id, epoch):
+    def note_epoch(self, tenant_id: str, epoch: int) -> bool:
+        """Hear a tenant's epoch, wherever it was read. True: what was known was from before it, and is forgotten."""
+        is_older = self._opened.is_older(tenant_id, epoch)
+        if is_older:
             self.drop(tenant_id)
+        return is_older
 
     def drop(self, tenant_id: str) -> None:
         """Forget all that is known of a tenant, and what is being found out."""

@@ -94,7 +94,7 @@ class Admittance:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
         asked = deployment.model or _UNNAMED.get(exchange.operation.name)
         exchange.facts = snapshot.prices.find(deployment._replace(model=asked), exchange.started_at_ms)
-        exchange.counts_dollars = exchange.key_source is not KeySource.CALLER or tenant.count_own_key
+        exchange.counts_dollars = exchange.key_source is KeySource.GATEWAY or tenant.count_own_key
         allowances = snapshot.allowances.find(
             plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars
         )

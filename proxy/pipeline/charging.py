@@ -75,7 +75,7 @@ def _says_too_little(exchange: Exchange, usage: Usage) -> bool:
 def _without_answer(exchange: Exchange) -> Charge:
     if isinstance(exchange.error, _BROKE_OFF):
         return _worst_case(exchange)  # it was asked for, and nobody was told that it is no longer wanted in time
-    is_ours = exchange.key_source is not KeySource.CALLER  # the operator bears no bill of somebody else's
+    is_ours = exchange.key_source is KeySource.GATEWAY  # the operator bears no bill of somebody else's
     if _may_be_billed(exchange.error) and exchange.ticket is not None and is_ours:
         return Charge(cost_nusd=0, charged_nusd=0, absorbed_nusd=exchange.ticket.held_nusd)
     return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING

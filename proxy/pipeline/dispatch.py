@@ -54,7 +54,8 @@ class Dispatch:
             exchange.call = call._replace(document=None)
         decompressed = is_edited and exchange.call.text is not exchange.call.body
         restores = exchange.asking is UsageAsking.RESTORE
-        if decompressed or told_length is not None:
+        if decompressed or told_length is not None or payer.source is KeySource.TENANT:
+            # Nothing keeps a stored provider key for longer than the keyring does.
             head = _outbound_head(exchange, client, payer, told_length, decompressed=decompressed)
         else:
             # The same for as often as the caller's head comes again, while the provider's settings hold.
@@ -71,9 +72,9 @@ class Dispatch:
 
     async def _first_chunk(self, exchange: Exchange, answer: UpstreamAnswer, payer: Payer) -> bytes | None:
         exchange.upstream_status = answer.status
-        if answer.status in (401, 403) and payer.source is KeySource.GATEWAY:
+        if answer.status in (401, 403) and payer.source is not KeySource.CALLER:
             first_chunk = await _beginning(answer)
-            _refuse_credentials(exchange, answer, first_chunk)
+            _refuse_credentials(exchange, answer, first_chunk, payer.source)
         else:
             first_chunk = await answer.next_chunk()
         exchange.first_byte_at_us = self._clock.monotonic_us()
@@ -107,7 +108,7 @@ def _outbound_head(
     )
     query = outbound_query(request.query, payer.source)
     target = f"{request.endpoint_path}?{query}" if query else request.endpoint_path
-    return client.prepare(request.method, target, headers)
+    return client.prepare(request.method, target, headers, bound_to=payer.origin)
 
 
 def _outbound_body(
@@ -155,9 +156,14 @@ async def _beginning(answer: UpstreamAnswer) -> bytes | None:
     return b"".join(pieces) or None
 
 
-def _refuse_credentials(exchange: Exchange, answer: UpstreamAnswer, body: bytes | None) -> None:
+def _refuse_credentials(exchange: Exchange, answer: UpstreamAnswer, body: bytes | None, source: KeySource) -> None:
     if is_credential_error(answer.status, body or b""):
         assert exchange.deployment is not None
+        if source is KeySource.TENANT:
+            raise ProviderAuthFailed(
+                f"{exchange.deployment.provider} refused the provider key that is stored for this tenant (it answered "
+                f"{answer.status}). Your request is fine; `tollway provider-keys rotate` puts another in its place."
+            )
         raise ProviderAuthFailed(
             f"{exchange.deployment.provider} refused the gateway's key (it answered {answer.status}). "
             "Your request is fine; whoever runs this gateway must renew that key."

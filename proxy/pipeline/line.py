@@ -14,6 +14,7 @@ from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.hang_up import HangUp
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers
+from proxy.pipeline.payment import Payment
 from proxy.pipeline.reading import named_model, read_call
 from proxy.pipeline.run_ids import RunIds
 from proxy.pipeline.settlement import Settlement
@@ -21,7 +22,6 @@ from proxy.pipeline.snapshot import SnapshotSlot
 from proxy.routing.isolation import refuse_admin, refuse_shared_objects
 from proxy.routing.selection import select
 from proxy.upstream.headers import response_headers
-from proxy.upstream.payer import choose_payer
 
 _log = logging.getLogger("tollway.line")
 
@@ -29,17 +29,19 @@ _log = logging.getLogger("tollway.line")
 class Line:
     """Serves requests, one exchange each."""
 
-    __slots__ = ("_admittance", "_clock", "_dispatch", "_run_ids", "_settlement", "_snapshots")
+    __slots__ = ("_admittance", "_clock", "_dispatch", "_payment", "_run_ids", "_settlement", "_snapshots")
 
     def __init__(
         self,
         snapshots: SnapshotSlot,
+        payment: Payment,
         admittance: Admittance,
         dispatch: Dispatch,
         settlement: Settlement,
         clock: Clock,
     ) -> None:
         self._snapshots = snapshots
+        self._payment = payment
         self._admittance = admittance
         self._dispatch = dispatch
         self._settlement = settlement
@@ -97,12 +99,13 @@ class Line:
         exchange.route = snapshot.routes.resolve(caller, named_model(exchange), model_required=model_required)
         exchange.deployment = select(exchange.route)
         provider = snapshot.providers[exchange.deployment.provider].settings
-        payer = choose_payer(snapshot.settings.auth, caller, provider)
+        payer = self._payment.known(exchange, provider) or await self._payment.find(exchange, provider)
         exchange.key_source = payer.source
         if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
             refuse_shared_objects(request, call)
         self._settlement.check_room()
         await self._admittance.admit(exchange)
+        payer = await self._payment.confirmed(exchange, provider, payer)
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
         try:
             exchange.status = answer.status

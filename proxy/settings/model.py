@@ -256,6 +256,7 @@ class PlanSettings:
     name: str
     soft_cap_pct: int = 80
     input_bytes_max: int | None = None
+    gateway_keys: bool = True  # False: only provider keys that its tenants stored themselves
     tenant: ScopeLimits = NO_LIMITS
     user: ScopeLimits = NO_LIMITS  # with its share of the tenant's caps, where the file says nothing
     virtual_key: ScopeLimits = NO_LIMITS

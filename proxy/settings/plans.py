@@ -35,11 +35,13 @@ def _plan(name: str, at: Reader) -> PlanSettings:
     default = PlanSettings(name)
     soft_cap_pct = at.integer("soft_cap_pct", default.soft_cap_pct, 1, 100)
     input_bytes_max = at.integer("input_bytes_max", default.input_bytes_max, 1, INPUT_BYTES_MAX)
+    gateway_keys = at.flag("gateway_keys", default.gateway_keys)
     tenant = _limits(at.table("tenant"))
     plan = PlanSettings(
         name=name,
         soft_cap_pct=soft_cap_pct,
         input_bytes_max=input_bytes_max,
+        gateway_keys=gateway_keys,
         tenant=tenant,
         user=user_limits(tenant, _limits(at.table("user"))),
         virtual_key=_limits(at.table("virtual_key")),

@@ -15,6 +15,7 @@ from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
     NoDeploymentAvailable,
+    ProviderKeyMisplaced,
     UpstreamBrokeOff,
     UpstreamMalformed,
     UpstreamNotConnected,
@@ -22,6 +23,7 @@ from proxy.core.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
+from proxy.core.origin import origin_of
 from proxy.settings.model import ProviderSettings
 
 _log = logging.getLogger("tollway.upstream")
@@ -104,6 +106,7 @@ class UpstreamClient:
         "_base",
         "_base_url",
         "_name",
+        "_origin",
         "_own_transport",
         "_plain_timeouts_s",
         "_stream_timeouts_s",
@@ -113,6 +116,7 @@ class UpstreamClient:
     def __init__(self, provider: ProviderSettings, transport: httpx.AsyncBaseTransport) -> None:
         self._name = provider.name
         self._base_url = httpx.URL(provider.base_url)
+        self._origin = origin_of(provider.base_url)
         base = Target.of(self._base_url)
         self._base = base._replace(path=base.path.rstrip(b"/"))
         self._transport = transport
@@ -123,13 +127,21 @@ class UpstreamClient:
         self._plain_timeouts_s = common
         self._stream_timeouts_s = {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}
 
-    def prepare(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> PreparedHead:
+    def prepare(
+        self, method: str, target: str, headers: list[tuple[bytes, bytes]], *, bound_to: str | None = None
+    ) -> PreparedHead:
         """The head of an attempt, which may be sent again with another body. `target` is the path
-        after the base URL, with its query.
+        after the base URL, with its query; `bound_to` the only origin for the provider key in the headers.
 
         Raises:
             UpstreamMalformed: it cannot be said in HTTP.
+            ProviderKeyMisplaced: the key in the headers is for another origin.
         """
+        if bound_to is not None and bound_to != self._origin:
+            raise ProviderKeyMisplaced(
+                f"The provider key that is stored for this call may only go to {bound_to}, and {self._name} is "
+                f"{self._origin} now. Store one for that address: `tollway provider-keys put`."
+            )
         path = self._base.path + target.encode("ascii")
         if self._own_transport is None:
             return StockHead(method, self._base_url.copy_with(raw_path=path), headers)

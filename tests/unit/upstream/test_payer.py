@@ -45,7 +45,30 @@ FREE = Payer(KeySource.GATEWAY, None)
 )
 def test_choose_payer(auth, caller, provider, expected):
     if isinstance(expected, Payer):
-        assert choose_payer(auth, caller, provider) == expected
+        assert choose_payer(auth, caller, provider, gateway_keys=True, stores_keys=False) == expected
         return
     with pytest.raises(expected):
-        choose_payer(auth, caller, provider)
+        choose_payer(auth, caller, provider, gateway_keys=True, stores_keys=False)
+
+
+@pytest.mark.parametrize(
+    ("auth", "caller", "provider", "expected"),
+    [
+        (KEYS, WITHOUT, HAS_KEY, ProviderKeyMissing),
+        (KEYS, WITHOUT, WANTS_NONE, FREE),  # there is no key of the gateway's to use
+        (KEYLESS, WITHOUT, HAS_KEY, ProviderKeyMissing),
+        (STRICT, WITH_TOKEN, HAS_KEY, CALLER_PAYS),
+    ],
+)
+def test_a_plan_may_be_without_the_gateways_keys(auth, caller, provider, expected):
+    if isinstance(expected, Payer):
+        assert choose_payer(auth, caller, provider, gateway_keys=False, stores_keys=True) == expected
+        return
+    with pytest.raises(expected, match="own"):
+        choose_payer(auth, caller, provider, gateway_keys=False, stores_keys=True)
+
+
+@pytest.mark.parametrize(("stores_keys", "hint"), [(True, "tollway provider-keys put"), (False, r"\[keyring\]")])
+def test_who_lacks_a_key_hears_how_one_is_stored(stores_keys, hint):
+    with pytest.raises(ProviderKeyMissing, match=hint):
+        choose_payer(KEYS, WITHOUT, HAS_KEY, gateway_keys=False, stores_keys=stores_keys)

@@ -1,0 +1,80 @@
+"""Whose provider key pays for a call: one that the user or the tenant stored, else the gateway's.
+
+What a stored key opens to is known in this process for a while (`keyring`), so a call as a rule waits for nothing
+here. Admission tells how often the tenant's keys have changed by then; a key from before that is looked up anew.
+"""
+
+from proxy.core.errors import StateUnavailable
+from proxy.core.types import KeySource
+from proxy.keyring.keyring import Keyring
+from proxy.keyring.opened_cache import MISS
+from proxy.keyring.record import OpenedProviderKey
+from proxy.pipeline.exchange import Exchange
+from proxy.settings.model import AuthMode, ProviderSettings
+from proxy.upstream.payer import Payer, choose_payer
+
+_CHANGED_RETRY_MS = 100
+
+
+class Payment:
+    """Finds who pays."""
+
+    __slots__ = ("_keyring",)
+
+    def __init__(self, keyring: Keyring | None) -> None:
+        self._keyring = keyring
+
+    def known(self, exchange: Exchange, provider: ProviderSettings) -> Payer | None:
+        """Who pays, where that can be said at once; None: ask `find`.
+
+        Raises:
+            InvalidApiKey, ProviderKeyMissing: nobody does.
+        """
+        caller = exchange.caller
+        assert caller is not None, "who calls is known before who pays"
+        # In passthrough nobody has verified who calls: what a tenant stored is not for everybody.
+        if self._keyring is None or exchange.snapshot.settings.auth.mode is AuthMode.PASSTHROUGH:
+            return self._payer(exchange, provider, None)
+        stored = self._keyring.cached(caller.tenant_id, provider.name, caller.user)
+        return None if stored is MISS else self._payer(exchange, provider, stored)
+
+    async def find(self, exchange: Exchange, provider: ProviderSettings) -> Payer:
+        """Who pays, within 300 ms.
+
+        Raises:
+            InvalidApiKey, ProviderKeyMissing: nobody does.
+            KeyringUnavailable, ProviderKeyUnreadable, StateUnavailable, TenantShredded: see `Keyring.open`.
+        """
+        assert self._keyring is not None
+        assert exchange.caller is not None
+        caller = exchange.caller
+        stored = await self._keyring.open(caller.tenant_id, provider.name, caller.user)
+        return self._payer(exchange, provider, stored)
+
+    async def confirmed(self, exchange: Exchange, provider: ProviderSettings, payer: Payer) -> Payer:
+        """The payer as of the admission, which has just read how often the tenant's keys have changed.
+
+        Raises:
+            StateUnavailable: another pays by now, and the admission was for this one.
+            GatewayError: as `find`.
+        """
+        ticket = exchange.ticket
+        if self._keyring is None or ticket is None or ticket.admitted is None:
+            return payer
+        if not self._keyring.note_epoch(ticket.demand.tenant_id, ticket.admitted.keyring_epoch):
+            return payer
+        fresh = self.known(exchange, provider) or await self.find(exchange, provider)
+        if fresh.source is not payer.source:
+            raise StateUnavailable(
+                f"The provider keys that are stored for {ticket.demand.tenant_id} have just changed. Try again.",
+                retry_after_ms=_CHANGED_RETRY_MS,
+            )
+        return fresh
+
+    def _payer(self, exchange: Exchange, provider: ProviderSettings, stored: OpenedProviderKey | None) -> Payer:
+        if stored is not None:
+            return Payer(KeySource.TENANT, stored.secret, stored.origin)
+        assert exchange.caller is not None
+        auth, gateway_keys = exchange.snapshot.settings.auth, exchange.plan.gateway_keys
+        stores_keys = self._keyring is not None and auth.mode is not AuthMode.PASSTHROUGH
+        return choose_payer(auth, exchange.caller, provider, gateway_keys=gateway_keys, stores_keys=stores_keys)
