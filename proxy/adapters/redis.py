@@ -145,16 +145,22 @@ class RedisDoor:
                 raise _unavailable() from reply
         return cast(list[Reply], replies)
 
-    async def run(self, script: Script, redis_keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+    async def run(
+        self,
+        script: Script,
+        redis_keys: Sequence[str],
+        args: Sequence[Argument],
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Reply:
         """Run one script; those that are asked for in one turn of the loop share a round trip. Raises as `call`."""
         if not self._schema_seen:
             await self._in_time(self._see_schema())
         ask = self._wire.ask
         try:
-            reply = await ask("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
+            reply = await ask("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args, timeout_s=timeout_s)
             if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
                 # After a restart or a promotion; EVAL runs it and loads it.
-                reply = await ask("EVAL", script.text, len(redis_keys), *redis_keys, *args)
+                reply = await ask("EVAL", script.text, len(redis_keys), *redis_keys, *args, timeout_s=timeout_s)
         except WireError as error:
             raise _unavailable() from error
         if isinstance(reply, Exception):

@@ -9,6 +9,7 @@ that were given up included: their answers are read and dropped. Losing a link i
 """
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -60,16 +61,16 @@ class RedisWire:
         self._connecting: asyncio.Task[_Link] | None = None
         self._is_closed = False
 
-    async def ask(self, *command: Argument) -> Answer:
+    async def ask(self, *command: Argument, timeout_s: float | None = None) -> Answer:
         """Send one command; an error that Redis answers is given back, not raised.
 
         Raises:
-            WireError: no answer within the time-out, that of a new connection included.
+            WireError: no answer within the time-out (this call's own, if it has one); a new connection has as long.
         """
         link = self._link
         if link is None or link.is_lost:
             link = await self._connected()
-        reply = await link.ask(self._pack(command))
+        reply = await link.ask(self._pack(command), self._timeout_s if timeout_s is None else timeout_s)
         if isinstance(reply, Exception) and str(reply).startswith("READONLY"):
             # It has been made a replica: the address may lead to another by now.
             link.lose(WireError("the server takes no writes"))
@@ -102,7 +103,7 @@ class RedisWire:
 
     async def _connect(self) -> "_Link":
         address, loop = self._address, asyncio.get_running_loop()
-        link = _Link(loop, self._timeout_s)
+        link = _Link(loop)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await loop.create_connection(lambda: link, address.host, address.port, ssl=address.ssl_context)
@@ -123,10 +124,10 @@ class RedisWire:
         demanded: list[asyncio.Future[Answer]] = []
         if address.password is not None:
             user = () if address.username is None else (address.username,)
-            demanded.append(link.ask(self._pack(("AUTH", *user, address.password))))
+            demanded.append(link.ask(self._pack(("AUTH", *user, address.password)), self._timeout_s))
         if address.database:
-            demanded.append(link.ask(self._pack(("SELECT", address.database))))
-        info = link.ask(self._pack(("INFO", "server")))
+            demanded.append(link.ask(self._pack(("SELECT", address.database)), self._timeout_s))
+        info = link.ask(self._pack(("INFO", "server")), self._timeout_s)
         for reply in await asyncio.gather(*demanded):
             if isinstance(reply, Exception):
                 raise WireError("refused") from reply
@@ -142,19 +143,19 @@ class _Entry(NamedTuple):
 class _Link(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         from hiredis import Reader
 
         self.is_lost = False
         self._loop = loop
-        self._timeout_s = timeout_s
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[_Entry] = deque()
         self._outbox: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._look_at_s = math.inf
 
-    def ask(self, command: bytes) -> "asyncio.Future[Answer]":
+    def ask(self, command: bytes, timeout_s: float) -> "asyncio.Future[Answer]":
         """Send a command; its answer, or WireError."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
         transport = self._transport
@@ -167,9 +168,10 @@ class _Link(asyncio.Protocol):
             self._outbox.append(command)
             if len(self._outbox) == 1:
                 self._loop.call_soon(self._flush)
-        self._waiting.append(_Entry(answer, self._loop.time() + self._timeout_s))
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout_s, self._look)
+        due_at_s = self._loop.time() + timeout_s
+        self._waiting.append(_Entry(answer, due_at_s))
+        if self._timer is None or due_at_s < self._look_at_s:
+            self._look_by(due_at_s)
         return answer
 
     def lose(self, error: WireError) -> None:
@@ -222,16 +224,24 @@ class _Link(asyncio.Protocol):
     def _look(self) -> None:
         """Give up what is overdue."""
         self._timer = None
+        self._look_at_s = math.inf
         now_s = self._loop.time()
         if self._waiting and now_s - self._waiting[0].due_at_s > SILENT_S_MAX:
             self.lose(WireError("no answer in time"))
             return
-        next_s = self._timeout_s
+        next_at_s = math.inf
         for entry in self._waiting:
+            if entry.answer.done():
+                continue
             if entry.due_at_s > now_s:
-                next_s = entry.due_at_s - now_s
-                break
-            if not entry.answer.done():
+                next_at_s = min(next_at_s, entry.due_at_s)
+            else:
                 entry.answer.set_exception(WireError("no answer in time"))
         if self._waiting:
-            self._timer = self._loop.call_later(next_s, self._look)
+            self._look_by(min(next_at_s, now_s + SILENT_S_MAX))
+
+    def _look_by(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._look_at_s = at_s
+        self._timer = self._loop.call_at(at_s, self._look)

@@ -10,7 +10,6 @@ Names in Redis, of a tenant T (docs/state.md has their fields):
     tollway:1:@:lease-tenants:SHARD       sorted set: tenants with leases; perhaps some without
 """
 
-import asyncio
 import secrets
 import time
 import zlib
@@ -62,8 +61,8 @@ class AdmissionStore(Protocol):
         ...
 
     async def admit(self, demand: Demand, epoch: str) -> Admission:
-        """Check every limit and cap and reserve all of it, or nothing, within 300 ms. After
-        StateUnavailable it may be reserved: never dispatch it, and release it."""
+        """Check every limit and cap and reserve all of it, or nothing, within 300 ms where there is a
+        connection (the keeper bounds the whole). After StateUnavailable it may be reserved: never dispatch it, and release it."""
         ...
 
     async def restore(self, demand: Demand) -> Admission:
@@ -262,15 +261,15 @@ class RedisAdmissionStore:
         args: list[Argument] = [mode, epoch, demand.virtual_key_id or "", demand.held_nusd, demand.expected_tokens]
         args += [demand.lease_ms, demand.from_ms, demand.until_ms]
         args += [encoding.touched_text(demand.scopes), encoding.checks_text(demand.scopes), demand.row]
+        until_s = time.monotonic() + ADMIT_TIMEOUT_S
+        await self._announce(tenant_id)
         try:
-            async with asyncio.timeout(ADMIT_TIMEOUT_S):
-                await self._announce(tenant_id)
-                try:
-                    return _listed(await self._door.run(self._scripts.admit, names, args))
-                except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
-                    return _listed(await self._door.run(self._scripts.admit, names, args))
-        except TimeoutError as error:
-            raise StateUnavailable("The gateway's state store did not answer in time. Try again shortly.") from error
+            return _listed(await self._door.run(self._scripts.admit, names, args))
+        except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                raise
+            return _listed(await self._door.run(self._scripts.admit, names, args, left_s))
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
         tokens = -1 if bill.tokens is None else bill.tokens
