@@ -18,6 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from proxy.adapters.redis import RedisDoor, shared_name
+
+EPOCH_NAME = shared_name("epoch").encode()
 VERSION_MIN = (6, 2)
 START_TIMEOUT_S = 10.0
 START_TRIES_MAX = 5
@@ -128,3 +131,18 @@ def _version(binary: Path) -> tuple[int, int]:
         return (0, 0)
     found = re.search(r"v=(\d+)\.(\d+)", answer)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+async def emptied(url: str | None) -> None:
+    """A store that holds nothing of the test before, but its epoch: one that begins admits nothing for three seconds.
+
+    Without a URL it is the embedded store, a new one in each test.
+    """
+    if url is None:
+        return
+    async with RedisDoor(url) as door:
+        names = await door.call("KEYS", "*")
+        assert isinstance(names, list)
+        others = [name for name in names if isinstance(name, bytes) and name != EPOCH_NAME]
+        if others:
+            await door.call("DEL", *others)

@@ -92,8 +92,10 @@ class Admittance:
         text = exchange.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        asked = deployment.model or _UNNAMED.get(exchange.operation.name)
-        exchange.facts = snapshot.prices.find(deployment._replace(model=asked), exchange.started_at_ms)
+        priced = deployment
+        if deployment.model is None:
+            priced = deployment._replace(model=_UNNAMED.get(exchange.operation.name))
+        exchange.facts = snapshot.prices.find(priced, exchange.started_at_ms)
         exchange.counts_dollars = exchange.key_source is KeySource.GATEWAY or tenant.count_own_key
         allowances = snapshot.allowances.find(
             plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars

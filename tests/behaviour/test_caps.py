@@ -7,6 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, raw_request, running_gateway
+from tests.redis_server import emptied
 from tests.scripted_upstream import Received, answer, scripted_upstream, stream, until
 
 CHAT = "/v1/chat/completions"
@@ -57,15 +58,6 @@ def state_url(request) -> str | None:
         return None
     url: str = request.getfixturevalue("redis_url")
     return url
-
-
-async def emptied(url: str | None) -> None:
-    """A store that holds nothing of the test before."""
-    if url is not None:
-        from proxy.adapters.redis import RedisDoor
-
-        async with RedisDoor(url) as door:
-            await door.call("FLUSHALL")
 
 
 async def until_decided(gateway: Gateway, sent: bytes):

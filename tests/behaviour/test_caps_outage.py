@@ -90,6 +90,7 @@ async def test_rates_are_not_kept_without_the_store_for_longer_than_a_minute(mon
                 assert (await call(gateway, "rated"))[0] == 200
                 await asyncio.sleep(0.4)
                 assert (await call(gateway, "rated"))[0] == 503
+                redis.restart()  # so that the end waits for no row
 
 
 @pytest.mark.parametrize("how", ["killed and restarted empty", "emptied"])

@@ -7,8 +7,9 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.behaviour.test_caps import CHAT, body, configuration, emptied, headers, held_nusd, spent
+from tests.behaviour.test_caps import CHAT, body, configuration, headers, held_nusd, spent
 from tests.gateway import error_of, plain_request, raw_request, running_gateway
+from tests.redis_server import emptied
 from tests.scripted_upstream import Do, answer, scripted_upstream, stream
 
 RICH = "usd_per_day = 4_000_000\ntokens_per_minute = 1_000_000_000"

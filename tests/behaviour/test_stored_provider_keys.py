@@ -18,6 +18,7 @@ from proxy.settings.load import load
 from proxy.telemetry.metrics import Metrics
 from tests.command import Command
 from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, running_gateway
+from tests.redis_server import emptied
 from tests.scripted_upstream import Script, ScriptedUpstream, Step, answer, scripted_upstream
 from tests.strict_kms import StrictKms
 
@@ -33,14 +34,6 @@ def state_url(request) -> str | None:
         return None
     url: str = request.getfixturevalue("redis_url")
     return url
-
-
-async def emptied(url: str | None) -> None:
-    if url is not None:
-        from proxy.adapters.redis import RedisDoor
-
-        async with RedisDoor(url) as door:
-            await door.call("FLUSHALL")
 
 
 def headers(tenant: str = "acme", user: str | None = None) -> list[tuple[bytes, bytes]]:
