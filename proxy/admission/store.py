@@ -62,7 +62,8 @@ class AdmissionStore(Protocol):
 
     async def admit(self, demand: Demand, epoch: str) -> Admission:
         """Check every limit and cap and reserve all of it, or nothing, within 300 ms where there is a
-        connection (the keeper bounds the whole). After StateUnavailable it may be reserved: never dispatch it, and release it."""
+        connection (the keeper bounds the whole). After StateUnavailable it may be reserved: never
+        dispatch it, and release it."""
         ...
 
     async def restore(self, demand: Demand) -> Admission:

@@ -77,7 +77,10 @@ class ScopeDemand(NamedTuple):
     @property
     def periods(self) -> tuple[str, ...]:
         """The counters that this reservation is posted to, each once."""
-        return tuple(dict.fromkeys(window.period for window in self.windows))
+        windows = self.windows
+        if len(windows) == 1:
+            return (windows[0].period,)
+        return tuple(dict.fromkeys([window.period for window in windows]))
 
 
 class RunStep(NamedTuple):
@@ -125,12 +128,12 @@ class Demand(NamedTuple):
     @property
     def from_ms(self) -> int:
         """The first moment at which every window holds."""
-        return max((window.start_ms for scope in self.scopes for window in scope.windows), default=0)
+        return max([window.start_ms for scope in self.scopes for window in scope.windows], default=0)
 
     @property
     def until_ms(self) -> int:
         """The moment at which the first window is over."""
-        return min((window.end_ms for scope in self.scopes for window in scope.windows), default=TIME_MS_MAX)
+        return min([window.end_ms for scope in self.scopes for window in scope.windows], default=TIME_MS_MAX)
 
 
 def require_demand(demand: Demand) -> Demand:
