@@ -4,23 +4,56 @@ import asyncio
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Final, TextIO, TypeAlias
 
 from proxy.cli.arguments import parse_arguments
 from proxy.cli.audit import list_changes
 from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration, read_configuration
+from proxy.cli.keyring import prepare_tenant, rotate_dek, rotate_kek, show_keyring
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
 from proxy.cli.ledger import export_ledger, verify_ledger
+from proxy.cli.provider_keys import (
+    delete_provider_key,
+    list_provider_keys,
+    put_provider_key,
+    rotate_provider_key,
+)
+from proxy.cli.shred import shred_tenant
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
 from proxy.pricing.problem import PriceError
+from proxy.settings.model import Settings
 from proxy.settings.problem import SettingsError
+
+Command: TypeAlias = Callable[[Namespace, Settings, Composition, Terminal, Clock], Coroutine[None, None, int]]
+
+_COMMANDS: Final[Mapping[str, Command]] = {
+    "keys issue": issue_virtual_key,
+    "keys list": list_virtual_keys,
+    "keys revoke": revoke_virtual_key,
+    "provider-keys put": put_provider_key,
+    "provider-keys list": list_provider_keys,
+    "provider-keys rotate": rotate_provider_key,
+    "provider-keys delete": delete_provider_key,
+    "tenants put": put_tenant,
+    "tenants list": list_tenants,
+    "tenants delete": delete_tenant,
+    "tenants shred": shred_tenant,
+    "keyring status": show_keyring,
+    "keyring prepare": prepare_tenant,
+    "keyring rotate-kek": rotate_kek,
+    "keyring rotate-dek": rotate_dek,
+    "usage": show_usage,
+    "audit list": list_changes,
+    "ledger export": export_ledger,
+    "ledger verify": verify_ledger,
+}
 
 
 def main(
@@ -29,6 +62,7 @@ def main(
     environ: Mapping[str, str] | None = None,
     output: TextIO | None = None,
     errors: TextIO | None = None,
+    typed: TextIO | None = None,
     composition: Composition | None = None,
 ) -> int:
     """Run one command; the process's exit code: 0 done, 1 failed, 2 typed wrongly.
@@ -36,7 +70,7 @@ def main(
     What is not given is the process's own: its arguments, environment and streams, and `proxy.app`.
     """
     arguments = parse_arguments(sys.argv[1:] if words is None else words)
-    terminal = Terminal(output or sys.stdout, errors or sys.stderr, arguments.as_json)
+    terminal = Terminal(output or sys.stdout, errors or sys.stderr, arguments.as_json, typed or sys.stdin)
     try:
         return _run(arguments, os.environ if environ is None else environ, composition, terminal)
     except SettingsError as error:
@@ -83,26 +117,8 @@ def _run_configured(
             return app.serve(settings, lambda: read_configuration(path, environ).settings)
         case "check":
             return asyncio.run(check(configuration, arguments.connect, app, terminal))
-        case "keys issue":
-            return asyncio.run(issue_virtual_key(arguments, settings, app, terminal, clock))
-        case "keys list":
-            return asyncio.run(list_virtual_keys(arguments, settings, app, terminal, clock))
-        case "keys revoke":
-            return asyncio.run(revoke_virtual_key(arguments, settings, app, terminal, clock))
-        case "tenants put":
-            return asyncio.run(put_tenant(arguments, settings, app, terminal, clock))
-        case "tenants list":
-            return asyncio.run(list_tenants(arguments, settings, app, terminal, clock))
-        case "tenants delete":
-            return asyncio.run(delete_tenant(arguments, settings, app, terminal, clock))
-        case "usage":
-            return asyncio.run(show_usage(arguments, settings, app, terminal, clock))
-        case "audit list":
-            return asyncio.run(list_changes(arguments, settings, app, terminal, clock))
-        case "ledger export":
-            return asyncio.run(export_ledger(arguments, settings, app, terminal, clock))
-        case "ledger verify":
-            return asyncio.run(verify_ledger(arguments, settings, app, terminal, clock))
+        case name if name in _COMMANDS:
+            return asyncio.run(_COMMANDS[name](arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
 

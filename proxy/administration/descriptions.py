@@ -1,10 +1,13 @@
-"""Tenants and virtual keys as programs see them, in the commands' JSON and the API's alike."""
+"""Tenants, virtual keys and provider keys as programs see them, in the commands' JSON and the API's alike."""
 
+from proxy.administration.keyring_rotations import KeyringStatus
+from proxy.administration.provider_keys import StoredProviderKey
 from proxy.administration.tenants import KnownTenant
 from proxy.core.instants import instant
 from proxy.core.limits import CAPS, ScopeLimits, written
 from proxy.core.money import usd_text
 from proxy.identity.virtual_key import VirtualKey
+from proxy.keyring.record import ProviderKeyRecord
 
 
 def described_tenant(known: KnownTenant) -> dict[str, object]:
@@ -39,6 +42,46 @@ def described_virtual_key(virtual_key: VirtualKey, now_ms: int) -> dict[str, obj
         "expires_at": None if virtual_key.expires_at_ms is None else instant(virtual_key.expires_at_ms),
         "revoked_at": None if virtual_key.revoked_at_ms is None else instant(virtual_key.revoked_at_ms),
         "last_four": virtual_key.last_four,
+    }
+
+
+def described_provider_key(stored: StoredProviderKey) -> dict[str, object]:
+    """What is known of a provider key: everything but the secret."""
+    newest = stored.newest
+    return {
+        "id": newest.credential_id,
+        "tenant": newest.tenant_id,
+        "provider": newest.provider,
+        "user": newest.user,
+        "origin": newest.origin,
+        **_described_version(newest),
+        "past": [_described_version(record) for record in stored.past],
+    }
+
+
+def described_keyring(status: KeyringStatus) -> dict[str, object]:
+    """What is sealed by what."""
+    return {
+        "keks": [
+            {"id": kek.kek_id, "place": kek.place, "current": kek.is_current, "data_keys": kek.data_keys}
+            for kek in status.keks
+        ],
+        "tenants": status.tenants,
+        "data_keys": status.data_keys,
+        "oldest_data_key_at": None if status.oldest_at_ms is None else instant(status.oldest_at_ms),
+        "rotate_after_days": status.rotate_after_days,
+        "due": status.due,
+    }
+
+
+def _described_version(record: ProviderKeyRecord) -> dict[str, object]:
+    return {
+        "version": record.version,
+        "state": str(record.state),
+        "fingerprint": record.fingerprint,
+        "last_four": record.last_four or None,
+        "created_at": instant(record.created_at_ms),
+        "ended_at": None if record.ended_at_ms is None else instant(record.ended_at_ms),
     }
 
 

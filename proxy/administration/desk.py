@@ -1,19 +1,20 @@
-"""What one person or program may administer, by one snapshot of the configuration.
-
-Stored provider keys get their place here, beside virtual keys: use cases in a module of their own,
-actions in `ledger.change`, and a role in the API, which is there already (`keys`).
-"""
+"""What one person or program may administer, by one snapshot of the configuration."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from proxy.administration.changes import Changes, OnChanged, ignore
+from proxy.administration.keyring_at_hand import KeyringAtHand
+from proxy.administration.keyring_rotations import KeyringAdministration
+from proxy.administration.provider_keys import ProviderKeyAdministration
+from proxy.administration.shredding import TenantShredding
 from proxy.administration.tenants import TenantAdministration
 from proxy.administration.virtual_keys import VirtualKeyAdministration
 from proxy.admission.store import AdmissionStore
 from proxy.core.clock import Clock
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
+from proxy.keyring.store import KeyringStore
 from proxy.ledger.store import LedgerStore
 from proxy.settings.model import Settings
 
@@ -37,6 +38,11 @@ class AdministeredStores(Protocol):
         ...
 
     @property
+    def keyring(self) -> KeyringStore:
+        """Provider keys of tenants, sealed."""
+        ...
+
+    @property
     def ledger(self) -> LedgerStore:
         """The rows of changes."""
         ...
@@ -47,6 +53,9 @@ class Desk(NamedTuple):
 
     tenants: TenantAdministration
     virtual_keys: VirtualKeyAdministration
+    provider_keys: ProviderKeyAdministration
+    shredding: TenantShredding
+    keyring: KeyringAdministration
     changes: Changes
 
 
@@ -57,12 +66,19 @@ def open_desk(
     clock: Clock,
     actor: str,
     on_changed: OnChanged = ignore,
+    keyring: KeyringAtHand | None = None,
 ) -> Desk:
-    """The use cases, for `actor`: an admin token's name, or `cli:` and the system's user."""
+    """The use cases, for `actor`: an admin token's name, or `cli:` and the system's user. Without a keyring nothing
+    can be sealed or rotated."""
     changes = Changes(stores.ledger, clock, settings.version, actor, on_changed)
     tenants, virtual_keys = stores.tenants, stores.virtual_keys
+    at_hand = keyring or KeyringAtHand(stores.keyring)
+    provider_keys = ProviderKeyAdministration(settings, at_hand, tenants, changes, clock)
     return Desk(
-        TenantAdministration(settings, tenants, virtual_keys, stores.admission, changes, clock),
-        VirtualKeyAdministration(settings, virtual_keys, tenants, newest_pepper, changes, clock),
+        TenantAdministration(settings, tenants, virtual_keys, stores.admission, provider_keys, changes, clock),
+        VirtualKeyAdministration(settings, virtual_keys, tenants, newest_pepper, provider_keys, changes, clock),
+        provider_keys,
+        TenantShredding(settings, at_hand, tenants, virtual_keys, changes, clock),
+        KeyringAdministration(settings, at_hand, changes, clock),
         changes,
     )

@@ -49,6 +49,44 @@ class VirtualKeysWork(ChangeRefused):
         self.virtual_keys = virtual_keys
 
 
+class ProviderKeysStored(ChangeRefused):
+    """Provider keys of the tenant are stored: whoever gets its id next would spend with them."""
+
+    def __init__(self, tenant_id: str, provider_keys: int) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+        self.provider_keys = provider_keys
+
+
+class KeyringMissing(ChangeRefused):
+    """The configuration names no KEK: nothing can be sealed or opened."""
+
+
+class ProviderUnknown(ChangeRefused):
+    """The configuration has no such provider. `suggestion` is a sentence, or None."""
+
+    def __init__(self, provider: str, suggestion: str | None) -> None:
+        super().__init__(provider)
+        self.provider = provider
+        self.suggestion = suggestion
+
+
+class ProviderTakesNoKey(ChangeRefused):
+    """The provider is the built-in one, which asks nobody for a key."""
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(provider)
+        self.provider = provider
+
+
+class ProviderKeyUnknown(ChangeRefused):
+    """No provider key is stored in this place, or has this id."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+
+
 class VirtualKeyUnknown(ChangeRefused):
     """No virtual key has this id."""
 

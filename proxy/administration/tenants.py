@@ -5,19 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from proxy.administration.changes import Changes
+from proxy.administration.provider_keys import ProviderKeyAdministration
 from proxy.administration.refusals import (
     CallsUnderWay,
     PlanUnknown,
+    ProviderKeysStored,
     TenantInFile,
     TenantUnknown,
     VirtualKeysWork,
 )
+from proxy.administration.virtual_key_ends import end_virtual_key, working_virtual_keys
 from proxy.admission.store import AdmissionStore
 from proxy.core.clock import Clock
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant import TenantRecord, settings_of
 from proxy.identity.tenant_store import TenantStore
-from proxy.identity.virtual_key import VirtualKeyState
 from proxy.ledger.change import Action
 from proxy.settings.model import AuthMode, Settings, TenantSettings
 from proxy.settings.suggest import did_you_mean
@@ -42,10 +44,12 @@ class PutTenant:
 
 @dataclass(frozen=True, slots=True)
 class DeletedTenant:
-    """What `delete` did: the ids of the virtual keys that it revoked, and whether the file still names the tenant."""
+    """What `delete` did: the ids of the virtual keys that it revoked and of the provider keys that it wiped, and
+    whether the file still names the tenant."""
 
     tenant_id: str
     revoked: tuple[str, ...]
+    wiped: tuple[str, ...]
     is_in_file: bool
 
 
@@ -53,7 +57,7 @@ class TenantAdministration:
     """Puts, lists and deletes tenants. Every method raises StateUnavailable where the store does not
     answer in time, and ChangeRefused where it does nothing."""
 
-    __slots__ = ("_admission", "_changes", "_clock", "_settings", "_tenants", "_virtual_keys")
+    __slots__ = ("_admission", "_changes", "_clock", "_provider_keys", "_settings", "_tenants", "_virtual_keys")
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class TenantAdministration:
         tenants: TenantStore,
         virtual_keys: VirtualKeyStore,
         admission: AdmissionStore,
+        provider_keys: ProviderKeyAdministration,
         changes: Changes,
         clock: Clock,
     ) -> None:
@@ -68,6 +73,7 @@ class TenantAdministration:
         self._tenants = tenants
         self._virtual_keys = virtual_keys
         self._admission = admission
+        self._provider_keys = provider_keys
         self._changes = changes
         self._clock = clock
 
@@ -79,12 +85,14 @@ class TenantAdministration:
 
         Raises:
             TenantInFile, PlanUnknown
+            TenantShredded: the id is used up.
         """
         if tenant_id in self._settings.tenants:
             raise TenantInFile(tenant_id)
         plan = given.get("plan")
         if plan is not None and plan not in self._settings.plans:
             raise PlanUnknown(plan, did_you_mean(plan, self._settings.plans))
+        await self._provider_keys.refuse_shredded(tenant_id)
         now_ms = self._clock.now_ms()
         before = await self._tenants.find(tenant_id)
         record = before or TenantRecord(tenant_id, created_at_ms=now_ms, updated_at_ms=now_ms)
@@ -119,12 +127,13 @@ class TenantAdministration:
         return KnownTenant(settings_of(record), record, is_in_force=True)
 
     async def delete(self, tenant_id: str, *, force: bool) -> DeletedTenant:
-        """Forget a tenant's record; with `force`, revoke its virtual keys first, and wait for no call.
+        """Forget a tenant's record; with `force`, revoke its virtual keys and wipe its provider keys first, and
+        wait for no call.
 
-        While the file names it too, it goes on, and so do its virtual keys.
+        While the file names it too, it goes on, and so do its keys.
 
         Raises:
-            TenantUnknown, CallsUnderWay, VirtualKeysWork
+            TenantUnknown, CallsUnderWay, VirtualKeysWork, ProviderKeysStored
         """
         is_in_file = tenant_id in self._settings.tenants
         if await self._tenants.find(tenant_id) is None:
@@ -132,24 +141,24 @@ class TenantAdministration:
         under_way = await self._admission.pending(tenant_id)
         if under_way and not force:
             raise CallsUnderWay(tenant_id, under_way)
-        revoked = [] if is_in_file else await self._end_virtual_keys(tenant_id, force=force)
+        stored = [] if is_in_file else await self._provider_keys.active(tenant_id)
+        working = [] if is_in_file else await self._working(tenant_id)
+        if working and not force:
+            raise VirtualKeysWork(tenant_id, len(working))
+        if stored and not force:
+            raise ProviderKeysStored(tenant_id, len(stored))
+        for virtual_key_id in working:
+            await end_virtual_key(tenant_id, virtual_key_id, self._virtual_keys, self._changes, self._clock)
+        for record in stored:
+            await self._provider_keys.delete(tenant_id, record.provider, record.user)
         await self._changes.announce(tenant_id, Action.TENANT_DELETE, {"force": force})
         await self._tenants.delete(tenant_id)
         self._changes.made(tenant_id)
-        return DeletedTenant(tenant_id, tuple(revoked), is_in_file)
+        wiped = tuple(record.credential_id for record in stored)
+        return DeletedTenant(tenant_id, tuple(working), wiped, is_in_file)
 
-    async def _end_virtual_keys(self, tenant_id: str, *, force: bool) -> Sequence[str]:
-        """Revoke what still works, if that was asked for; the ids of what was revoked."""
-        now_ms = self._clock.now_ms()
-        virtual_keys = await self._virtual_keys.list(tenant_id)
-        working = [one.id for one in virtual_keys if one.state(now_ms) is VirtualKeyState.ACTIVE]
-        if working and not force:
-            raise VirtualKeysWork(tenant_id, len(working))
-        for virtual_key_id in working:
-            await self._changes.announce(tenant_id, Action.VIRTUAL_KEY_REVOKE, {}, virtual_key_id)
-            await self._virtual_keys.revoke(virtual_key_id, now_ms)
-            self._changes.made(tenant_id, virtual_key_id)
-        return working
+    async def _working(self, tenant_id: str) -> Sequence[str]:
+        return await working_virtual_keys(tenant_id, self._virtual_keys, self._clock)
 
 
 def _notes(record: TenantRecord, settings: Settings) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from proxy.administration.changes import Changes
 from proxy.administration.descriptions import limits_in_words
+from proxy.administration.provider_keys import ProviderKeyAdministration, is_known_tenant
 from proxy.administration.refusals import VirtualKeyUnknown
 from proxy.core.clock import Clock
 from proxy.core.instants import instant
@@ -53,7 +54,7 @@ class VirtualKeyAdministration:
     """Issues, lists and revokes virtual keys. Every method raises StateUnavailable where the store
     does not answer in time."""
 
-    __slots__ = ("_changes", "_clock", "_newest_pepper", "_settings", "_tenants", "_virtual_keys")
+    __slots__ = ("_changes", "_clock", "_newest_pepper", "_provider_keys", "_settings", "_tenants", "_virtual_keys")
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class VirtualKeyAdministration:
         virtual_keys: VirtualKeyStore,
         tenants: TenantStore,
         newest_pepper: Callable[[], bytes],
+        provider_keys: ProviderKeyAdministration,
         changes: Changes,
         clock: Clock,
     ) -> None:
@@ -69,6 +71,7 @@ class VirtualKeyAdministration:
         self._virtual_keys = virtual_keys
         self._tenants = tenants
         self._newest_pepper = newest_pepper
+        self._provider_keys = provider_keys
         self._changes = changes
         self._clock = clock
 
@@ -77,6 +80,7 @@ class VirtualKeyAdministration:
 
         Raises:
             InvalidParameter: a name that could never match a request, or another impossible value.
+            TenantShredded: the tenant's id is used up.
             OSError, ValueError: the pepper's file cannot be made, or not read.
         """
         token = mint(secrets.token_bytes(TOKEN_RANDOM_BYTES))
@@ -93,7 +97,8 @@ class VirtualKeyAdministration:
             limits=wanted.limits,
         )
         token_digest = digest(token.reveal(), await asyncio.to_thread(self._newest_pepper))
-        is_tenant_known = await self._is_known(virtual_key.tenant_id)
+        await self._provider_keys.refuse_shredded(virtual_key.tenant_id)
+        is_tenant_known = await is_known_tenant(virtual_key.tenant_id, self._settings, self._tenants)
         tenant_id = virtual_key.tenant_id
         await self._changes.announce(tenant_id, Action.VIRTUAL_KEY_ISSUE, _details(virtual_key), virtual_key.id)
         await self._virtual_keys.put(virtual_key, token_digest)  # nobody can have asked for it before
@@ -122,13 +127,6 @@ class VirtualKeyAdministration:
         if virtual_key is None:
             raise VirtualKeyUnknown(virtual_key_id)
         return virtual_key
-
-    async def _is_known(self, tenant_id: str) -> bool:
-        """Whether the gateway will serve this tenant's calls; the store is asked only where that depends on it."""
-        auth = self._settings.auth
-        if not auth.known_tenants_only or tenant_id in self._settings.tenants or tenant_id == auth.default_tenant:
-            return True
-        return await self._tenants.find(tenant_id) is not None
 
 
 def _details(virtual_key: VirtualKey) -> dict[str, object]:

@@ -5,8 +5,9 @@ own Starlette or FastAPI application; `serve` runs it behind our own HTTP front.
 """
 
 from proxy.app.application import App
+from proxy.app.keyring import command_keyring
 from proxy.app.prices import price_warnings
 from proxy.app.process import create_app, serve
 from proxy.app.stores import Stores, open_stores, peppers_of
 
-__all__ = ["App", "Stores", "create_app", "open_stores", "peppers_of", "price_warnings", "serve"]
+__all__ = ["App", "Stores", "command_keyring", "create_app", "open_stores", "peppers_of", "price_warnings", "serve"]

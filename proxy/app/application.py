@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy.adapters.http.transport import Transport
 from proxy.administration.desk import Desk, open_desk
+from proxy.administration.keyring_at_hand import KeyringAtHand
 from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
@@ -82,6 +83,7 @@ class App:
                 "admission": lambda: self.keeper.failure,
                 "export": self._export_failure,
             },
+            warnings={"keyring": self._overdue_rotation},
         )
         self.keyring = connect_keyring(settings, self.stores.door, clock, self.metrics)
         self.rotation_schedule = self._make_schedule(settings)
@@ -185,7 +187,9 @@ class App:
 
     def _open_desk(self, actor: str) -> Desk:
         settings = self.snapshots.current.settings
-        return open_desk(settings, self.stores, lambda: peppers_of(settings)[0], self._clock, actor, self._forget)
+        at_hand = KeyringAtHand(self.stores.keyring, self.keyring)
+        pepper = partial(_newest_pepper, settings)
+        return open_desk(settings, self.stores, pepper, self._clock, actor, self._forget, at_hand)
 
     def _forget(self, tenant_id: str, virtual_key_id: str | None) -> None:
         """What was changed here is seen here at once; other processes see it within their caches' 5 s."""
@@ -206,6 +210,9 @@ class App:
         if self.keyring is None:
             return None
         return RotationSchedule(self.keyring, settings.keyring.rotate_after_days, self._clock, self.metrics.oldest_dek)
+
+    def _overdue_rotation(self) -> str | None:
+        return None if self.rotation_schedule is None else self.rotation_schedule.overdue
 
     def _export_failure(self) -> str | None:
         """Why so much waits to be exported that no new call is made, or None."""
@@ -260,6 +267,10 @@ class App:
                 await self.shutdown()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _newest_pepper(settings: Settings) -> bytes:
+    return peppers_of(settings)[0]
 
 
 def _kept_until_restart(settings: Settings, running: Settings) -> Settings:

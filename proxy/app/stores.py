@@ -10,11 +10,13 @@ from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, boot_id, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.keys import TENANT
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
+from proxy.app.keyring import keyring_store
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
+from proxy.keyring.store import KeyringStore
 from proxy.ledger.audit import SpentTotal
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.sink import LedgerSink
@@ -33,6 +35,7 @@ class Stores:
     tenants: TenantStore
     ledger: LedgerStore
     admission: AdmissionStore
+    keyring: KeyringStore
     door: SqliteDoor | RedisDoor
     sink: LedgerSink | None
     spent_total_nusd: SpentTotal
@@ -58,6 +61,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
             EmbeddedTenantStore(embedded),
             EmbeddedLedgerStore(embedded),
             kept,
+            keyring_store(embedded),
             embedded,
             sink,
             _spent_total(kept),
@@ -69,6 +73,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         RedisTenantStore(shared),
         RedisLedgerStore(shared),
         counted,
+        keyring_store(shared),
         shared,
         sink,
         _spent_total(counted),

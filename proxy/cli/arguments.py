@@ -1,20 +1,14 @@
 """What can be typed: `tollway NOUN VERB`, and the help that says so."""
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from proxy import __version__
+from proxy.cli.argument_types import dimensions, duration_ms, model_list, moment, page_number, tenant_id, time_zone
+from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
-from proxy.core.tenant import is_tenant_id
 from proxy.ledger.usage import DIMENSIONS
 from proxy.settings.model import NoCeiling, StreamUsage
-from proxy.settings.values import Mismatch, parse_time_zone
-
-DAYS_MAX = 36_500
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([mhdw])")
-_UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -27,72 +21,6 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     arguments.config = getattr(arguments, "config", None)
     arguments.as_json = getattr(arguments, "as_json", False)
     return arguments
-
-
-def tenant_id(text: str) -> str:
-    """A tenant's id."""
-    if not is_tenant_id(text):
-        raise argparse.ArgumentTypeError("a tenant's id is 1 to 64 letters, digits, _ and -")
-    return text
-
-
-def duration_ms(text: str) -> int:
-    """`30m`, `12h`, `30d` or `4w`, in milliseconds; at most 100 years."""
-    match = _DURATION.fullmatch(text)
-    span_ms = int(match[1]) * _UNIT_MS[match[2]] if match else 0
-    if not 0 < span_ms <= DAYS_MAX * _UNIT_MS["d"]:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time span: write 30m, 12h, 30d or 4w, at most 100 years")
-    return span_ms
-
-
-def model_list(text: str) -> frozenset[str]:
-    """Model names between commas."""
-    models = frozenset(name.strip() for name in text.split(","))
-    if "" in models:
-        raise argparse.ArgumentTypeError("write model names with commas between them: gpt-5,gpt-5-mini")
-    return models
-
-
-def time_zone(text: str) -> str:
-    """An IANA time zone that this machine knows."""
-    try:
-        return parse_time_zone(text)
-    except Mismatch as mismatch:
-        message = f"{text!r} is no {mismatch.expected.removeprefix('a ')}. {mismatch.suggestion or ''}"
-        raise argparse.ArgumentTypeError(message.strip()) from None
-
-
-def dimensions(text: str) -> tuple[str, ...]:
-    """Names between commas, each once."""
-    names = tuple(name.strip() for name in text.split(","))
-    if unknown := [name for name in names if name not in DIMENSIONS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(DIMENSIONS)}")
-    if len(set(names)) != len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} names one of them twice")
-    return names
-
-
-def moment(text: str) -> str | int:
-    """A date (its beginning, UTC) or an instant, as rows write it; or a time span before now, in milliseconds."""
-    if _DURATION.fullmatch(text):
-        return duration_ms(text)
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or (instant.tzinfo is None and len(text) > len("2026-11-01")):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time: write 2026-11-01 (UTC), 2026-11-01T12:00Z, or a span before now such as 7d"
-        )
-    in_utc = instant.astimezone(UTC) if instant.tzinfo else instant
-    return f"{in_utc:%Y-%m-%dT%H:%M:%S}.{in_utc.microsecond // 1_000:03d}Z"
-
-
-def page_number(text: str) -> int:
-    """A page's number."""
-    if not re.fullmatch(r"[1-9][0-9]{0,15}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no page's number: the first one is 1")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Say everything that is wrong with a configuration, and what is legal but unwise. "
         "Connects to nothing unless asked.",
     )
-    check.add_argument("--connect", action="store_true", help="also try the state store and each provider's host")
+    check.add_argument(
+        "--connect", action="store_true", help="also try the state store, the KEKs and each provider's host"
+    )
     check.set_defaults(command="check")
 
     keys = nouns.add_parser(
@@ -132,13 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_key_verbs(keys, shared)
 
+    add_provider_keys(nouns.add_parser, shared)
+
     tenants = nouns.add_parser(
         "tenants",
-        help="put, list and delete tenants",
+        help="put, list, delete and shred tenants",
         description="Tenants: who owns virtual keys, limits and money. One that the configuration's file names is "
         "changed there.",
     )
     _add_tenant_verbs(tenants, shared)
+
+    add_keyring(nouns.add_parser, shared)
 
     prices = nouns.add_parser(
         "prices",
@@ -277,14 +211,17 @@ def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.Argumen
         "delete",
         parents=[shared],
         help="forget a tenant that was put",
-        description="Forget a tenant that was put. Refused while virtual keys of it still work, or calls are under "
-        "way. Its rows stay in the ledger.",
+        description="Forget a tenant that was put. Refused while virtual keys of it still work, provider keys of it "
+        "are stored, or calls are under way. Its rows stay in the ledger, and its id can be put again.",
     )
     delete.add_argument("id", type=tenant_id, metavar="ID", help="as `tollway tenants list` shows it")
     delete.add_argument(
-        "--force", action="store_true", help="revoke its virtual keys first, and do not wait for calls under way"
+        "--force",
+        action="store_true",
+        help="revoke its virtual keys and wipe its provider keys first, and wait for no call",
     )
     delete.set_defaults(command="tenants delete")
+    add_shred(verbs.add_parser, shared)
 
 
 def _add_usage(add_parser: Callable[..., argparse.ArgumentParser], shared: argparse.ArgumentParser) -> None:
@@ -345,7 +282,8 @@ def _add_audit_verbs(add_parser: Callable[..., argparse.ArgumentParser], shared:
     audit = add_parser(
         "audit",
         help="show who changed what",
-        description="Changes: who put or deleted a tenant, issued or revoked a virtual key, by command or by the API.",
+        description="Changes: who put, deleted or shredded a tenant, issued or revoked a virtual key, stored or wiped "
+        "a provider key, or rotated what seals them, by command or by the API.",
     )
     verbs = audit.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listing = verbs.add_parser(

@@ -10,7 +10,7 @@ from proxy.cli.configuration import Configuration
 from proxy.cli.reach import endpoint_of, reach
 from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, Terminal
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError
+from proxy.core.errors import GatewayError, ProviderKeyUnreadable
 from proxy.settings.model import AuthMode, AuthSettings, Settings, TransportKind
 from proxy.settings.problem import SettingsError
 
@@ -75,8 +75,10 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
         async with slots:
             try:
                 await connect()
+            except ProviderKeyUnreadable as error:  # what is above has the KMS's own words
+                failure: str | None = f"it refuses: {error.reason.value}. docs/provider-keys.md says what to do"
             except GatewayError as error:
-                failure: str | None = error.message
+                failure = error.message
             except TimeoutError:
                 failure = "no answer in time"
             except (OSError, ValueError) as error:  # ValueError: a CA file that cannot be loaded
@@ -89,6 +91,10 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
     real = [one for one in settings.providers.values() if one.transport is not TransportKind.SIMULATED]
     attempts = [
         attempt("state", partial(_ask_state, settings, composition)),
+        *(
+            attempt(f"KEK {kek.kind}:{kek.place}", partial(_try_kek, settings, composition, place))
+            for place, kek in enumerate(settings.keyring.kek)
+        ),
         *(attempt(f"{provider.name} at {endpoint_of(provider)}", partial(reach, provider)) for provider in real),
     ]
     return await asyncio.gather(*attempts)
@@ -98,6 +104,16 @@ async def _ask_state(settings: Settings, composition: Composition) -> None:
     async with composition.open_stores(settings) as stores:
         await stores.virtual_keys.ping()
         await stores.admission.check()
+
+
+async def _try_kek(settings: Settings, composition: Composition, place: int) -> None:
+    async with composition.open_stores(settings) as stores:
+        keyring = composition.command_keyring(settings, stores.keyring, Clock())
+        assert keyring is not None
+        try:
+            await keyring.probe_kek(keyring.kek_ids[place])
+        finally:
+            await keyring.stop()
 
 
 def _summary(settings: Settings) -> list[tuple[str, str]]:

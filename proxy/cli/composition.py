@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.admission.store import AdmissionStore
+from proxy.core.clock import Clock
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
+from proxy.keyring.store import KeyringStore
 from proxy.ledger.audit import SpentTotal
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.store import LedgerStore
 from proxy.settings.model import Settings
+
+if TYPE_CHECKING:  # it brings the cipher, and help should answer at once
+    from proxy.keyring.keyring import Keyring
 
 
 class OpenStores(Protocol):
@@ -29,6 +34,11 @@ class OpenStores(Protocol):
     @property
     def admission(self) -> AdmissionStore:
         """What calls under way hold, and what was spent."""
+        ...
+
+    @property
+    def keyring(self) -> KeyringStore:
+        """Provider keys of tenants, sealed."""
         ...
 
     @property
@@ -60,6 +70,10 @@ class Composition(Protocol):
 
     def peppers_of(self, settings: Settings, /) -> tuple[bytes, ...]:
         """The peppers of virtual keys, newest first."""
+        ...
+
+    def command_keyring(self, settings: Settings, store: KeyringStore, clock: Clock, /) -> "Keyring | None":
+        """What seals and opens them; None where no KEK is configured."""
         ...
 
     def price_warnings(self, settings: Settings, now_ms: int, /) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from proxy.administration.descriptions import described_tenant
 from proxy.administration.refusals import (
     CallsUnderWay,
     PlanUnknown,
+    ProviderKeysStored,
     TenantInFile,
     TenantUnknown,
     VirtualKeysWork,
@@ -75,17 +76,18 @@ async def delete_tenant(
     try:
         async with open_command_desk(settings, composition, clock) as desk:
             deleted = await desk.tenants.delete(arguments.id, force=arguments.force)
-    except (TenantUnknown, CallsUnderWay, VirtualKeysWork) as refused:
+    except (TenantUnknown, CallsUnderWay, VirtualKeysWork, ProviderKeysStored) as refused:
         raise CommandFailed(_why_not_deleted(refused)) from None
-    keys = f" and revoked {len(deleted.revoked)} of its virtual keys" if deleted.revoked else ""
-    terminal.say(f"Deleted {deleted.tenant_id}{keys}.")
-    terminal.answer({"id": deleted.tenant_id, "revoked": list(deleted.revoked)})
+    keys = f", revoked {len(deleted.revoked)} of its virtual keys" if deleted.revoked else ""
+    stored = f", wiped {len(deleted.wiped)} of its provider keys" if deleted.wiped else ""
+    terminal.say(f"Deleted {deleted.tenant_id}{keys}{stored}.")
+    terminal.answer({"id": deleted.tenant_id, "revoked": list(deleted.revoked), "wiped": list(deleted.wiped)})
     if deleted.is_in_file:
         terminal.note(f"Note: the file still names {deleted.tenant_id}, and what it says holds.")
     return EXIT_OK
 
 
-def _why_not_deleted(refused: TenantUnknown | CallsUnderWay | VirtualKeysWork) -> str:
+def _why_not_deleted(refused: TenantUnknown | CallsUnderWay | VirtualKeysWork | ProviderKeysStored) -> str:
     tenant_id = refused.tenant_id
     if isinstance(refused, TenantUnknown):
         where = "It stands in the file: take it out there." if refused.is_in_file else ""
@@ -93,6 +95,11 @@ def _why_not_deleted(refused: TenantUnknown | CallsUnderWay | VirtualKeysWork) -
     if isinstance(refused, CallsUnderWay):
         calls = "1 call" if refused.calls == 1 else f"{refused.calls} calls"
         return f"{calls} of {tenant_id} are under way. Wait until they end, or say --force."
+    if isinstance(refused, ProviderKeysStored):
+        return (
+            f"{tenant_id} has provider keys that are stored: {refused.provider_keys}. Delete them "
+            f"(`tollway provider-keys list --tenant {tenant_id}` shows them), or add --force to do both."
+        )
     return (
         f"{tenant_id} has virtual keys that still work: {refused.virtual_keys}. Revoke them "
         f"(`tollway keys list --tenant {tenant_id}` shows them), or add --force to do both."

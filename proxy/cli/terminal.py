@@ -1,17 +1,21 @@
-"""Where commands write: results on standard output, everything else on standard error.
+"""Where commands write: results on standard output, everything else on standard error; and what they ask.
 
 With `--json` a result is one JSON object on one line, and so is a failure.
 """
 
+import getpass
 from collections.abc import Collection, Mapping, Sequence
-from typing import TextIO
+from typing import Final, TextIO
 
 from proxy.core import jsonio
+from proxy.core.secret import Secret
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+SECRET_CHARS_MAX: Final = 65_536
 
 
 class CommandFailed(Exception):
@@ -24,11 +28,12 @@ class CommandFailed(Exception):
 
 
 class Terminal:
-    """The two streams of one command."""
+    """The streams of one command."""
 
-    __slots__ = ("_errors", "_output", "as_json")
+    __slots__ = ("_errors", "_output", "_typed", "as_json")
 
-    def __init__(self, output: TextIO, errors: TextIO, as_json: bool) -> None:
+    def __init__(self, output: TextIO, errors: TextIO, as_json: bool, typed: TextIO) -> None:
+        self._typed = typed
         self._output = output
         self._errors = errors
         self.as_json = as_json
@@ -52,6 +57,35 @@ class Terminal:
         """Why there is no result: one line."""
         line = jsonio.encode({"error": message}).decode() if self.as_json else f"tollway: {message}"
         print(line, file=self._errors, flush=True)
+
+    def ask_secret(self, prompt: str) -> Secret:
+        """A secret: typed without being seen on a terminal, else all of standard input, less one line's end.
+
+        Raises:
+            CommandFailed: there is none, or more than one line.
+        """
+        try:
+            if self._typed.isatty():
+                text = getpass.getpass(prompt, self._errors)
+            else:
+                text = self._typed.read(SECRET_CHARS_MAX)
+        except (EOFError, UnicodeDecodeError):
+            text = ""
+        text = text.removesuffix("\n").removesuffix("\r")
+        if not text:
+            message = "no provider key was given. Type it when asked, or give it on standard input: … < FILE"
+            raise CommandFailed(message, exit_code=EXIT_USAGE)
+        if "\n" in text or "\r" in text:
+            message = "standard input has more than one line. Give the provider key alone."
+            raise CommandFailed(message, exit_code=EXIT_USAGE)
+        return Secret(text)
+
+    def ask(self, prompt: str) -> str | None:
+        """A line that a person types; None where nobody can: standard input is no terminal."""
+        if not self._typed.isatty():
+            return None
+        print(prompt, end="", file=self._errors, flush=True)
+        return self._typed.readline().strip()
 
     def progress(self, line: str) -> None:
         """How far it is, in place of the line before; an empty one takes it away. On a terminal alone."""

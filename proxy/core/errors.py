@@ -7,6 +7,8 @@ An error that a provider sent is not here: it is relayed with its own bytes. The
 from enum import StrEnum
 from typing import ClassVar
 
+from proxy.core.unreadable import UnreadableReason
+
 
 class Source(StrEnum):
     """Whose fault it is; also a header and a metric label, so the vocabulary is closed."""
@@ -126,6 +128,12 @@ class VirtualKeyNotFound(GatewayError):
     """No virtual key has this id."""
 
     status, code, source = 404, "virtual_key_not_found", Source.CALLER
+
+
+class ProviderKeyNotFound(GatewayError):
+    """No provider key of the tenant's has this id, or none is stored there any more."""
+
+    status, code, source = 404, "provider_key_not_found", Source.CALLER
 
 
 class MethodNotAllowed(GatewayError):
@@ -250,9 +258,16 @@ class TenantIsInFile(GatewayError):
 
 
 class TenantInUse(GatewayError):
-    """The tenant has virtual keys that still work, or calls under way."""
+    """The tenant has virtual keys that still work, provider keys that are stored, or calls under way."""
 
     status, code, source = 409, "tenant_in_use", Source.POLICY
+    should_retry = False
+
+
+class KeyringNotConfigured(GatewayError):
+    """The configuration names no KEK, so no provider key can be sealed."""
+
+    status, code, source = 409, "keyring_not_configured", Source.POLICY
     should_retry = False
 
 
@@ -315,24 +330,6 @@ class KeyringUnavailable(GatewayError):
     """What wraps the stored provider keys (the KMS) did not answer in time."""
 
     status, code, source = 503, "keyring_unavailable", Source.GATEWAY
-
-
-class UnreadableReason(StrEnum):
-    """Why a stored provider key cannot be opened. For the log and the metric alone: a caller that could tell
-    them apart would have an oracle."""
-
-    FORMAT = "format"  # no envelope, or of a format that this release does not know
-    ALGORITHM = "algorithm"  # likewise of its algorithm
-    COMMITMENT = "commitment"  # another data key, or its commitment or nonce was changed
-    CONTENT = "content"  # the ciphertext was changed, or stands where it does not belong
-    DEK_MISSING = "dek_missing"  # its data key is not among the tenant's
-    DEK_REFUSED = "dek_refused"  # the KEK refuses the wrapped data key or its encryption context
-    KEK_UNKNOWN = "kek_unknown"  # the data key was wrapped by a KEK that is not configured
-    KEK_MISSING = "kek_missing"  # the KMS does not know the KEK
-    KEK_DISABLED = "kek_disabled"
-    KEK_PENDING_DELETION = "kek_pending_deletion"
-    KEK_DENIED = "kek_denied"  # the KMS does not let this gateway use the KEK
-    KEK_FAULT = "kek_fault"  # the KMS answered with something else, which the log has
 
 
 class ProviderKeyUnreadable(GatewayError):

@@ -31,7 +31,8 @@ def create_admin_app(
 
     async def readyz(_request: Request) -> Response:
         report = readiness.look()
-        body = jsonio.encode({"ready": report.ready, "config": report.config_version, "checks": report.checks})
+        said = {"ready": report.ready, "config": report.config_version, "checks": report.checks}
+        body = jsonio.encode({**said, "warnings": report.warnings})
         return Response(body, status_code=200 if report.ready else 503, media_type="application/json")
 
     async def metrics(_request: Request) -> Response:

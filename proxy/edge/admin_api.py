@@ -32,9 +32,17 @@ from proxy.core.errors import (
     UnknownUrl,
 )
 from proxy.edge.admin_auth import CHALLENGE, AdminTokens, refuse_foreign_pages, require_role
+from proxy.edge.admin_provider_keys import (
+    delete_provider_key,
+    list_provider_keys,
+    put_provider_key,
+    retrieve_keyring,
+    retrieve_provider_key,
+    rotate_provider_key,
+)
 from proxy.edge.admin_request import Asked
 from proxy.edge.admin_said import Said, in_words
-from proxy.edge.admin_tenants import delete_tenant, list_tenants, put_tenant, retrieve_tenant
+from proxy.edge.admin_tenants import delete_tenant, list_tenants, put_tenant, retrieve_tenant, shred_tenant
 from proxy.edge.admin_virtual_keys import (
     issue_virtual_key,
     list_virtual_keys,
@@ -93,13 +101,25 @@ def operations(description: dict[str, object]) -> dict[str, Operations]:
             "PUT": Operation("put_tenant", operate, put_tenant),
             "DELETE": Operation("delete_tenant", operate, delete_tenant),
         },
+        "/tenants/{tenant_id}/shred": {"POST": Operation("shred_tenant", operate, shred_tenant)},
+        "/tenants/{tenant_id}/provider-keys": {
+            "GET": Operation("list_provider_keys", read, list_provider_keys),
+            "POST": Operation("put_provider_key", keys, put_provider_key),
+        },
+        "/tenants/{tenant_id}/provider-keys/{provider_key_id}": {
+            "GET": Operation("retrieve_provider_key", read, retrieve_provider_key),
+            "DELETE": Operation("delete_provider_key", keys, delete_provider_key),
+        },
+        "/tenants/{tenant_id}/provider-keys/{provider_key_id}/rotate": {
+            "POST": Operation("rotate_provider_key", keys, rotate_provider_key)
+        },
         "/virtual-keys": {
             "GET": Operation("list_virtual_keys", read, list_virtual_keys),
             "POST": Operation("issue_virtual_key", keys, issue_virtual_key),
         },
         "/virtual-keys/{virtual_key_id}": {"GET": Operation("retrieve_virtual_key", read, retrieve_virtual_key)},
         "/virtual-keys/{virtual_key_id}/revoke": {"POST": Operation("revoke_virtual_key", keys, revoke_virtual_key)},
-        # Stored provider keys come here: GET, PUT and DELETE of a tenant's, with the role `keys` for all but GET.
+        "/keyring": {"GET": Operation("retrieve_keyring", read, retrieve_keyring)},
     }
 
 

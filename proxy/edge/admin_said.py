@@ -5,7 +5,12 @@ from typing import NamedTuple
 from proxy.administration.refusals import (
     CallsUnderWay,
     ChangeRefused,
+    KeyringMissing,
     PlanUnknown,
+    ProviderKeysStored,
+    ProviderKeyUnknown,
+    ProviderTakesNoKey,
+    ProviderUnknown,
     TenantInFile,
     TenantUnknown,
     VirtualKeysWork,
@@ -14,6 +19,8 @@ from proxy.administration.refusals import (
 from proxy.core.errors import (
     GatewayError,
     InvalidParameter,
+    KeyringNotConfigured,
+    ProviderKeyNotFound,
     TenantInUse,
     TenantIsInFile,
     TenantNotFound,
@@ -30,6 +37,30 @@ class Said(NamedTuple):
 
 def in_words(refused: ChangeRefused) -> GatewayError:
     """The error that says why nothing was changed, and what to do."""
+    return _of_provider_keys(refused) or _of_tenants(refused)
+
+
+def _of_provider_keys(refused: ChangeRefused) -> GatewayError | None:
+    match refused:
+        case KeyringMissing():
+            message = "The configuration names no KEK, so nothing can be sealed. Its operator writes [keyring] kek."
+            return KeyringNotConfigured(message)
+        case ProviderUnknown(suggestion=suggestion):
+            message = "The configuration has no such provider."
+            hint = suggestion or "Write it under [providers], and reload."
+            return InvalidParameter(f"{message} {hint}", param="provider")
+        case ProviderTakesNoKey():
+            return InvalidParameter("This provider is the built-in one, and asks for no key.", param="provider")
+        case ProviderKeyUnknown(tenant_id=tenant_id):
+            message = f"No provider key has this id. GET /admin/v1/tenants/{tenant_id}/provider-keys lists them."
+            return ProviderKeyNotFound(message, param="provider_key_id")
+        case ProviderKeysStored(tenant_id=tenant_id, provider_keys=count):
+            message = f"Provider keys of {tenant_id} are stored: {count}. Delete them, or add `?force=true`."
+            return TenantInUse(message, param="force")
+    return None
+
+
+def _of_tenants(refused: ChangeRefused) -> GatewayError:
     match refused:
         case TenantInFile(tenant_id=tenant_id):
             where = f"[tenants.{tenant_id}]"

@@ -3,6 +3,7 @@
 from proxy.administration.descriptions import described_tenant
 from proxy.administration.tenants import KnownTenant
 from proxy.core.errors import InvalidParameter, TenantNotFound
+from proxy.core.instants import instant
 from proxy.core.tenant import is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing
 from proxy.edge.admin_request import Asked
@@ -23,7 +24,7 @@ async def list_tenants(asked: Asked) -> Said:
 async def retrieve_tenant(asked: Asked) -> Said:
     """What is in force for one."""
     asked.query()
-    return Said(200, _described(await asked.desk.tenants.find(_existing(asked))))
+    return Said(200, _described(await asked.desk.tenants.find(existing_tenant(asked))))
 
 
 async def put_tenant(asked: Asked) -> Said:
@@ -47,14 +48,31 @@ async def put_tenant(asked: Asked) -> Said:
 
 
 async def delete_tenant(asked: Asked) -> Said:
-    """Forget one; with `force=true`, revoke its virtual keys first, and wait for no call."""
+    """Forget one; with `force=true`, end its keys first, and wait for no call."""
     force = asked.query("force").parsed("force", _flag) or False
-    deleted = await asked.desk.tenants.delete(_existing(asked), force=force)
+    deleted = await asked.desk.tenants.delete(existing_tenant(asked), force=force)
     document = {"object": "tenant.deleted", "id": deleted.tenant_id, "deleted": True}
-    return Said(200, {**document, "revoked": list(deleted.revoked), "in_file": deleted.is_in_file})
+    return Said(
+        200, {**document, "revoked": list(deleted.revoked), "wiped": list(deleted.wiped), "in_file": deleted.is_in_file}
+    )
 
 
-def _existing(asked: Asked) -> str:
+async def shred_tenant(asked: Asked) -> Said:
+    """Make all that one stored unreadable, for ever. The body repeats its id."""
+    asked.query()
+    fields = await asked.body("id")
+    fields.required("id")
+    tenant_id = existing_tenant(asked)
+    if fields.text("id") != tenant_id:
+        message = "`id` has to repeat the id in the path: this cannot be undone. Nothing was done."
+        raise InvalidParameter(message, param="id")
+    done = await asked.desk.shredding.shred(tenant_id)
+    document = {"object": "tenant.shredded", "id": tenant_id, "shredded_at": instant(done.shredded_at_ms)}
+    return Said(200, {**document, "revoked": list(done.revoked), "notes": list(done.notes)})
+
+
+def existing_tenant(asked: Asked) -> str:
+    """The id in the path. Raises TenantNotFound for what can be none."""
     tenant_id = asked.in_path("tenant_id")
     if not is_tenant_id(tenant_id):
         raise TenantNotFound("No tenant can have this id: it is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant_id")

@@ -5,7 +5,8 @@ from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 from proxy.adapters.kms import KmsAway, KmsDoor, KmsRefused, Refusal, region_of
-from proxy.core.errors import KeyringUnavailable, ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import KeyringUnavailable, ProviderKeyUnreadable
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import DEK_BYTES, Dek, EncryptionContext, WrappedDek
 
 ARN_PREFIX: Final = "arn:"

@@ -85,6 +85,11 @@ class EmbeddedKeyringStore:
         row = await self._door.read(lambda connection: connection.execute(_TENANT, (tenant_id,)).fetchone())
         return 0 if row is None else int(row[0])
 
+    async def shredded_at_ms(self, tenant_id: str) -> int | None:
+        require_tenant_id(tenant_id)
+        row = await self._door.read(lambda connection: connection.execute(_TENANT, (tenant_id,)).fetchone())
+        return None if row is None else row[2]
+
     async def add_dek(self, dek: StoredDek, replaces: str | None) -> bool:
         row = (dek.tenant_id, dek.id, dek.wrapped.kek_id, dek.wrapped.ciphertext, dek.created_at_ms)
 

@@ -14,7 +14,8 @@ place, and nowhere else.
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.core.errors import ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import ProviderKeyUnreadable
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead
 from proxy.keyring.dek import Dek, canonical
 

@@ -8,7 +8,8 @@ KeyringUnavailable.
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.core.errors import ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import ProviderKeyUnreadable
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import Dek, EncryptionContext, WrappedDek
 
 

@@ -17,9 +17,9 @@ from proxy.core.errors import (
     GatewayError,
     ProviderKeyUnreadable,
     StateUnavailable,
-    UnreadableReason,
 )
 from proxy.core.secret import Secret
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, envelope
 from proxy.keyring.aws_kek import unavailable
 from proxy.keyring.dek_cache import MAX_AGE_US
@@ -27,6 +27,7 @@ from proxy.keyring.deks import REFUSED_US, Deks
 from proxy.keyring.envelope import Place
 from proxy.keyring.kek import Kek, Keks
 from proxy.keyring.opened_cache import MISS, Cached, OpenedCache
+from proxy.keyring.probe import probe
 from proxy.keyring.record import Found, OpenedProviderKey, ProviderKeyRecord, ProviderKeyState
 from proxy.keyring.rotation import Progress, Rotated, Rotation
 from proxy.keyring.shape import require_names, require_secret
@@ -58,17 +59,21 @@ class Keyring:
         "_deks",
         "_flights",
         "_following",
+        "_keks",
         "_on_unreadable",
         "_opened",
         "_place",
         "_rotation",
         "_store",
         "_unreadable",
+        "kek_ids",
     )
 
     def __init__(self, keks: Sequence[Kek], store: KeyringStore, clock: Clock, on_unreadable: OnUnreadable) -> None:
         """Make one that knows nothing yet. `keks`: the current one first, then those that only unwrap."""
         every = Keks(keks)
+        self._keks = tuple(keks)
+        self.kek_ids = tuple(kek.kek_id for kek in keks)  # the current one first
         self._store = store
         self._clock = clock
         self._on_unreadable = on_unreadable
@@ -213,6 +218,14 @@ class Keyring:
     async def rotate_kek(self, progress: Progress) -> Rotated:
         """Have every data key wrapped by the current KEK. See `Rotation`."""
         return await self._rotation.rotate_kek(progress)
+
+    async def probe_kek(self, kek_id: str) -> None:
+        """Try whether a KEK can be used. See `probe`."""
+        await probe(next(kek for kek in self._keks if kek.kek_id == kek_id), self._store)
+
+    async def rewrap(self, tenant_id: str) -> Rotated:
+        """Have one tenant's data keys wrapped by the current KEK. See `Rotation`."""
+        return await self._rotation.rewrap(tenant_id, Rotated(), lambda _progress: None)
 
     async def rotate_dek(self, tenant_id: str, at_ms: int, progress: Progress) -> Rotated:
         """Have a tenant's provider keys sealed by a new data key. See `Rotation`."""

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from proxy.adapters.secret_file import load_or_make, secret_bytes
-from proxy.core.errors import ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import ProviderKeyUnreadable
 from proxy.core.secret import Secret
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead
 from proxy.keyring.dek import DEK_BYTES, Dek, EncryptionContext, WrappedDek, canonical, canonical_context
 

@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from proxy.core import jsonio
-from proxy.core.errors import InvalidJson, ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import InvalidJson, ProviderKeyUnreadable
 from proxy.core.secret import Secret
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import StoredDek, WrappedDek
 
 SLOTS_MAX: Final = 64  # so many places of a tenant are told with each of them

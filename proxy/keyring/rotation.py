@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from proxy.core.errors import ProviderKeyUnreadable, StateUnavailable, TenantShredded, UnreadableReason
+from proxy.core.errors import ProviderKeyUnreadable, StateUnavailable, TenantShredded
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, envelope
 from proxy.keyring.dek import StoredDek, context_of
 from proxy.keyring.deks import Deks
@@ -57,11 +58,17 @@ class Rotation:
         done, after = Rotated(), ""
         while tenant_ids := await self._store.tenants(after, TENANTS_AT_ONCE):
             for tenant_id in tenant_ids:
-                _, deks = await self._store.deks(tenant_id)
-                for dek in deks:
-                    done = await self._rewrap(dek, done)
-                    progress(done)
+                done = await self.rewrap(tenant_id, done, progress)
             after = tenant_ids[-1]
+        return done
+
+    async def rewrap(self, tenant_id: str, done: Rotated, progress: Progress) -> Rotated:
+        """Have one tenant's data keys wrapped by the current KEK, and add that to what is done. Raises as
+        `rotate_kek`."""
+        _, deks = await self._store.deks(tenant_id)
+        for dek in deks:
+            done = await self._rewrap(dek, done)
+            progress(done)
         return done
 
     async def rotate_dek(self, tenant_id: str, at_ms: int, progress: Progress) -> Rotated:

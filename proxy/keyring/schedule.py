@@ -10,12 +10,11 @@ from proxy.core.errors import GatewayError
 from proxy.keyring.keyring import Keyring
 
 LOOK_EVERY_S: Final = 3_600.0
-LOOK_AGAIN_S: Final = 60.0  # where the store was away
+LOOK_AGAIN_S: Final = 60.0  # where the store was away, or a rotation is due: it may be under way
+MS_PER_DAY: Final = 86_400_000
 
-_MS_PER_DAY: Final = 86_400_000
-
-OnAge: TypeAlias = Callable[[float], object]
-"""Hears how old the oldest data key in use is, in seconds; 0 where there is none."""
+OnAge: TypeAlias = Callable[[float, bool], object]
+"""Hears how old the oldest data key in use is, in seconds (0 where there is none), and whether that is too old."""
 
 _log = logging.getLogger("tollway.keyring")
 
@@ -49,13 +48,14 @@ class RotationSchedule:
         """Look once. Raises StateUnavailable."""
         oldest_at_ms = await self._keyring.oldest_at_ms()
         age_ms = 0 if oldest_at_ms is None else max(0, self._clock.now_ms() - oldest_at_ms)
-        self._on_age(age_ms / 1_000)
+        is_overdue = age_ms > self._rotate_after_days * MS_PER_DAY
+        self._on_age(age_ms / 1_000, is_overdue)
         before, self.overdue = self.overdue, None
-        if age_ms > self._rotate_after_days * _MS_PER_DAY:
-            age_days = age_ms // _MS_PER_DAY
+        if is_overdue:
+            age_days = age_ms // MS_PER_DAY
             self.overdue = (
                 f"the oldest data key of stored provider keys is {age_days} days old, and keyring.rotate_after_days is "
-                f"{self._rotate_after_days}: rotate the tenants' data keys"
+                f"{self._rotate_after_days}: run `tollway keyring rotate-dek --due`"
             )
             if before is None:
                 _log.warning("%s", self.overdue)
@@ -64,7 +64,7 @@ class RotationSchedule:
         while True:
             try:
                 await self.look()
+                is_settled = self.overdue is None
             except GatewayError:
-                await asyncio.sleep(LOOK_AGAIN_S)
-            else:
-                await asyncio.sleep(LOOK_EVERY_S)
+                is_settled = False
+            await asyncio.sleep(LOOK_EVERY_S if is_settled else LOOK_AGAIN_S)

@@ -70,6 +70,10 @@ class KeyringStore(Protocol):
         """How often the tenant's keys changed; 0 where it never had any. One cheap round trip."""
         ...
 
+    async def shredded_at_ms(self, tenant_id: str) -> int | None:
+        """When the tenant was shredded; None: it was not. One cheap round trip."""
+        ...
+
     async def add_dek(self, dek: StoredDek, replaces: str | None) -> bool:
         """Keep a data key and make it current, if the current one has the id `replaces` (None: there is none).
         False: it has another, and nothing was kept."""
@@ -158,6 +162,9 @@ class RedisKeyringStore:
     async def epoch(self, tenant_id: str) -> int:
         return _number(await self._door.call("HGET", tenant_name(tenant_id, "keyring"), "epoch")) or 0
 
+    async def shredded_at_ms(self, tenant_id: str) -> int | None:
+        return _number(await self._door.call("HGET", tenant_name(tenant_id, "keyring"), "shredded_at_ms"))
+
     async def add_dek(self, dek: StoredDek, replaces: str | None) -> bool:
         names = _names(dek.tenant_id, "keyring", "deks")
         return await self._change(dek.tenant_id, self._add_dek, names, [dek.id, encode_dek(dek), replaces or ""])
@@ -185,7 +192,7 @@ class RedisKeyringStore:
         for _ in range(TRIES_MAX):
             active = await self._door.call("HGET", tenant_name(tenant_id, "provider-keys"), slot)
             if not isinstance(active, bytes):
-                if await self._door.call("HGET", tenant_name(tenant_id, "keyring"), "shredded_at_ms") is not None:
+                if await self.shredded_at_ms(tenant_id) is not None:
                     raise shredded(tenant_id)
                 return None
             past = wiped(decode(active), ProviderKeyState.DELETED, at_ms)

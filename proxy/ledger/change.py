@@ -23,8 +23,15 @@ class Action(StrEnum):
 
     TENANT_PUT = "tenant.put"
     TENANT_DELETE = "tenant.delete"
+    TENANT_SHRED = "tenant.shred"
     VIRTUAL_KEY_ISSUE = "virtual_key.issue"
     VIRTUAL_KEY_REVOKE = "virtual_key.revoke"
+    PROVIDER_KEY_PUT = "provider_key.put"
+    PROVIDER_KEY_ROTATE = "provider_key.rotate"
+    PROVIDER_KEY_DELETE = "provider_key.delete"
+    KEYRING_PREPARE = "keyring.prepare"
+    KEYRING_ROTATE_KEK = "keyring.rotate_kek"
+    KEYRING_ROTATE_DEK = "keyring.rotate_dek"
 
 
 class ChangeEntry(TypedDict):

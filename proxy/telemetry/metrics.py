@@ -134,6 +134,7 @@ class Metrics(Collector):
             "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
         )
         self._oldest_dek_s = 0.0
+        self._rotation_overdue = 0.0
         self._held_nusd = 0
         self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
@@ -170,6 +171,9 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily(
             "tollway_keyring_oldest_dek_seconds", "How old the oldest data key of provider keys is.", self._oldest_dek_s
+        )
+        yield GaugeMetricFamily(
+            "tollway_keyring_rotation_overdue", "1 where that is too old, else 0.", self._rotation_overdue
         )
         yield GaugeMetricFamily(
             "tollway_held_usd", "Dollars held for this process's calls under way.", self._held_nusd / _NUSD_PER_USD
@@ -283,9 +287,10 @@ class Metrics(Collector):
         """A stored provider key that could not be opened."""
         self._keys_unreadable.add((reason,))
 
-    def oldest_dek(self, age_s: float) -> None:
-        """How old the oldest data key in use is; 0 where there is none."""
+    def oldest_dek(self, age_s: float, is_overdue: bool) -> None:
+        """How old the oldest data key in use is (0 where there is none), and whether its rotation is overdue."""
         self._oldest_dek_s = age_s
+        self._rotation_overdue = float(is_overdue)
 
     def log_dropped(self, lines: int) -> None:
         """Access-log lines that nobody took in time. Safe to call from any thread."""

@@ -23,6 +23,7 @@ from proxy.core.clock import Clock
 from proxy.edge.admin_api import PREFIX, operations
 from proxy.identity.store import RedisVirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore
+from proxy.keyring.store import RedisKeyringStore
 from proxy.ledger.audit import audit
 from proxy.ledger.exporter import Exporter
 from proxy.ledger.reader import LedgerReader
@@ -43,10 +44,16 @@ default_provider = "simulated"
 known_tenants_only = true
 [providers.simulated]
 transport = "simulated"
+[providers.openai]
+base_url = "https://api.openai.com/v1"
 [plans.pro]
 [tenants.in-file]
 """
-CONFIGURATION = (
+KEYRING = """
+[keyring]
+kek = "file:kek"
+"""
+WITHOUT_KEYRING = (
     SERVED
     + """
 [admin]
@@ -58,8 +65,11 @@ tokens = [
 ]
 """
 )
+CONFIGURATION = WITHOUT_KEYRING + KEYRING
 CHAT = json.dumps({"model": "simulated", "messages": [{"role": "user", "content": "Hello!"}]}).encode()
 NOBODY = "vk_0000000000000000000000"
+NO_PROVIDER_KEY = "pk_000000000000000000000000"
+PROVIDER_KEY = {"provider": "openai", "secret": "sk-of-a-tenant-itself"}
 
 
 class Api:
@@ -202,6 +212,13 @@ async def test_what_one_token_may_not_another_may(tenant_id):
         ("GET", f"/tenants/{tenant_id}"): {"read"},
         ("PUT", f"/tenants/{tenant_id}"): {"operate"},
         ("DELETE", f"/tenants/{tenant_id}"): {"operate"},
+        ("POST", f"/tenants/{tenant_id}/shred"): {"operate"},
+        ("GET", f"/tenants/{tenant_id}/provider-keys"): {"read"},
+        ("POST", f"/tenants/{tenant_id}/provider-keys"): {"keys"},
+        ("GET", f"/tenants/{tenant_id}/provider-keys/{NO_PROVIDER_KEY}"): {"read"},
+        ("DELETE", f"/tenants/{tenant_id}/provider-keys/{NO_PROVIDER_KEY}"): {"keys"},
+        ("POST", f"/tenants/{tenant_id}/provider-keys/{NO_PROVIDER_KEY}/rotate"): {"keys"},
+        ("GET", "/keyring"): {"read"},
         ("GET", "/virtual-keys"): {"read"},
         ("POST", "/virtual-keys"): {"keys"},
         ("GET", f"/virtual-keys/{NOBODY}"): {"read"},
@@ -302,6 +319,9 @@ async def test_mounted_it_is_the_same_whatever_the_host(host):
 # ── what is not understood is refused ────────────────────────────────────────────────────
 
 LIST, ONE = "/virtual-keys", "/tenants/acme"
+STORED, SHRED = f"{ONE}/provider-keys", f"{ONE}/shred"
+ROTATE = f"{STORED}/{NO_PROVIDER_KEY}/rotate"
+TYPED_AS_TEXT = {"content": b"{}", "headers": {"content-type": "text/plain"}}
 BAD_INPUT: list[tuple[str, str, dict[str, Any], int, str, Any]] = [
     # method, path, what is sent, status, code, param
     ("PUT", ONE, {"content": b"{"}, 400, "invalid_json", None),
@@ -406,6 +426,35 @@ BAD_INPUT: list[tuple[str, str, dict[str, Any], int, str, Any]] = [
         *("POST", f"{LIST}/{NOBODY}/revoke", {"content": b"{}", "headers": {"content-type": "text/xml"}}),
         *(415, "unsupported_content_type", None),
     ),
+    ("POST", STORED, {}, 400, "missing_required_parameter", "provider"),
+    ("POST", STORED, {"json": {"provider": "openai"}}, 400, "missing_required_parameter", "secret"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "provider": "opemai"}}, 400, "invalid_parameter", "provider"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "provider": "simulated"}}, 400, "invalid_parameter", "provider"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "secret": "short"}}, 400, "invalid_parameter", "secret"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "secret": "two words of it"}}, 400, "invalid_parameter", "secret"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "secret": "twk_anything"}}, 400, "invalid_parameter", "secret"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "secret": 7}}, 400, "invalid_parameter", "secret"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "user": "u" * 129}}, 400, "invalid_parameter", "user"),
+    ("POST", STORED, {"json": {**PROVIDER_KEY, "key": "x"}}, 400, "unknown_parameter", "key"),
+    ("POST", "/tenants/a%20b/provider-keys", {"json": PROVIDER_KEY}, 400, "invalid_parameter", "tenant_id"),
+    ("POST", STORED, {"content": b"x" * 70_000}, 413, "request_too_large", None),
+    ("POST", STORED, TYPED_AS_TEXT, 415, "unsupported_content_type", None),
+    ("GET", f"{STORED}?limit=0", {}, 400, "invalid_parameter", "limit"),
+    ("GET", "/tenants/a%20b/provider-keys", {}, 404, "tenant_not_found", "tenant_id"),
+    ("GET", f"{STORED}/{NO_PROVIDER_KEY}", {}, 404, "provider_key_not_found", "provider_key_id"),
+    ("GET", f"{STORED}/{NO_PROVIDER_KEY}?a=1", {}, 400, "unknown_parameter", "a"),
+    ("DELETE", f"{STORED}/{NO_PROVIDER_KEY}", {}, 404, "provider_key_not_found", "provider_key_id"),
+    ("DELETE", f"{STORED}/{NO_PROVIDER_KEY}?a=1", {}, 400, "unknown_parameter", "a"),
+    ("POST", ROTATE, {}, 400, "missing_required_parameter", "secret"),
+    ("POST", ROTATE, {"json": {"secret": "sk-of-a-tenant-itself"}}, 404, "provider_key_not_found", "provider_key_id"),
+    ("POST", ROTATE, {"content": b"x" * 70_000}, 413, "request_too_large", None),
+    ("POST", ROTATE, TYPED_AS_TEXT, 415, "unsupported_content_type", None),
+    ("POST", SHRED, {}, 400, "missing_required_parameter", "id"),
+    ("POST", SHRED, {"json": {"id": "acmf"}}, 400, "invalid_parameter", "id"),
+    ("POST", SHRED, {"json": {"id": "acme"}}, 404, "tenant_not_found", "tenant_id"),
+    ("POST", SHRED, {"content": b"x" * 70_000}, 413, "request_too_large", None),
+    ("POST", SHRED, TYPED_AS_TEXT, 415, "unsupported_content_type", None),
+    ("GET", "/keyring?a=1", {}, 400, "unknown_parameter", "a"),
     ("GET", "/openapi.json?v=2", {}, 400, "unknown_parameter", "v"),
     ("GET", "/provider-keys", {}, 404, "unknown_url", None),
     ("POST", "/tenants", {"json": {}}, 405, "method_not_allowed", None),
@@ -444,12 +493,13 @@ async def test_what_is_not_understood_is_refused_and_every_described_answer_is_g
         await api("DELETE", f"/tenants/{tenant_id}")
         await api("POST", f"/virtual-keys/{issued['id']}/revoke", json={})
         await api("DELETE", f"/tenants/{tenant_id}")
+        await every_answer_of_provider_keys(gateway, api, tenant_id)
         await asyncio.gather(*(api(method, path, None) for method, path in every_operation()))
         for method, path in every_operation():
             await api(method, path, headers={"origin": "https://evil.example"})
         async with store_away(gateway):
             for method, path in every_operation():
-                body = {"tenant": "acme"} if (method, path) == ("POST", "/virtual-keys") else None
+                body = BODIES.get((method, path))
                 answer = await api(method, path, json=body)
                 expected = 200 if path == "/openapi.json" else 503
                 assert answer.status_code == expected, (method, path, answer.text)
@@ -464,6 +514,46 @@ async def test_what_is_not_understood_is_refused_and_every_described_answer_is_g
     assert {one[:3] for one in api.seen} == described
 
 
+BODIES: dict[tuple[str, str], dict[str, str]] = {
+    ("POST", LIST): {"tenant": "acme"},
+    ("POST", STORED): PROVIDER_KEY,
+    ("POST", ROTATE): {"secret": "sk-of-a-tenant-itself"},
+    ("POST", SHRED): {"id": "acme"},
+}
+
+
+async def every_answer_of_provider_keys(gateway: Gateway, api: Api, tenant_id: str) -> None:
+    """From the first put to the id that is used up; and without a KEK."""
+    stored = f"/tenants/{tenant_id}/provider-keys"
+    keyring, gateway.app.keyring = gateway.app.keyring, None
+    rotate = f"{stored}/{NO_PROVIDER_KEY}/rotate"
+    found = [await api("POST", stored, json=PROVIDER_KEY), await api("GET", "/keyring")]
+    gateway.app.keyring = keyring
+    first = (await api("POST", stored, json=PROVIDER_KEY)).json()
+    one = f"{stored}/{first['id']}"
+    gateway.app.keyring = None
+    found.append(await api("POST", f"{one}/rotate", json={"secret": PROVIDER_KEY["secret"]}))
+    gateway.app.keyring = keyring
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in found] == [
+        (409, "keyring_not_configured")
+    ] * 3
+    await api("POST", stored, json=PROVIDER_KEY)
+    await api("POST", f"{one}/rotate", json={"secret": "sk-another-of-its-own"})
+    for path in (stored, one, "/keyring"):
+        assert (await api("GET", path)).status_code == 200
+    await api("DELETE", one)
+    assert (await api("DELETE", one)).status_code == 404
+    assert (await api("POST", rotate, json={"secret": PROVIDER_KEY["secret"]})).status_code == 404
+    assert (await api("POST", f"/tenants/{tenant_id}/shred", json={"id": tenant_id})).status_code == 200
+    for method, path, sent in (
+        ("PUT", f"/tenants/{tenant_id}", {}),
+        ("POST", "/virtual-keys", {"tenant": tenant_id}),
+        ("POST", stored, PROVIDER_KEY),
+    ):
+        answer = await api(method, path, json=sent)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (410, "tenant_shredded")
+
+
 @asynccontextmanager
 async def store_away(gateway: Gateway) -> AsyncIterator[None]:
     """What is administered is asked of a Redis that nobody serves."""
@@ -475,6 +565,7 @@ async def store_away(gateway: Gateway) -> AsyncIterator[None]:
             tenants=RedisTenantStore(door),
             admission=RedisAdmissionStore(door),
             ledger=RedisLedgerStore(door),
+            keyring=RedisKeyringStore(door),
         )
         yield
         gateway.app.stores = stores
@@ -482,7 +573,7 @@ async def store_away(gateway: Gateway) -> AsyncIterator[None]:
 
 def every_operation() -> list[tuple[str, str]]:
     """A request for each."""
-    ids = {"{tenant_id}": "acme", "{virtual_key_id}": NOBODY}
+    ids = {"{tenant_id}": "acme", "{virtual_key_id}": NOBODY, "{provider_key_id}": NO_PROVIDER_KEY}
     return [
         (method, re.sub(r"{\w+}", lambda name: ids[name.group()], path))
         for path, at_path in operations({}).items()

@@ -12,7 +12,8 @@ import pytest
 
 from proxy.adapters import kms as kms_adapter
 from proxy.adapters.kms import KmsAway, KmsDoor
-from proxy.core.errors import KeyringUnavailable, ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import KeyringUnavailable, ProviderKeyUnreadable
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.aws_kek import AwsKek
 from proxy.keyring.dek import WrappedDek, context_of
 from proxy.keyring.kek import Kek, Keks

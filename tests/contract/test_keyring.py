@@ -15,9 +15,9 @@ from proxy.core.errors import (
     ProviderKeyUnreadable,
     StateUnavailable,
     TenantShredded,
-    UnreadableReason,
 )
 from proxy.core.secret import Secret
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import keyring as keyring_module
 from proxy.keyring.dek import StoredDek
 from proxy.keyring.dek_cache import MAX_AGE_US

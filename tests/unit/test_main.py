@@ -13,11 +13,13 @@ import pytest
 from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.app.keyring import command_keyring
 from proxy.core.clock import Clock
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
+from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
@@ -29,6 +31,7 @@ class Stores:
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
     ledger: EmbeddedLedgerStore
+    keyring: EmbeddedKeyringStore
 
 
 class EmbeddedComposition:
@@ -50,7 +53,11 @@ class EmbeddedComposition:
                 EmbeddedTenantStore(door),
                 EmbeddedAdmissionStore(door, Clock()),
                 EmbeddedLedgerStore(door),
+                EmbeddedKeyringStore(door),
             )
+
+    def command_keyring(self, settings, store, clock):
+        return command_keyring(settings, store, clock)
 
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)

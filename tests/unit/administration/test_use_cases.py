@@ -22,6 +22,7 @@ from proxy.core.errors import InvalidParameter, StateUnavailable
 from proxy.core.limits import ScopeLimits
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.virtual_key import VirtualKeyState, digest
+from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.chain import Chain
 from proxy.ledger.cursor import Cursor
 from proxy.ledger.embedded import EmbeddedLedgerStore
@@ -43,6 +44,7 @@ class Stores:
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
     ledger: EmbeddedLedgerStore
+    keyring: EmbeddedKeyringStore
 
 
 class Away:
@@ -70,6 +72,7 @@ async def stores(tmp_path):
             EmbeddedTenantStore(door),
             EmbeddedAdmissionStore(door, Clock()),
             EmbeddedLedgerStore(door),
+            EmbeddedKeyringStore(door),
         )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from proxy.cli.arguments import duration_ms, model_list, parse_arguments
+from proxy.cli.argument_types import duration_ms, model_list
+from proxy.cli.arguments import parse_arguments
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ import pytest
 from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.app.keyring import command_keyring
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
+from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 
 PLANS = "[plans.pro]\n[plans.free]\n"
@@ -35,6 +37,7 @@ class Stores:
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
     ledger: EmbeddedLedgerStore
+    keyring: EmbeddedKeyringStore
 
 
 class EmbeddedComposition:
@@ -51,7 +54,11 @@ class EmbeddedComposition:
                 EmbeddedTenantStore(door),
                 EmbeddedAdmissionStore(door, Clock()),
                 EmbeddedLedgerStore(door),
+                EmbeddedKeyringStore(door),
             )
+
+    def command_keyring(self, settings, store, clock):
+        return command_keyring(settings, store, clock)
 
     def peppers_of(self, settings):
         return (pepper_bytes(load_or_make_pepper(settings.state.folder)),)
@@ -219,7 +226,7 @@ def test_a_tenant_whose_keys_still_work_stays_unless_it_is_forced(bench):
 def test_once_its_keys_are_revoked_no_force_is_needed(bench):
     bench.run("tenants", "put", "acme")
     bench.run("keys", "revoke", bench.answer("keys", "issue", "--tenant", "acme")["id"])
-    assert bench.answer("tenants", "delete", "acme") == {"id": "acme", "revoked": []}
+    assert bench.answer("tenants", "delete", "acme") == {"id": "acme", "revoked": [], "wiped": []}
 
 
 def test_a_record_that_the_file_overrules_can_be_deleted_and_the_keys_go_on(bench):

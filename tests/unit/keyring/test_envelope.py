@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.core.errors import ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import ProviderKeyUnreadable
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, envelope
 from proxy.keyring.dek import Dek, canonical, canonical_context
 from proxy.keyring.envelope import Place

@@ -5,8 +5,9 @@ import stat
 
 import pytest
 
-from proxy.core.errors import ProviderKeyUnreadable, UnreadableReason
+from proxy.core.errors import ProviderKeyUnreadable
 from proxy.core.secret import Secret
+from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import WrappedDek, context_of
 from proxy.keyring.local_kek import LocalKek, load_or_make_kek
 
