@@ -14,6 +14,7 @@ from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration, read_configuration
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
 from proxy.cli.ledger import export_ledger, verify_ledger
+from proxy.cli.peppers import retire_pepper, show_peppers
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.cli.usage import show_usage
@@ -89,6 +90,10 @@ def _run_configured(
             return asyncio.run(list_virtual_keys(arguments, settings, app, terminal, clock))
         case "keys revoke":
             return asyncio.run(revoke_virtual_key(arguments, settings, app, terminal, clock))
+        case "keys peppers":
+            return asyncio.run(show_peppers(arguments, settings, app, terminal, clock))
+        case "keys retire-pepper":
+            return asyncio.run(retire_pepper(arguments, settings, app, terminal, clock))
         case "tenants put":
             return asyncio.run(put_tenant(arguments, settings, app, terminal, clock))
         case "tenants list":
