@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import pytest
 
-from proxy.adapters.redis import RedisDoor
 from proxy.administration.desk import open_desk
 from proxy.administration.peppers import PepperAdministration
 from proxy.administration.virtual_keys import Wanted
@@ -31,6 +30,7 @@ from proxy.telemetry.metrics import Metrics
 from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, running_gateway
 from tests.keyrings import ignore
 from tests.load import CHAT, Load, number_of
+from tests.redis_contents import emptied
 from tests.scripted_upstream import answer, scripted_upstream
 from tests.strict_kms import StrictKms
 
@@ -61,13 +61,7 @@ async def state_url(request, tmp_path) -> str:
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'shared.db'}"
     url: str = request.getfixturevalue("redis_url")
-    async with RedisDoor(url) as door:
-        # Without its epoch, a store has lost everything, and each gateway would wait until that is made good.
-        found = await door.call("KEYS", "*")
-        assert isinstance(found, list)
-        names = [name for name in found if isinstance(name, bytes) and not name.endswith((b":epoch", b":schema"))]
-        if names:
-            await door.call("DEL", *names)
+    await emptied(url)
     return url
 
 
