@@ -335,9 +335,9 @@ async def test_a_planted_secret_is_found_in_each_place(scene, caplog, capfd):
     async with scripted_upstream(answer(canary.encode())) as upstream:
         text = scene.config(priced_to(upstream.base_url))
         async with running_gateway(text, folder=scene.folder, state_url=scene.state_url) as gateway:
-            of_acme = [*JSON, (b"x-tollway-tenant", b"acme")]
-            await scene.ask(gateway, CHAT, chat(), of_acme)  # in the answer
-            await scene.ask(gateway, CHAT, chat(model=canary), of_acme)  # in the row, and in the access log
+            of_acme = [*JSON, (b"x-tollway-tenant", b"acme"), (b"x-tollway-user", canary.encode())]
+            await scene.ask(gateway, CHAT, chat(), of_acme)  # in the answer, and in the row
+            await scene.ask(gateway, CHAT, chat(model=canary), of_acme)  # in the access log
             gateway.app.metrics.admin_answered(canary, 200)
             logging.getLogger("tollway").error("%s", canary)
             print(canary)
