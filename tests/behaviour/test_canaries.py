@@ -334,18 +334,19 @@ async def test_a_planted_secret_is_found_in_each_place(scene, caplog, capfd):
     canary = scene.canaries.provider_key("planted")
     async with scripted_upstream(answer(canary.encode())) as upstream:
         text = scene.config(priced_to(upstream.base_url))
-        async with running_gateway(text, folder=scene.folder, state_url=scene.state_url) as gateway:
-            of_acme = [*JSON, (b"x-tollway-tenant", b"acme"), (b"x-tollway-user", canary.encode())]
-            await scene.ask(gateway, CHAT, chat(), of_acme)  # in the answer, and in the row
-            await scene.ask(gateway, CHAT, chat(model=canary), of_acme)  # in the access log
-            gateway.app.metrics.admin_answered(canary, 200)
-            logging.getLogger("tollway").error("%s", canary)
-            print(canary)
-            gateway.app.planted = canary  # type: ignore[attr-defined]
-            (scene.folder / "ledger" / "acme").mkdir(parents=True)
-            for place in ("journal/planted", "ledger/acme/planted"):
-                (scene.folder / place).write_text(f"x{canary}y")
-            await scene.look("here", gateway)
+        with pytest.raises(AssertionError, match=r"the access log.*the metrics"):
+            async with running_gateway(text, folder=scene.folder, state_url=scene.state_url) as gateway:
+                of_acme = [*JSON, (b"x-tollway-tenant", b"acme"), (b"x-tollway-user", canary.encode())]
+                await scene.ask(gateway, CHAT, chat(), of_acme)  # in the answer, and in the row
+                await scene.ask(gateway, CHAT, chat(model=canary), of_acme)  # in the access log
+                gateway.app.metrics.admin_answered(canary, 200)
+                logging.getLogger("tollway").error("%s", canary)
+                print(canary)
+                gateway.app.planted = canary  # type: ignore[attr-defined]
+                (scene.folder / "ledger" / "acme").mkdir(parents=True)
+                for place in ("journal/planted", "ledger/acme/planted"):
+                    (scene.folder / place).write_text(f"x{canary}y")
+                await scene.look("here", gateway)
     scene.close()
     scene.places["log records"] = "\n".join(told(record) for record in caplog.records).encode()
     scene.places["standard output"] = capfd.readouterr().out.encode()

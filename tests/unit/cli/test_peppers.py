@@ -153,6 +153,18 @@ class Typed(io.StringIO):
         return True
 
 
+def test_the_pepper_that_was_made_at_the_first_start_is_rotated_once_it_is_written_down(bench):
+    state = f'[state]\nfolder = "{bench.folder / "state"}"\n'
+    bench.path.write_text(state)
+    _, virtual_key_id = bench.issue()
+    made = base64.b64decode((bench.folder / "state" / "pepper").read_text())
+    peppers = f'["env:PEPPER_0", "file:{bench.folder / "state" / "pepper"}"]'
+    bench.path.write_text(f"{state}[auth]\npeppers = {peppers}\n")
+    assert counts(bench) == {OLD_NAME: (True, 0, 0), pepper_fingerprint(made): (False, 1, 1)}
+    listed = bench.answer("keys", "peppers")["only_under_older"]
+    assert [each["id"] for each in listed] == [virtual_key_id]
+
+
 def test_the_newest_an_unknown_and_a_malformed_one_are_refused(bench):
     token, _ = bench.issue()
     assert "is the newest pepper" in bench.run("keys", "retire-pepper", OLD_NAME, "--yes", code=1)[1]
