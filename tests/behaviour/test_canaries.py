@@ -17,16 +17,18 @@ from proxy.adapters.redis import RedisDoor
 from proxy.administration.desk import open_desk
 from proxy.administration.virtual_keys import Wanted
 from proxy.app.keyring import keyring_store
-from proxy.app.stores import peppers_of
+from proxy.app.stores import open_stores, peppers_of
 from proxy.core.clock import Clock
 from proxy.core.origin import origin_of
 from proxy.core.secret import Secret
 from proxy.identity.virtual_key import mint
+from proxy.ledger.exporter import Exporter, ExportPace
 from proxy.settings.load import load
+from proxy.telemetry.metrics import Metrics
 from tests.canaries import Canaries, files_of
 from tests.gateway import JSON, BrokenOff, Gateway, priced_to, raw_request, running_gateway
 from tests.keyrings import ignore
-from tests.redis_contents import emptied, redis_contents
+from tests.redis_contents import redis_contents
 from tests.scripted_upstream import Do, Script, ScriptedUpstream, Step, answer, scripted_upstream, stream
 from tests.strict_kms import StrictKms
 
@@ -90,7 +92,8 @@ async def scene(request, tmp_path) -> Scene:
     if request.param == "sqlite":
         return Scene(tmp_path, f"sqlite:{tmp_path / 'shared.db'}")
     url: str = request.getfixturevalue("redis_url")
-    await emptied(url)
+    async with RedisDoor(url) as door:
+        await door.call("FLUSHALL")
     return Scene(tmp_path, url)
 
 
@@ -216,6 +219,11 @@ async def stored_keys(scene: Scene, upstream: ScriptedUpstream, kms: StrictKms) 
         await keyring.shred("acme", 9)
         assert await scene.ask(gateway, CHAT, chat(), of("acme")) == 410
         await scene.look("stored keys", gateway)
+        settings = gateway.app.snapshots.current.settings
+    async with open_stores(settings) as stores:  # the gateway may have ended before it exported
+        assert stores.sink is not None
+        pace = ExportPace(every_s=1, seal_rows_max=1_000)
+        await Exporter(stores.ledger, stores.sink, Metrics(), Clock(), "test", pace).run_once()
 
 
 async def spoil(gateway: Gateway, tenant: str) -> None:
