@@ -15,6 +15,7 @@ from proxy.cli.configuration import Configuration, read_configuration
 from proxy.cli.keyring import prepare_tenant, rotate_dek, rotate_kek, show_keyring
 from proxy.cli.keys import issue_virtual_key, list_virtual_keys, revoke_virtual_key
 from proxy.cli.ledger import export_ledger, verify_ledger
+from proxy.cli.peppers import retire_pepper, show_peppers
 from proxy.cli.provider_keys import (
     delete_provider_key,
     list_provider_keys,
@@ -37,6 +38,8 @@ _COMMANDS: Final[Mapping[str, Command]] = {
     "keys issue": issue_virtual_key,
     "keys list": list_virtual_keys,
     "keys revoke": revoke_virtual_key,
+    "keys peppers": show_peppers,
+    "keys retire-pepper": retire_pepper,
     "provider-keys put": put_provider_key,
     "provider-keys list": list_provider_keys,
     "provider-keys rotate": rotate_provider_key,

@@ -19,6 +19,7 @@ from proxy.app import App, create_app
 from proxy.core.clock import Clock
 from proxy.edge.protocol import TollwayProtocol
 from proxy.settings.load import load
+from tests.canaries import TRACES, files_of
 from tests.scripted_upstream import ScriptedUpstream, until
 
 JSON = [(b"content-type", b"application/json")]
@@ -104,6 +105,11 @@ async def running_gateway(
             if tasks:
                 await asyncio.wait(tasks, timeout=5.0)
             await app.shutdown()
+        # Every test looks here for what looks like a key; `tests/behaviour/test_canaries.py` looks everywhere.
+        left = {"the access log": sink.getvalue(), "the metrics": app.metrics.render()[0]}
+        left |= await asyncio.to_thread(files_of, settings.state.folder)
+        traces = {place: found for place, data in left.items() if (found := TRACES.findall(data))}
+        assert not traces, f"what looks like a key was left in {traces}"
 
 
 async def _listen(app: ASGIApp, state: ServerState) -> asyncio.Server:

@@ -142,4 +142,25 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) STRICT""",
         "CREATE INDEX provider_keys_past_by_tenant ON provider_keys_past (tenant_id, position)",
     ),
+    (  # a virtual key has a digest under each pepper that is not retired; '' is one that nobody has noted
+        "ALTER TABLE virtual_keys RENAME TO virtual_keys_of_one_digest",
+        """CREATE TABLE virtual_keys (
+            id TEXT NOT NULL PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            created_at_ms INTEGER NOT NULL,
+            revoked_at_ms INTEGER,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE virtual_key_digests (
+            digest TEXT NOT NULL PRIMARY KEY,
+            id TEXT NOT NULL REFERENCES virtual_keys (id) ON DELETE CASCADE,
+            pepper TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """INSERT INTO virtual_keys
+            SELECT id, tenant_id, created_at_ms, revoked_at_ms, record FROM virtual_keys_of_one_digest""",
+        "INSERT INTO virtual_key_digests SELECT digest, id, '' FROM virtual_keys_of_one_digest",
+        "DROP TABLE virtual_keys_of_one_digest",
+        "CREATE INDEX virtual_keys_by_tenant ON virtual_keys (tenant_id, created_at_ms, id)",
+        "CREATE INDEX virtual_key_digests_by_id ON virtual_key_digests (id, pepper)",
+    ),
 )

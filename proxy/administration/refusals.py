@@ -87,6 +87,31 @@ class ProviderKeyUnknown(ChangeRefused):
         self.tenant_id = tenant_id
 
 
+class PepperIsNewest(ChangeRefused):
+    """The configuration's newest pepper, which new virtual keys are issued under, is not retired."""
+
+    def __init__(self, pepper: str) -> None:
+        super().__init__(pepper)
+        self.pepper = pepper
+
+
+class PepperUnknown(ChangeRefused):
+    """Neither the configuration nor a virtual key knows a pepper of this fingerprint."""
+
+    def __init__(self, pepper: str) -> None:
+        super().__init__(pepper)
+        self.pepper = pepper
+
+
+class PeppersUnnoted(ChangeRefused):
+    """Some keys that work have no pepper noted: they may be under the one that is to be retired."""
+
+    def __init__(self, pepper: str, virtual_keys: int) -> None:
+        super().__init__(pepper)
+        self.pepper = pepper
+        self.virtual_keys = virtual_keys
+
+
 class VirtualKeyUnknown(ChangeRefused):
     """No virtual key has this id."""
 

@@ -24,6 +24,7 @@ from proxy.identity.virtual_key import (
     issue,
     mint,
     mint_id,
+    pepper_fingerprint,
 )
 from proxy.ledger.change import Action
 from proxy.settings.model import AuthMode, Settings
@@ -96,12 +97,14 @@ class VirtualKeyAdministration:
             expires_at_ms=None if wanted.expires_in_ms is None else now_ms + wanted.expires_in_ms,
             limits=wanted.limits,
         )
-        token_digest = digest(token.reveal(), await asyncio.to_thread(self._newest_pepper))
+        pepper = await asyncio.to_thread(self._newest_pepper)
+        token_digest = digest(token.reveal(), pepper)
         await self._provider_keys.refuse_shredded(virtual_key.tenant_id)
         is_tenant_known = await is_known_tenant(virtual_key.tenant_id, self._settings, self._tenants)
         tenant_id = virtual_key.tenant_id
         await self._changes.announce(tenant_id, Action.VIRTUAL_KEY_ISSUE, _details(virtual_key), virtual_key.id)
-        await self._virtual_keys.put(virtual_key, token_digest)  # nobody can have asked for it before
+        # Nobody can have asked for it before.
+        await self._virtual_keys.put(virtual_key, token_digest, pepper_fingerprint(pepper))
         return IssuedVirtualKey(virtual_key, token, tuple(_notes(virtual_key, self._settings, is_tenant_known)))
 
     async def list(self, tenant_id: str | None) -> Sequence[VirtualKey]:

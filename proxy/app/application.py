@@ -27,6 +27,7 @@ from proxy.edge.endpoints import DataPlane
 from proxy.edge.health import Readiness
 from proxy.edge.relay import Receive, Scope, Send
 from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
+from proxy.identity.redigest import Redigest
 from proxy.identity.tenants import Tenants, make_tenant_cache
 from proxy.keyring.schedule import RotationSchedule
 from proxy.ledger.exporter import Exporter, ExportPace
@@ -68,6 +69,7 @@ class App:
         self._watch: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
+        self._redigest = Redigest(self.stores.virtual_keys)
         self._tenant_cache = make_tenant_cache(partial(self.metrics.state_called, "tenant_find"))
         self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
         journal = Journal.open(settings.state.journal_folder, settings.state.url, clock)
@@ -136,6 +138,7 @@ class App:
         if self.keyring is not None and self.rotation_schedule is not None:
             await self.rotation_schedule.stop()
             await self.keyring.stop()
+        await self._redigest.stop()
         await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
@@ -171,6 +174,7 @@ class App:
             cache=self._virtual_key_cache,
             peppers=peppers_of(settings) if settings.auth.mode is AuthMode.VIRTUAL_KEYS else (),
             clock=self._clock,
+            on_older=self._redigest.soon,
         )
         prices = PriceList(settings, load_prices(settings))
         return Snapshot(

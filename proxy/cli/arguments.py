@@ -7,6 +7,7 @@ from proxy import __version__
 from proxy.cli.argument_types import dimensions, duration_ms, model_list, moment, page_number, tenant_id, time_zone
 from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
+from proxy.cli.peppers import add_pepper_verbs
 from proxy.ledger.usage import DIMENSIONS
 from proxy.settings.model import NoCeiling, StreamUsage
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     keys = nouns.add_parser(
         "keys",
-        help="issue, list and revoke virtual keys",
+        help="issue, list and revoke virtual keys, end a pepper",
         description="Virtual keys: what a tenant's programs present instead of a provider's key.",
     )
     _add_key_verbs(keys, shared)
@@ -162,6 +163,7 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
     )
     revoke.add_argument("id", metavar="ID", help="as `tollway keys list` shows it")
     revoke.set_defaults(command="keys revoke")
+    add_pepper_verbs(verbs, shared)
 
 
 def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:

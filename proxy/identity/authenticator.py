@@ -5,7 +5,7 @@ the store is away, a key that it confirmed within the last 60 s goes on; all oth
 an outage says nothing about a key, so it is never a 401.
 """
 
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from proxy.core.clock import Clock
@@ -24,9 +24,18 @@ from proxy.identity.caller import (
     read_claims,
 )
 from proxy.identity.lookup_cache import Answer, LookupCache, OnAsked, ignore
-from proxy.identity.store import VirtualKeyStore
+from proxy.identity.redigest import ignore as leave_it
+from proxy.identity.store import Found, VirtualKeyStore
 from proxy.identity.tenants import Tenants
-from proxy.identity.virtual_key import TOKEN_CHARACTERS, VirtualKey, VirtualKeyState, digest, is_well_formed
+from proxy.identity.virtual_key import (
+    TOKEN_CHARACTERS,
+    PepperedDigest,
+    VirtualKey,
+    VirtualKeyState,
+    digest,
+    is_well_formed,
+    pepper_fingerprint,
+)
 from proxy.settings.model import AuthMode, AuthSettings
 
 _TOKEN_SHOWN_CHARACTERS_MIN = 12  # of a shorter text, not even the last four are shown
@@ -41,6 +50,9 @@ class KnownKey(NamedTuple):
 
 VirtualKeyCache: TypeAlias = LookupCache[KnownKey | None]
 """What this process knows of virtual keys, by digest under the newest pepper."""
+
+OnOlder: TypeAlias = Callable[[str, PepperedDigest, PepperedDigest], object]
+"""Hears of a key, by its id, that was found by its first digest and should be by the second."""
 
 _AWAY = "The store that knows virtual keys did not answer in time. The key may be fine: try again shortly."
 
@@ -61,7 +73,7 @@ class _Presented(NamedTuple):
 class Authenticator:
     """Turns a request's headers into a `Caller`, by one snapshot of the configuration."""
 
-    __slots__ = ("_auth", "_cache", "_clock", "_peppers", "_store", "_tenants")
+    __slots__ = ("_auth", "_cache", "_clock", "_fingerprints", "_on_older", "_peppers", "_store", "_tenants")
 
     def __init__(
         self,
@@ -72,6 +84,7 @@ class Authenticator:
         cache: VirtualKeyCache,
         peppers: tuple[bytes, ...],
         clock: Clock,
+        on_older: OnOlder = leave_it,
     ) -> None:
         """`store` and `peppers` (newest first) are needed in the mode virtual-keys alone."""
         assert auth.mode is not AuthMode.VIRTUAL_KEYS or (store is not None and peppers)
@@ -80,7 +93,9 @@ class Authenticator:
         self._store = store
         self._cache = cache
         self._peppers = peppers
+        self._fingerprints = tuple(map(pepper_fingerprint, peppers))
         self._clock = clock
+        self._on_older = on_older
 
     async def authenticate(self, request: InboundRequest) -> Caller:
         """Say who calls.
@@ -118,10 +133,7 @@ class Authenticator:
         presented = request.once(self, lambda: self._presented(request))
         entry = self._cache.fresh(presented.token_digest, self._clock.monotonic_us())
         if entry is None:
-            assert self._store is not None
-            older = (digest(presented.token.reveal(), pepper) for pepper in self._peppers[1:])
-            ask = partial(_ask, self._store, (presented.token_digest, *older))
-            entry = await self._cache.lookup(presented.token_digest, ask, self._clock)
+            entry = await self._cache.lookup(presented.token_digest, lambda: self._ask(presented), self._clock)
         if entry.value is None:
             raise _refused(presented.token.reveal(), "is not known to this gateway")
         virtual_key, caller = entry.value
@@ -129,6 +141,23 @@ class Authenticator:
         if state is not VirtualKeyState.ACTIVE:
             raise _refused(presented.token.reveal(), f"is {state}")
         return caller_of_virtual_key(virtual_key, presented.claims, caller)
+
+    async def _ask(self, presented: _Presented) -> Answer[KnownKey | None]:
+        assert self._store is not None
+        token = presented.token.reveal()
+        digests = (presented.token_digest, *(digest(token, pepper) for pepper in self._peppers[1:]))
+        found = await self._store.find(digests)
+        if found is None:
+            return Answer(None, is_known=False)
+        self._move_on(found, digests)
+        virtual_key = found.virtual_key
+        return Answer(KnownKey(virtual_key, base_caller(virtual_key)), is_known=True)
+
+    def _move_on(self, found: Found, digests: Sequence[str]) -> None:
+        newest, known = self._fingerprints[0], self._fingerprints[found.place]
+        if found.pepper != newest and found.virtual_key.state(self._clock.now_ms()) is VirtualKeyState.ACTIVE:
+            known_digest = PepperedDigest(digests[found.place], known)
+            self._on_older(found.virtual_key.id, known_digest, PepperedDigest(digests[0], newest))
 
     def _presented(self, request: InboundRequest) -> _Presented:
         claims = read_claims(request.headers)
@@ -140,13 +169,6 @@ class Authenticator:
         if not is_well_formed(token):
             raise _refused(token, f"is not a virtual key: one is `twk_` and {TOKEN_CHARACTERS - 4} letters and digits")
         return _Presented(claims, Secret(token), digest(token, self._peppers[0]))
-
-
-async def _ask(store: VirtualKeyStore, digests: tuple[str, ...]) -> Answer[KnownKey | None]:
-    virtual_key = await store.find(digests)
-    if virtual_key is None:
-        return Answer(None, is_known=False)
-    return Answer(KnownKey(virtual_key, base_caller(virtual_key)), is_known=True)
 
 
 def _refuse_foreign_page(request: InboundRequest) -> None:

@@ -1,4 +1,4 @@
-"""Virtual keys and tenants in the embedded store: one row each; a virtual key has its digest beside it."""
+"""Virtual keys and tenants in the embedded store: one row each; a virtual key's digests have a table of their own."""
 
 import asyncio
 import sqlite3
@@ -8,15 +8,27 @@ from dataclasses import replace
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
 from proxy.identity import tenant
-from proxy.identity.store import SLICE_RECORDS
+from proxy.identity.store import SLICE_RECORDS, Found
 from proxy.identity.tenant import TenantRecord
-from proxy.identity.virtual_key import VirtualKey, decode, encode
+from proxy.identity.virtual_key import UNKNOWN_PEPPER, PepperedDigest, VirtualKey, decode, encode
 
 _PUT = """
-    INSERT INTO virtual_keys (id, digest, tenant_id, created_at_ms, record) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO NOTHING
+    INSERT INTO virtual_keys (id, tenant_id, created_at_ms, record) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
-_FIND = "SELECT record, revoked_at_ms FROM virtual_keys WHERE digest = ?"
+_PUT_DIGEST = """
+    INSERT INTO virtual_key_digests (digest, id, pepper) VALUES (?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET pepper = excluded.pepper WHERE pepper = ''
+"""
+_FIND = """
+    SELECT record, revoked_at_ms, pepper FROM virtual_key_digests JOIN virtual_keys USING (id) WHERE digest = ?
+"""
+_HAS_DIGEST = "SELECT 1 FROM virtual_key_digests WHERE digest = ? AND id = ?"
+_PEPPERS = "SELECT pepper FROM virtual_key_digests WHERE id = ?"
+_DROP_DIGEST = """
+    DELETE FROM virtual_key_digests WHERE id = ?1 AND pepper = ?2
+    AND EXISTS (SELECT 1 FROM virtual_key_digests WHERE id = ?1 AND pepper != ?2)
+"""
+_HAS_PEPPER = "SELECT 1 FROM virtual_key_digests WHERE id = ? AND pepper = ?"
 _LIST_ALL = "SELECT record, revoked_at_ms FROM virtual_keys ORDER BY created_at_ms, id"
 _LIST_ONE = "SELECT record, revoked_at_ms FROM virtual_keys WHERE tenant_id = ? ORDER BY created_at_ms, id"
 _REVOKE = "UPDATE virtual_keys SET revoked_at_ms = ? WHERE id = ? AND revoked_at_ms IS NULL"
@@ -38,22 +50,49 @@ class EmbeddedVirtualKeyStore:
     def __init__(self, door: SqliteDoor) -> None:
         self._door = door
 
-    async def put(self, virtual_key: VirtualKey, digest: str) -> None:
+    async def put(self, virtual_key: VirtualKey, digest: str, pepper: str = UNKNOWN_PEPPER) -> None:
         tenant_id = require_tenant_id(virtual_key.tenant_id)
-        row = (virtual_key.id, digest, tenant_id, virtual_key.created_at_ms, encode(virtual_key))
+        row = (virtual_key.id, tenant_id, virtual_key.created_at_ms, encode(virtual_key))
 
         def step(connection: sqlite3.Connection) -> None:
             connection.execute(_PUT, row)
+            connection.execute(_PUT_DIGEST, (digest, virtual_key.id, pepper))
 
         await self._door.run(step)
 
-    async def find(self, digests: Sequence[str]) -> VirtualKey | None:
-        def step(connection: sqlite3.Connection) -> tuple[bytes, int | None] | None:
-            rows = (connection.execute(_FIND, (digest,)).fetchone() for digest in digests)
-            return next((row for row in rows if row is not None), None)
+    async def find(self, digests: Sequence[str]) -> Found | None:
+        def step(connection: sqlite3.Connection) -> tuple[bytes, int | None, str, int] | None:
+            for place, digest in enumerate(digests):
+                if (row := connection.execute(_FIND, (digest,)).fetchone()) is not None:
+                    return (*row, place)
+            return None
 
         row = await self._door.read(step)
-        return None if row is None else _revoked(row)
+        return None if row is None else Found(_revoked(row[:2]), place=row[3], pepper=row[2])
+
+    async def add_digest(self, virtual_key_id: str, known: PepperedDigest, other: PepperedDigest) -> None:
+        def step(connection: sqlite3.Connection) -> None:
+            if connection.execute(_HAS_DIGEST, (known.digest, virtual_key_id)).fetchone() is not None:
+                for digest, pepper in (known, other):
+                    connection.execute(_PUT_DIGEST, (digest, virtual_key_id, pepper))
+
+        await self._door.run(step)
+
+    async def peppers(self, virtual_key_ids: Sequence[str]) -> Sequence[frozenset[str]]:
+        def step(connection: sqlite3.Connection) -> list[frozenset[str]]:
+            rows = (connection.execute(_PEPPERS, (each,)).fetchall() for each in virtual_key_ids)
+            return [frozenset(pepper for (pepper,) in row) for row in rows]
+
+        return await self._door.read(step)
+
+    async def drop_digest(self, virtual_key_id: str, pepper: str) -> bool:
+        row = (virtual_key_id, pepper)
+
+        def step(connection: sqlite3.Connection) -> bool:
+            connection.execute(_DROP_DIGEST, row)
+            return connection.execute(_HAS_PEPPER, row).fetchone() is None
+
+        return await self._door.run(step)
 
     async def find_by_id(self, virtual_key_id: str) -> VirtualKey | None:
         query = (_ONE, (virtual_key_id,))

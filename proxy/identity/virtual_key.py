@@ -8,6 +8,7 @@ token from noise without asking anybody. Stored is only an HMAC-SHA-256 of it un
 import hmac
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from proxy.core import jsonio
@@ -28,6 +29,19 @@ _RANDOM_DIGITS = 43  # 62**43 > 2**256
 _CHECKSUM_DIGITS = 6  # 62**6 > 2**32
 _ID_DIGITS = 22  # 62**22 > 2**128
 _CHECKSUM_START = len(TOKEN_PREFIX) + _RANDOM_DIGITS
+
+UNKNOWN_PEPPER: Final = ""
+"""In the place of a pepper's fingerprint: nobody has noted it. The next use of the key shows which one it is."""
+
+_FINGERPRINT_DIGITS = 12
+_FINGERPRINT_OF: Final = b"tollway pepper fingerprint"  # no token: those begin with `twk_`
+
+
+class PepperedDigest(NamedTuple):
+    """A token's digest, and the fingerprint of the pepper that it is under."""
+
+    digest: str
+    pepper: str
 
 
 class VirtualKeyState(StrEnum):
@@ -88,6 +102,11 @@ def is_well_formed(token: str) -> bool:
 def digest(token: str, pepper: bytes) -> str:
     """HMAC-SHA-256 of a well-formed token, in hex: what the stores know it by."""
     return hmac.digest(pepper, token.encode("ascii"), "sha256").hex()
+
+
+def pepper_fingerprint(pepper: bytes) -> str:
+    """What a pepper is called where it may not be shown: 12 hex digits, from which nobody gets to its 256 bits."""
+    return hmac.digest(pepper, _FINGERPRINT_OF, "sha256").hex()[:_FINGERPRINT_DIGITS]
 
 
 def issue(

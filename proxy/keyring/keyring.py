@@ -51,6 +51,11 @@ class _Refusal(NamedTuple):
     until_us: int
 
 
+class _Flight(NamedTuple):
+    finding: "asyncio.Task[OpenedProviderKey | None]"
+    since_epoch: int  # the tenant's keys had changed so often when it set out, or more often
+
+
 class Keyring:
     """The provider keys that tenants stored. Belongs to one event loop."""
 
@@ -80,7 +85,7 @@ class Keyring:
         self._deks = Deks(every, clock)
         self._rotation = Rotation(every, self._deks, store)
         self._opened = OpenedCache()
-        self._flights: dict[tuple[str, str, str | None], asyncio.Task[OpenedProviderKey | None]] = {}
+        self._flights: dict[tuple[str, str, str | None], _Flight] = {}
         self._following: asyncio.Task[None] | None = None
         self._unreadable: dict[tuple[str, str, str | None], _Refusal] = {}
         self._place = ""  # in the store's list of changes
@@ -91,8 +96,12 @@ class Keyring:
         """What this process knows of a caller's provider key: one, or None (it has none), or MISS: ask `open`."""
         return self._opened.find(tenant_id, provider, user, self._clock.monotonic_us())
 
-    async def open(self, tenant_id: str, provider: str, user: str | None) -> OpenedProviderKey | None:
+    async def open(
+        self, tenant_id: str, provider: str, user: str | None, since_epoch: int = 0
+    ) -> OpenedProviderKey | None:
         """The user's own provider key, else the tenant's, else None. At most 300 ms.
+
+        Whoever has heard of the tenant's epoch (and noted it) names it, and gets nothing from before it.
 
         Raises:
             KeyringUnavailable: the KEK, or the store behind it, did not answer in time.
@@ -108,15 +117,16 @@ class Keyring:
         if refusal is not None and self._clock.monotonic_us() < refusal.until_us:
             raise ProviderKeyUnreadable(refusal.reason)
         flight = self._flights.get(name)
-        if flight is None:
+        if flight is None or flight.since_epoch < since_epoch:
             if len(self._flights) >= FLIGHTS_MAX:
                 raise unavailable()
-            flight = self._flights[name] = asyncio.get_running_loop().create_task(self._find_and_open(*name))
-            flight.add_done_callback(lambda done: self._end(name, done))
-        done, _ = await asyncio.wait((flight,), timeout=WAIT_S)
+            finding = asyncio.get_running_loop().create_task(self._find_and_open(*name))
+            flight = self._flights[name] = _Flight(finding, since_epoch)
+            finding.add_done_callback(lambda done: self._end(name, done))
+        done, _ = await asyncio.wait((flight.finding,), timeout=WAIT_S)
         if not done:
             raise unavailable()
-        return flight.result()
+        return flight.finding.result()
 
     def note_epoch(self, tenant_id: str, epoch: int) -> bool:
         """Hear a tenant's epoch, wherever it was read. True: what was known was from before it, and is forgotten."""
@@ -139,7 +149,7 @@ class Keyring:
     async def stop(self) -> None:
         """Stop following, and forget everything. Safe to repeat."""
         following, self._following = self._following, None
-        flights = [*self._flights.values()]
+        flights = [flight.finding for flight in self._flights.values()]
         for task in (following, *flights):
             if task is not None:
                 task.cancel()
@@ -255,7 +265,8 @@ class Keyring:
             refusal = _Refusal(error.reason, self._clock.monotonic_us() + REFUSED_US)
             self._unreadable[tenant_id, provider, user] = refusal
             raise
-        if self._flights.get((tenant_id, provider, user)) is asyncio.current_task():  # nothing changed meanwhile
+        flight = self._flights.get((tenant_id, provider, user))
+        if flight is not None and flight.finding is asyncio.current_task():  # nothing changed meanwhile
             # What is the tenant's is kept as such, for every user who has no own place, where that can be told.
             whose = None if found.slots is not None and found.own is None else user
             self._opened.keep(tenant_id, provider, whose, opened, epoch=found.epoch, until_us=until_us)
@@ -288,7 +299,8 @@ class Keyring:
         _log.error("the provider key of tenant %s for %s cannot be opened: %s", tenant_id, provider, error.reason.value)
 
     def _end(self, name: tuple[str, str, str | None], done: "asyncio.Task[OpenedProviderKey | None]") -> None:
-        if self._flights.get(name) is done:
+        flight = self._flights.get(name)
+        if flight is not None and flight.finding is done:
             del self._flights[name]
         if not done.cancelled():
             done.exception()  # seen, also where nobody waits for it any more

@@ -38,8 +38,8 @@ class Payment:
         stored = self._keyring.cached(caller.tenant_id, provider.name, caller.user)
         return None if stored is MISS else self._payer(exchange, provider, stored)
 
-    async def find(self, exchange: Exchange, provider: ProviderSettings) -> Payer:
-        """Who pays, within 300 ms.
+    async def find(self, exchange: Exchange, provider: ProviderSettings, since_epoch: int = 0) -> Payer:
+        """Who pays, within 300 ms; as of an epoch of the tenant's keys, or later.
 
         Raises:
             InvalidApiKey, ProviderKeyMissing: nobody does.
@@ -48,7 +48,7 @@ class Payment:
         assert self._keyring is not None
         assert exchange.caller is not None
         caller = exchange.caller
-        stored = await self._keyring.open(caller.tenant_id, provider.name, caller.user)
+        stored = await self._keyring.open(caller.tenant_id, provider.name, caller.user, since_epoch)
         return self._payer(exchange, provider, stored)
 
     async def confirmed(self, exchange: Exchange, provider: ProviderSettings, payer: Payer) -> Payer:
@@ -61,9 +61,10 @@ class Payment:
         ticket = exchange.ticket
         if self._keyring is None or ticket is None or ticket.admitted is None:
             return payer
-        if not self._keyring.note_epoch(ticket.demand.tenant_id, ticket.admitted.keyring_epoch):
-            return payer
-        fresh = self.known(exchange, provider) or await self.find(exchange, provider)
+        epoch = ticket.admitted.keyring_epoch
+        self._keyring.note_epoch(ticket.demand.tenant_id, epoch)
+        # Looked up anew, always: what this call was told before may be older than what another call has heard since.
+        fresh = self.known(exchange, provider) or await self.find(exchange, provider, epoch)
         if fresh.source is not payer.source:
             raise StateUnavailable(
                 f"The provider keys that are stored for {ticket.demand.tenant_id} have just changed. Try again.",

@@ -17,11 +17,12 @@ from proxy.identity.store import RedisVirtualKeyStore
 from proxy.identity.tenant import TenantRecord
 from proxy.identity.tenant_store import RedisTenantStore
 from proxy.identity.tenants import Tenants, make_tenant_cache
-from proxy.identity.virtual_key import digest, issue, mint
+from proxy.identity.virtual_key import UNKNOWN_PEPPER, PepperedDigest, digest, issue, mint
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
 from proxy.settings.model import AuthSettings, Settings
 from tests.redis_server import RedisServer
+from tests.virtual_keys import by_digest
 
 FAST_S = 2.0  # the bound is 250 ms; this machine may be busy
 PEPPER = b"p" * 32
@@ -189,13 +190,13 @@ async def test_a_crash_while_a_key_is_put_leaves_none_that_works_unlisted(server
         with pytest.raises(Crash):
             await RedisVirtualKeyStore(crashing).put(KEY, DIGEST)
         sound = RedisVirtualKeyStore(door)
-        if await sound.find([DIGEST]) is not None:
+        if await by_digest(sound, [DIGEST]) is not None:
             assert list(await sound.list("acme")) == [KEY]
             assert list(await sound.list(None)) == [KEY]
             assert await sound.revoke("vk_1", 5) is not None
         await sound.put(KEY, DIGEST)  # again, from the start
         assert list(await sound.list(None)) == [KEY]
-        assert await sound.find([DIGEST]) == KEY
+        assert await by_digest(sound, [DIGEST]) == KEY
 
 
 @pytest.mark.parametrize("calls_before", [2, 3, 4])
@@ -205,10 +206,83 @@ async def test_a_crash_while_a_key_is_revoked_leaves_it_stopped(server, calls_be
         await sound.put(KEY, DIGEST)
         with pytest.raises(Crash):
             await RedisVirtualKeyStore(CrashingDoor(door, calls_before)).revoke("vk_1", 7)
-        stopped = await sound.find([DIGEST])
+        stopped = await by_digest(sound, [DIGEST])
         assert stopped is not None
         assert stopped.revoked_at_ms == 7
         await sound.revoke("vk_1", 9)  # again: the listing learns of it
+        assert [k.revoked_at_ms for k in await sound.list("acme")] == [7]
+
+
+OLDER, NEWER = PepperedDigest(DIGEST, "aaa"), PepperedDigest("another", "bbb")
+
+
+@pytest.mark.parametrize("revoked_first", [False, True])
+@pytest.mark.parametrize("pepper", ["aaa", UNKNOWN_PEPPER])
+@pytest.mark.parametrize("calls_before", range(7))
+async def test_a_crash_while_a_digest_is_added_leaves_a_key_that_works_until_it_is_revoked(
+    server, calls_before, pepper, revoked_first
+):
+    async with RedisDoor(server.url) as door:
+        sound = RedisVirtualKeyStore(door)
+        await sound.put(KEY, DIGEST, pepper)
+        if revoked_first:
+            await sound.revoke("vk_1", 7)
+        with contextlib.suppress(Crash):
+            await RedisVirtualKeyStore(CrashingDoor(door, calls_before)).add_digest("vk_1", OLDER, NEWER)
+        for digests in ([DIGEST], ["another", DIGEST]):
+            found = await by_digest(sound, digests)
+            assert found is not None
+            assert (found.revoked_at_ms is not None) is revoked_first
+        alone = await by_digest(sound, ["another"])
+        assert alone is None or (alone.revoked_at_ms is not None) is revoked_first
+        if not revoked_first:
+            await sound.revoke("vk_1", 7)
+        for digest_ in (DIGEST, "another"):
+            found = await by_digest(sound, [digest_])
+            assert found is None or found.revoked_at_ms == 7
+        await sound.add_digest("vk_1", OLDER, NEWER)  # again, from the start
+        assert await sound.peppers(["vk_1"]) == [frozenset({"aaa", "bbb"})]
+        again = await by_digest(sound, ["another"])
+        assert again is not None
+        assert again.revoked_at_ms == 7
+
+
+@pytest.mark.parametrize("calls_before", range(9))
+@pytest.mark.parametrize("added_before", range(2, 6))
+async def test_a_crash_while_a_digest_is_dropped_leaves_a_key_that_works(server, added_before, calls_before):
+    """Also where a gateway had crashed before, while it added the other one: what is named and does not work yet."""
+    async with RedisDoor(server.url) as door:
+        sound = RedisVirtualKeyStore(door)
+        await sound.put(KEY, *OLDER)
+        with contextlib.suppress(Crash):
+            await RedisVirtualKeyStore(CrashingDoor(door, added_before)).add_digest("vk_1", OLDER, NEWER)
+        with contextlib.suppress(Crash):
+            await RedisVirtualKeyStore(CrashingDoor(door, calls_before)).drop_digest("vk_1", "aaa")
+        assert await by_digest(sound, ["another", DIGEST]) == KEY
+        assert await sound.find_by_id("vk_1") == KEY
+        assert await sound.drop_digest("vk_1", "aaa")
+        assert await sound.peppers(["vk_1"]) == [frozenset({"bbb"})]
+        assert await by_digest(sound, ["another"]) == KEY
+        assert await by_digest(sound, [DIGEST]) is None
+
+
+@pytest.mark.parametrize("calls_before", [3, 4, 5, 6])
+async def test_a_crash_while_a_key_of_two_digests_is_revoked_stops_it_where_both_are_known(server, calls_before):
+    async with RedisDoor(server.url) as door:
+        sound = RedisVirtualKeyStore(door)
+        await sound.put(KEY, *OLDER)
+        await sound.add_digest("vk_1", OLDER, NEWER)
+        with pytest.raises(Crash):
+            await RedisVirtualKeyStore(CrashingDoor(door, calls_before)).revoke("vk_1", 7)
+        for digests in (["another", DIGEST], [DIGEST, "another"]):
+            stopped = await by_digest(sound, digests)
+            assert stopped is not None
+            assert stopped.revoked_at_ms == 7
+        await sound.revoke("vk_1", 9)
+        for digest_ in (DIGEST, "another"):
+            stopped = await by_digest(sound, [digest_])
+            assert stopped is not None
+            assert stopped.revoked_at_ms == 7
         assert [k.revoked_at_ms for k in await sound.list("acme")] == [7]
 
 

@@ -23,6 +23,7 @@ from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
+from tests.virtual_keys import by_digest
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Bench:
         settings = Settings(state=StateSettings(folder=self.folder / "state"))
         (pepper,) = self.composition.peppers_of(settings)
         async with self.composition.open_stores(settings) as stores:
-            return await stores.virtual_keys.find([digest(token, pepper)])
+            return await by_digest(stores.virtual_keys, [digest(token, pepper)])
 
 
 @pytest.fixture

@@ -220,6 +220,28 @@ async def test_an_older_file_is_migrated_with_what_it_holds(path, monkeypatch):
         assert await door.read(lambda c: c.execute("SELECT x FROM later").fetchall()) == [(5,)]
 
 
+async def test_virtual_keys_of_one_digest_are_kept_through_the_migration(path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "MIGRATIONS", MIGRATIONS[:5])
+        async with SqliteDoor(path) as door:
+
+            def issue(connection: sqlite3.Connection) -> None:
+                rows = [("vk_1", "d1", "acme", 5, None, b"{}"), ("vk_2", "d2", "acme", 6, 9, b"{}")]
+                connection.executemany("INSERT INTO virtual_keys VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+            await door.run(issue)
+    async with SqliteDoor(path) as door:
+
+        def rows_of(table: str) -> list[tuple[object, ...]]:
+            return sorted(connection.execute(f"SELECT * FROM {table}").fetchall())
+
+        with sqlite3.connect(path) as connection:
+            await door.ping()
+            assert rows_of("virtual_keys") == [("vk_1", "acme", 5, None, b"{}"), ("vk_2", "acme", 6, 9, b"{}")]
+            assert rows_of("virtual_key_digests") == [("d1", "vk_1", ""), ("d2", "vk_2", "")]
+        connection.close()
+
+
 async def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
     async with SqliteDoor(path) as door:
         await door.run(insert("r"))

@@ -11,11 +11,11 @@ from proxy.core.secret import Secret
 from proxy.core.types import Caller, InboundRequest
 from proxy.identity import lookup_cache as module
 from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
-from proxy.identity.store import VirtualKeyStore
+from proxy.identity.store import Found, VirtualKeyStore
 from proxy.identity.tenant import TenantRecord
 from proxy.identity.tenant_store import TenantStore
 from proxy.identity.tenants import Tenants, make_tenant_cache
-from proxy.identity.virtual_key import VirtualKey, digest, mint
+from proxy.identity.virtual_key import PepperedDigest, VirtualKey, digest, mint, pepper_fingerprint
 from proxy.settings.model import AuthMode, AuthSettings, Settings, TenantSettings
 
 NEW_PEPPER, OLD_PEPPER = b"n" * 32, b"o" * 32
@@ -40,6 +40,7 @@ class ScriptedStore:
 
     def __init__(self) -> None:
         self.records: dict[str, VirtualKey] = {}
+        self.peppers: dict[str, str] = {}  # by id, of what is noted
         self.asked: list[tuple[str, ...]] = []
         self.away = False
         self.gate: asyncio.Event | None = None
@@ -50,7 +51,8 @@ class ScriptedStore:
             await self.gate.wait()
         if self.away:
             raise StateUnavailable("away", retry_after_ms=1_000)
-        return next((self.records[one] for one in digests if one in self.records), None)
+        known = ((self.records[one], place) for place, one in enumerate(digests) if one in self.records)
+        return next((Found(record, place, self.peppers.get(record.id, "")) for record, place in known), None)
 
 
 class ScriptedTenants:
@@ -75,6 +77,7 @@ class House:
         self.clock, self.store, self.cache = SteppedClock(), ScriptedStore(), make_virtual_key_cache()
         self.tenant_store, self.tenant_cache = ScriptedTenants(), make_tenant_cache()
         self.peppers, self.auth = peppers, AuthSettings(**auth)
+        self.older: list[tuple[str, PepperedDigest, PepperedDigest]] = []
         self.settings = Settings(auth=self.auth, tenants={name: TenantSettings(name) for name in known_tenants})
         self.reload()
 
@@ -86,6 +89,7 @@ class House:
             cache=self.cache,
             peppers=self.peppers,
             clock=self.clock,
+            on_older=lambda *noted: self.older.append(noted),
         )
 
     def issue(self, number: int = 0, pepper: bytes = NEW_PEPPER, **fields) -> str:
@@ -191,6 +195,33 @@ async def test_a_key_under_an_older_pepper_is_found_after_the_newest():
     assert house.store.asked == [(digest(token, NEW_PEPPER), digest(token, OLD_PEPPER))]
     await house.ask(token)
     assert len(house.store.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("pepper", "noted", "moves_on"),
+    [
+        (NEW_PEPPER, pepper_fingerprint(NEW_PEPPER), False),
+        (NEW_PEPPER, "", True),  # issued before peppers were noted
+        (OLD_PEPPER, pepper_fingerprint(OLD_PEPPER), True),
+        (OLD_PEPPER, "", True),
+    ],
+)
+async def test_a_key_that_is_not_noted_under_the_newest_pepper_is_moved_on_once_a_lookup(pepper, noted, moves_on):
+    house = House(peppers=(NEW_PEPPER, OLD_PEPPER))
+    token = house.issue(pepper=pepper)
+    house.store.peppers["vk_0"] = noted
+    await asyncio.gather(*(house.ask(token) for _ in range(3)))
+    known = PepperedDigest(digest(token, pepper), pepper_fingerprint(pepper))
+    newest = PepperedDigest(digest(token, NEW_PEPPER), pepper_fingerprint(NEW_PEPPER))
+    assert house.older == ([("vk_0", known, newest)] if moves_on else [])
+
+
+@pytest.mark.parametrize("ended", [{"revoked_at_ms": 1}, {"expires_at_ms": 2}])
+async def test_a_key_that_works_no_more_is_not_moved_on(ended):
+    house = House(peppers=(NEW_PEPPER, OLD_PEPPER))
+    with pytest.raises(InvalidApiKey):
+        await house.ask(house.issue(pepper=OLD_PEPPER, **ended))
+    assert house.older == []
 
 
 async def test_a_key_under_a_pepper_that_was_dropped_is_unknown():

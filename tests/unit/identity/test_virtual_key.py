@@ -21,6 +21,7 @@ from proxy.identity.virtual_key import (
     issue,
     mint,
     mint_id,
+    pepper_fingerprint,
 )
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -187,3 +188,10 @@ def test_a_key_that_could_never_be_used_is_not_issued(changes, param):
 def test_a_record_never_changes():
     with pytest.raises(AttributeError):
         setattr(issued(), "tenant_id", "other")  # noqa: B010 (what a type checker would forbid)
+
+
+def test_a_peppers_fingerprint_is_its_own_and_no_tokens_digest():
+    assert re.fullmatch("[0-9a-f]{12}", pepper_fingerprint(b"p" * 32))
+    assert pepper_fingerprint(b"p" * 32) != pepper_fingerprint(b"q" * 32)
+    expected = hmac.new(b"p" * 32, b"tollway pepper fingerprint", hashlib.sha256).hexdigest()[:12]
+    assert pepper_fingerprint(b"p" * 32) == expected  # what is stored is looked for by it: it never changes
