@@ -3,7 +3,10 @@
 import asyncio
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -389,3 +392,13 @@ def test_an_interruption_is_no_failure_of_ours(bench):
     bench.composition = Broken(KeyboardInterrupt())
     result = bench.run("serve")
     assert (result.code, result.err) == (130, "")
+
+
+@pytest.mark.parametrize(("typed", "niceness"), [(["usage"], 10), (["ledger", "verify"], 10), (["keys", "list"], 0)])
+def test_a_command_that_reads_for_long_lets_a_gateways_calls_go_first(tmp_path, typed, niceness):
+    config = tmp_path / "tollway.toml"
+    config.write_text(f'[state]\nfolder = "{tmp_path}"\n[auth]\nmode = "virtual-keys"\n')
+    program = "import os, sys; from proxy.__main__ import main; main(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    command = [sys.executable, "-c", program, *typed, "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert int(done.stdout.split()[-1]) == max(niceness, os.getpriority(os.PRIO_PROCESS, 0))
