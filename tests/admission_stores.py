@@ -159,14 +159,11 @@ class SqliteBench:
         await EmbeddedLedgerStore(self.door).append([row])
 
     async def revoke(self, virtual_key_id: str, tenant_id: str = "acme") -> None:
-        await self.door.run(
-            lambda connection: (
-                connection.execute(
-                    "INSERT INTO virtual_keys VALUES (?, ?, ?, 1, 2, x'')",
-                    (virtual_key_id, f"digest-{virtual_key_id}", tenant_id),
-                ).rowcount
-            )
+        values = (virtual_key_id, tenant_id)
+        statement = (
+            "INSERT INTO virtual_keys (id, tenant_id, created_at_ms, revoked_at_ms, record) VALUES (?, ?, 1, 2, x'')"
         )
+        await self.door.run(lambda connection: connection.execute(statement, values).rowcount)
 
     async def scope(self, name: str, tenant_id: str = "acme") -> ScopeState:
         return await looked(lambda: self.store.read(tenant_id, name))

@@ -6,17 +6,6 @@ from proxy.adapters.redis import RedisDoor
 from proxy.adapters.redis_wire import Reply
 
 
-async def emptied(url: str) -> None:
-    """Take everything out of it but its epochs. Without those a store has lost everything, and each gateway that starts
-    waits until that is made good."""
-    async with RedisDoor(url) as door:
-        found = await door.call("KEYS", "*")
-        assert isinstance(found, list)
-        names = [name for name in found if isinstance(name, bytes) and not name.endswith((b":epoch", b":schema"))]
-        if names:
-            await door.call("DEL", *names)
-
-
 async def redis_contents(door: RedisDoor) -> bytes:
     """All names and values. Read by type: a DUMP would be compressed."""
     names = await door.call("KEYS", "*")

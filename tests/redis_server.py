@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from proxy.adapters.redis import RedisDoor, shared_name
+from proxy.adapters.redis import SCHEMA_NAME, RedisDoor, shared_name
 
-EPOCH_NAME = shared_name("epoch").encode()
+KEPT_NAMES = frozenset({shared_name("epoch").encode(), SCHEMA_NAME.encode()})
 VERSION_MIN = (6, 2)
 START_TIMEOUT_S = 10.0
 START_TRIES_MAX = 5
@@ -143,6 +143,6 @@ async def emptied(url: str | None) -> None:
     async with RedisDoor(url) as door:
         names = await door.call("KEYS", "*")
         assert isinstance(names, list)
-        others = [name for name in names if isinstance(name, bytes) and name != EPOCH_NAME]
+        others = [name for name in names if isinstance(name, bytes) and name not in KEPT_NAMES]
         if others:
             await door.call("DEL", *others)

@@ -29,6 +29,7 @@ from tests.canaries import Canaries, files_of
 from tests.gateway import JSON, BrokenOff, Gateway, priced_to, raw_request, running_gateway
 from tests.keyrings import ignore
 from tests.redis_contents import redis_contents
+from tests.redis_server import emptied
 from tests.scripted_upstream import Do, Script, ScriptedUpstream, Step, answer, scripted_upstream, stream
 from tests.strict_kms import StrictKms
 
@@ -92,8 +93,7 @@ async def scene(request, tmp_path) -> Scene:
     if request.param == "sqlite":
         return Scene(tmp_path, f"sqlite:{tmp_path / 'shared.db'}")
     url: str = request.getfixturevalue("redis_url")
-    async with RedisDoor(url) as door:
-        await door.call("FLUSHALL")
+    await emptied(url)
     return Scene(tmp_path, url)
 
 
@@ -267,7 +267,7 @@ async def virtual_keys(scene: Scene, upstream: ScriptedUpstream) -> None:
         desk = open_desk(settings, stores, lambda: peppers_of(settings)[0], Clock(), "test")
         tokens = []
         for number in range(3):
-            issued = await desk.virtual_keys.issue(Wanted("acme", user="ada"))
+            issued = await desk.virtual_keys.issue(Wanted("umbrella", user="ada"))  # acme is used up
             tokens.append(canaries.know(f"virtual key {number}", issued.token.reveal()))
         await desk.virtual_keys.revoke(issued.virtual_key.id)
         for listed in ('["env:OLD"]', '["env:OLD", "env:NEW"]', '["env:NEW", "env:OLD"]'):

@@ -100,16 +100,18 @@ async def test_an_app_that_names_no_tenant_that_it_may_is_refused(extra, headers
 async def test_each_callers_own_key_is_its_own():
     async with scripted_upstream(OK) as upstream, running_gateway(passthrough_to(upstream.base_url)) as gateway:
         async with async_sdk(f"{gateway.url}/v1") as client:
-            keys = [f"sk-of-caller-{number}" for number in range(20)]
+            callers = [f"caller-{number}" for number in range(20)]
             await asyncio.gather(
                 *(
-                    client.with_options(api_key=key).chat.completions.create(model="m", messages=HELLO, user=key)
-                    for key in keys
+                    client.with_options(api_key=f"sk-of-{caller}").chat.completions.create(
+                        model="m", messages=HELLO, user=caller
+                    )
+                    for caller in callers
                 )
             )
         for request in upstream.received:
-            assert request.header(b"authorization") == f"Bearer {json.loads(request.body)['user']}".encode()
-        assert len(upstream.received) == len(keys)
+            assert request.header(b"authorization") == f"Bearer sk-of-{json.loads(request.body)['user']}".encode()
+        assert len(upstream.received) == len(callers)
         assert {row["key_source"] for row in await gateway.rows()} == {"caller"}
 
 

@@ -30,7 +30,7 @@ from proxy.telemetry.metrics import Metrics
 from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, running_gateway
 from tests.keyrings import ignore
 from tests.load import CHAT, Load, number_of
-from tests.redis_contents import emptied
+from tests.redis_server import emptied
 from tests.scripted_upstream import answer, scripted_upstream
 from tests.strict_kms import StrictKms
 
