@@ -214,6 +214,7 @@ class FormReader:
             raise InvalidForm(f"The part `{_shown(part.name)}` is not as long as its own content-length says.")
         if not part.is_kept:
             return
+        self._refuse_late(part.name)  # its head came in time, its value did not
         raw = held[self._data_start - self._offset : end - self._offset]
         if len(raw) > VALUE_BYTES_MAX:
             raise _too_long(part.name)

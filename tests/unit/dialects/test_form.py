@@ -200,6 +200,19 @@ def test_once_sealed_no_field_may_decide(late):
     sealed.close()
 
 
+@pytest.mark.parametrize("name", [b"model", b"n"])
+def test_a_value_that_ends_behind_the_seal_decides_no_more_than_one_that_begins_there(name):
+    body = form([(b"file", b"f", b"a" * 100), (name, b"10")])
+    for cut in (body.index(b'"%b"' % name) + len(name) + 6, body.index(b"10") + 1, body.index(b"10") + 5):
+        reader = FormReader(b"x")
+        reader.feed(body[:cut])
+        reader.seal()
+        assert reader.fields == {}
+        with pytest.raises(InvalidParameter, match="before the files"):
+            reader.feed(body[cut:])
+        assert reader.fields == {}
+
+
 # ── boundaries ───────────────────────────────────────────────────────────────────────────
 
 
