@@ -97,12 +97,13 @@ class FormReader:
     """Reads one form, fed in pieces cut anywhere. Holds a part's head, a deciding value, or as much
     of a file as a boundary is long; never more."""
 
-    __slots__ = ("_data_start", "_held", "_is_sealed", "_mark", "_offset", "_part", "_parts", "_state", "fields")
+    __slots__ = ("_at", "_data_start", "_held", "_is_sealed", "_mark", "_offset", "_part", "_parts", "_state", "fields")
 
     def __init__(self, boundary: bytes) -> None:
         self.fields: dict[str, FormField] = {}  # what decides and what tells, by name
         self._mark = b"--" + boundary
         self._held = b""
+        self._at = 0  # how much of `_held` has been read
         self._offset = 0  # where `_held` begins in the form
         self._state = _State.START
         self._part = _Part("", False, None, None)
@@ -126,6 +127,10 @@ class FormReader:
         self._held = self._held + piece if self._held else piece
         while self._advance():
             pass
+        # Once for each piece, not for each part: a thousand small ones would copy the piece a thousand times.
+        self._held = self._held[self._at :]
+        self._offset += self._at
+        self._at = 0
 
     def close(self) -> None:
         """The form is at its end. Raises InvalidForm where that is not what its bytes say."""
@@ -148,9 +153,9 @@ class FormReader:
         if self._state is _State.HEAD:
             return self._read_head()
         if self._state is _State.END:
-            if self._held.strip(_CRLF):
+            if self._held[self._at :].strip(_CRLF):
                 raise InvalidForm("Something follows the form's last boundary. Send nothing after it.")
-            self._cut(len(self._held))
+            self._at = len(self._held)
             return False
         if len(self._held) < len(self._mark) + 2:
             return False
@@ -158,10 +163,6 @@ class FormReader:
             raise InvalidForm("The body does not begin with the boundary that its content-type names.")
         self._pass_mark(len(self._mark))
         return True
-
-    def _cut(self, length: int) -> None:
-        self._held = self._held[length:]
-        self._offset += length
 
     def _pass_mark(self, behind: int) -> None:
         """What follows a boundary says whether another part does."""
@@ -172,34 +173,35 @@ class FormReader:
             self._state = _State.END
         else:
             raise _lookalike()
-        self._cut(behind + 2)
+        self._at = behind + 2
 
     def _read_head(self) -> bool:
-        end = self._held.find(b"\r\n\r\n")
-        if end > _HEAD_BYTES_MAX or (end < 0 and len(self._held) > _HEAD_BYTES_MAX):
+        begin = self._at
+        end = self._held.find(b"\r\n\r\n", begin)
+        if (end if end >= 0 else len(self._held)) - begin > _HEAD_BYTES_MAX:
             raise InvalidForm(f"A part's head has more than {_HEAD_BYTES_MAX} bytes. Send shorter names.")
         if end < 0:
             return False
         self._parts += 1
         if self._parts > PARTS_MAX:
             raise RequestTooLarge(f"The form has more than {PARTS_MAX} parts. Send fewer in one call.")
-        self._part = self._read_part(self._held[:end])
+        self._part = self._read_part(self._held[begin:end])
         # The line feed stays: a boundary at the very beginning of the data is none, and is seen so.
-        self._cut(end + 3)
-        self._data_start = self._offset + 1
+        self._at = end + 3
+        self._data_start = self._offset + self._at + 1
         self._state = _State.DATA
         return True
 
     def _search_data(self) -> bool:
         held, mark = self._held, self._mark
-        found, bare = held.find(b"\n" + mark), held.find(b"\r" + mark)
-        if bare >= 0 and (found < 0 or bare < found):
+        found = held.find(b"\n" + mark, self._at)
+        if held.find(b"\r" + mark, self._at, found if found >= 0 else len(held)) >= 0:
             raise _lookalike()
         if found < 0 or found + len(mark) + 3 > len(held):
-            if self._part.is_kept and len(held) > VALUE_BYTES_MAX + len(mark) + 4:
+            if self._part.is_kept and len(held) - self._at > VALUE_BYTES_MAX + len(mark) + 4:
                 raise _too_long(self._part.name)
-            if found < 0 and not self._part.is_kept and len(held) > len(mark) + 2:
-                self._cut(len(held) - len(mark) - 2)
+            if found < 0 and not self._part.is_kept:
+                self._at = max(self._at, len(held) - len(mark) - 2)
             return False
         end = self._offset + found - 1
         if end < self._data_start or held[found - 1 : found] != b"\r":
@@ -237,7 +239,7 @@ class FormReader:
             return _Part(name, is_kept, None, None)
         if not length.isdigit() or len(length) > 18:
             raise InvalidForm(f"The content-length of the part `{_shown(name)}` is no number.")
-        start = self._offset + at
+        start = self._offset + self._at + at
         return _Part(name, is_kept, int(length), (start, start + len(length)))
 
     def _headers(self, head: bytes) -> dict[bytes, tuple[bytes, int]]:

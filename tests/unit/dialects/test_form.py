@@ -2,6 +2,7 @@
 
 import email.parser
 import email.policy
+import time
 import tracemalloc
 from email.message import EmailMessage
 
@@ -351,3 +352,13 @@ def test_a_file_is_searched_and_not_kept():
     reader.feed(b"\r\n--x--\r\n")
     reader.close()
     assert peak_bytes < 4 * len(piece)
+
+
+@pytest.mark.parametrize("filling", [b"\r", b"\r\n--", b"-"])
+def test_many_small_parts_before_a_large_file_cost_no_more_than_their_bytes(filling):
+    """All in one piece: to search or copy the rest of it for each part would hold up everybody for seconds."""
+    small, _, end = form([*[(b"a", b"")] * (PARTS_MAX - 1), (b"file", b"f", b"|")]).partition(b"|")
+    body = small + filling * (1 << 19) + end
+    began_s = time.process_time()
+    read(body)
+    assert time.process_time() - began_s < 0.3
