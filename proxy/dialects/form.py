@@ -29,11 +29,12 @@ _PARAMETER: Final = re.compile(
     rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb")[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s\";]++))"
 )
 _END_OF_PARAMETERS: Final = re.compile(rb"[ \t]*+;?[ \t]*+")
-_HEADER: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([^\x00\r\n]*+)")
+_HEADER: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
 _MEDIA_TYPE: Final = re.compile(rb"[ \t]*+" + _TOKEN + rb"/" + _TOKEN)
 _DISPOSITION: Final = re.compile(rb"form-data(?=[ \t;])", re.IGNORECASE)
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")  # RFC 2046, 5.1.1
-_NAME_AGAIN: Final = re.compile(rb"(?<![A-Za-z])name\*?[ \t]*=", re.IGNORECASE)
+_BOUNDARIES: Final = re.compile(rb"boundary[ \t]*=", re.IGNORECASE)
+_NAME_AGAIN: Final = re.compile(rb"(?<![A-Za-z])name[*0-9]*[ \t]*=", re.IGNORECASE)
 _PLAIN_CODINGS: Final = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
@@ -77,19 +78,23 @@ def boundary_of(content_type: bytes) -> bytes:
     """The boundary that a multipart content type names.
 
     Raises:
-        InvalidForm: it names none, two, or one that RFC 2046 does not know.
+        InvalidForm: it names none, two, or one that RFC 2046 does not know; or a charset that is not UTF-8's.
     """
     media_type = _MEDIA_TYPE.match(content_type)
     parameters = None if media_type is None else _parameters(content_type, media_type.end())
     if parameters is None:
         raise InvalidForm("The content-type of the form cannot be read. Send `multipart/form-data; boundary=…`.")
     named = [value for name, value in parameters if name.partition(b"*")[0] == b"boundary"]
-    is_plain = all(name != b"boundary*" and not name.startswith(b"boundary*") for name, _ in parameters)
+    # Some look for it wherever it stands, and end what is not quoted at a comma.
+    is_plain = len(_BOUNDARIES.findall(content_type)) == 1 and (b"," not in content_type or b'"' in content_type)
     if len(named) != 1 or not is_plain or _BOUNDARY.fullmatch(named[0]) is None:
         raise InvalidForm(
             "The content-type of the form must name one boundary, of at most 70 plain characters: "
             "`multipart/form-data; boundary=…`. A client that sets this header by hand most often forgets it."
         )
+    # Starlette, and so what is built on it, reads names and values in that charset: `+AG0-odel` may be `model`.
+    if not is_charset_read_alike(content_type):
+        raise InvalidForm("The content-type of the form names a charset. Send UTF-8, and no `charset`.")
     return named[0]
 
 
@@ -234,6 +239,8 @@ class FormReader:
         is_kept = self._decides(name)
         if is_kept:
             _refuse_other_readings(name, is_file, headers)
+        if b"boundary" in headers.get(b"content-type", (b"", 0))[0].lower():
+            raise InvalidForm(f"The part `{_shown(name)}` has parts of its own. Send each as a part of the form.")
         length, at = headers.get(b"content-length", (b"", 0))
         if not length:
             return _Part(name, is_kept, None, None)
@@ -260,7 +267,7 @@ class FormReader:
     def _decides(self, name: str) -> bool:
         """True where the value decides. What only tells is noted at once."""
         meant = unquote(name).strip().casefold()
-        base = meant.partition("[")[0].rstrip()
+        base = meant.lstrip("[]").partition("[")[0].rstrip("] ")  # as Rack takes `[model]` for `model`
         if base in _TELLING_FIELDS or field_names_object(meant):
             self._refuse_late(name)
             kept_name = base if base in _TELLING_FIELDS else name
@@ -325,6 +332,8 @@ def _disposition(value: bytes) -> tuple[bytes, bool]:
     before, backslash, behind = value.partition(b"\\")
     if backslash and (_NAME_AGAIN.search(before) is None or b"\\" in names[0] or _NAME_AGAIN.search(behind)):
         raise InvalidForm("A backslash in a part's `Content-Disposition` hides its name. Send the name first, plain.")
+    if b"=?" in names[0]:
+        raise InvalidForm("A part's name is encoded (RFC 2047). Send it plain.")
     return names[0], any(name.partition(b"*")[0] == b"filename" for name, _ in parameters)
 
 

@@ -298,6 +298,12 @@ BAD = {
     "cut off": (sent_form()[:-20], form_headers(), 400, "invalid_form"),
     "no boundary": (sent_form(), [(b"content-type", b"multipart/form-data")], 400, "invalid_form"),
     "another boundary": (sent_form(), form_headers(b"y"), 400, "invalid_form"),
+    "a name in another charset": (
+        sent_form(b"ears", (b"+AG0-odel", b"house")),
+        [(b"content-type", b"multipart/form-data; charset=utf-7; boundary=x")],
+        400,
+        "invalid_form",
+    ),
     "another multipart": (sent_form(), [(b"content-type", b"multipart/mixed; boundary=x")], 400, "invalid_form"),
     "a browser's": (b"model=ears", [(b"content-type", b"application/x-www-form-urlencoded")], 400, "invalid_form"),
     "compressed": (sent_form(), [*form_headers(), (b"content-encoding", b"gzip")], 415, "unsupported_content_encoding"),
