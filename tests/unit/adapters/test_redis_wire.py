@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import random
 import re
 import ssl
@@ -181,6 +182,48 @@ async def test_a_server_that_became_a_replica_is_asked_nothing_more():
     async with answering(INFO, readonly, INFO, b"+written\r\n") as (wire, _):
         assert isinstance(await wire.ask("SET", "a", "b"), Exception)
         assert await wire.ask("SET", "a", "b") == b"written"  # over a connection of its own
+
+
+async def test_a_script_that_a_replica_refuses_shows_it_too():
+    """As Redis 6.2 says it, in words of its own around those of the server."""
+    writes = Script("return redis.call('SET', KEYS[1], ARGV[1])")
+    with RedisServer() as server, RedisServer() as primary:
+        async with RedisDoor(server.url) as door:
+            assert await door.run(writes, ["{a}x"], ["y"]) == b"OK"
+            link = door._wire._link
+            server.ask("REPLICAOF", "127.0.0.1", str(primary.port))
+            with pytest.raises(StateUnavailable):
+                await door.run(writes, ["{a}x"], ["z"])
+            server.ask("REPLICAOF", "NO", "ONE")
+            assert await door.run(writes, ["{a}x"], ["z"]) == b"OK"
+            assert door._wire._link is not link
+
+
+async def test_an_attempt_that_is_given_up_fails_whoever_waits_and_cancels_nobody():
+    async with answering() as (wire, _):  # connected, and never greeted
+        waiting = [asyncio.create_task(wire.ask("PING")) for _ in range(3)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(wire.ask("PING")))
+        waiting[0].cancel()
+        await wire.close()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [asyncio.CancelledError, WireError, WireError, WireError]
+
+
+async def test_a_greeting_that_stays_away_is_heard_by_somebody():
+    unheard: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with answering() as (plain, _):
+        address = plain._address._replace(password="open sesame", database=3)
+        wire = RedisWire(address, 0.05, lambda _: None)
+        asked = asyncio.create_task(wire.ask("PING"))
+        await asyncio.wait((asked,))
+        assert isinstance(asked.exception(), WireError)
+        await wire.close()
+        del asked, wire
+        gc.collect()
+    assert unheard == []
 
 
 async def test_so_many_calls_are_under_way_and_no_more(monkeypatch):
