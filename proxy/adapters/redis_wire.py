@@ -10,6 +10,7 @@ that were given up included: their answers are read and dropped. Losing a link i
 
 import asyncio
 import math
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,9 @@ Reply: TypeAlias = "bytes | int | list[Reply] | None"
 """A reply as RESP2 carries it: nothing is decoded or reshaped on the way."""
 Answer: TypeAlias = "Reply | Exception"
 """A reply, or the error that Redis answered."""
+
+# Redis 6.2 answers in this way what a script was refused: "ERR Error running script (call to f_…): …: -READONLY …".
+_READ_ONLY: Final = re.compile(r"(?:ERR Error running script .*-)?READONLY ")
 
 UNDER_WAY_MAX: Final = 10_000
 SILENT_S_MAX: Final = 1.0  # an answer that is overdue for so long: the connection leads nowhere any more
@@ -71,7 +75,7 @@ class RedisWire:
         if link is None or link.is_lost:
             link = await self._connected()
         reply = await link.ask(self._pack(command), self._timeout_s if timeout_s is None else timeout_s)
-        if isinstance(reply, Exception) and str(reply).startswith("READONLY"):
+        if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
             # It has been made a replica: the address may lead to another by now.
             link.lose(WireError("the server takes no writes"))
         return reply
@@ -94,7 +98,13 @@ class RedisWire:
         if connecting is None:
             connecting = self._connecting = asyncio.get_running_loop().create_task(self._connect())
             connecting.add_done_callback(self._attempt_ended)
-        return await asyncio.shield(connecting)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if connecting.cancelled() and asking is not None and not asking.cancelling():
+                raise WireError("closed") from None  # the attempt was given up, not whoever waits for it
+            raise
 
     def _attempt_ended(self, attempt: "asyncio.Task[_Link]") -> None:
         self._connecting = None
@@ -121,17 +131,17 @@ class RedisWire:
     async def _greet(self, link: "_Link") -> bytes | None:
         """Say who asks, and ask who answers; in one round trip."""
         address = self._address
-        demanded: list[asyncio.Future[Answer]] = []
+        demanded: list[asyncio.Future[Answer]] = []  # all are waited for: none may fail with nobody to hear it
         if address.password is not None:
             user = () if address.username is None else (address.username,)
             demanded.append(link.ask(self._pack(("AUTH", *user, address.password)), self._timeout_s))
         if address.database:
             demanded.append(link.ask(self._pack(("SELECT", address.database)), self._timeout_s))
         info = link.ask(self._pack(("INFO", "server")), self._timeout_s)
-        for reply in await asyncio.gather(*demanded):
+        *replies, greeting = await asyncio.gather(*demanded, info)
+        for reply in replies:
             if isinstance(reply, Exception):
                 raise WireError("refused") from reply
-        greeting = await info
         return greeting if isinstance(greeting, bytes) else None
 
 

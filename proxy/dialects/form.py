@@ -29,11 +29,12 @@ _PARAMETER: Final = re.compile(
     rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb")[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s\";]++))"
 )
 _END_OF_PARAMETERS: Final = re.compile(rb"[ \t]*+;?[ \t]*+")
-_HEADER: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([^\x00\r\n]*+)")
+_HEADER: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
 _MEDIA_TYPE: Final = re.compile(rb"[ \t]*+" + _TOKEN + rb"/" + _TOKEN)
 _DISPOSITION: Final = re.compile(rb"form-data(?=[ \t;])", re.IGNORECASE)
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")  # RFC 2046, 5.1.1
-_NAME_AGAIN: Final = re.compile(rb"(?<![A-Za-z])name\*?[ \t]*=", re.IGNORECASE)
+_BOUNDARIES: Final = re.compile(rb"boundary[ \t]*=", re.IGNORECASE)
+_NAME_AGAIN: Final = re.compile(rb"(?<![A-Za-z])name[*0-9]*[ \t]*=", re.IGNORECASE)
 _PLAIN_CODINGS: Final = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
@@ -77,19 +78,23 @@ def boundary_of(content_type: bytes) -> bytes:
     """The boundary that a multipart content type names.
 
     Raises:
-        InvalidForm: it names none, two, or one that RFC 2046 does not know.
+        InvalidForm: it names none, two, or one that RFC 2046 does not know; or a charset that is not UTF-8's.
     """
     media_type = _MEDIA_TYPE.match(content_type)
     parameters = None if media_type is None else _parameters(content_type, media_type.end())
     if parameters is None:
         raise InvalidForm("The content-type of the form cannot be read. Send `multipart/form-data; boundary=…`.")
     named = [value for name, value in parameters if name.partition(b"*")[0] == b"boundary"]
-    is_plain = all(name != b"boundary*" and not name.startswith(b"boundary*") for name, _ in parameters)
+    # Some look for it wherever it stands, and end what is not quoted at a comma.
+    is_plain = len(_BOUNDARIES.findall(content_type)) == 1 and (b"," not in content_type or b'"' in content_type)
     if len(named) != 1 or not is_plain or _BOUNDARY.fullmatch(named[0]) is None:
         raise InvalidForm(
             "The content-type of the form must name one boundary, of at most 70 plain characters: "
             "`multipart/form-data; boundary=…`. A client that sets this header by hand most often forgets it."
         )
+    # Starlette, and so what is built on it, reads names and values in that charset: `+AG0-odel` may be `model`.
+    if not is_charset_read_alike(content_type):
+        raise InvalidForm("The content-type of the form names a charset. Send UTF-8, and no `charset`.")
     return named[0]
 
 
@@ -97,12 +102,13 @@ class FormReader:
     """Reads one form, fed in pieces cut anywhere. Holds a part's head, a deciding value, or as much
     of a file as a boundary is long; never more."""
 
-    __slots__ = ("_data_start", "_held", "_is_sealed", "_mark", "_offset", "_part", "_parts", "_state", "fields")
+    __slots__ = ("_at", "_data_start", "_held", "_is_sealed", "_mark", "_offset", "_part", "_parts", "_state", "fields")
 
     def __init__(self, boundary: bytes) -> None:
         self.fields: dict[str, FormField] = {}  # what decides and what tells, by name
         self._mark = b"--" + boundary
         self._held = b""
+        self._at = 0  # how much of `_held` has been read
         self._offset = 0  # where `_held` begins in the form
         self._state = _State.START
         self._part = _Part("", False, None, None)
@@ -126,6 +132,10 @@ class FormReader:
         self._held = self._held + piece if self._held else piece
         while self._advance():
             pass
+        # Once for each piece, not for each part: a thousand small ones would copy the piece a thousand times.
+        self._held = self._held[self._at :]
+        self._offset += self._at
+        self._at = 0
 
     def close(self) -> None:
         """The form is at its end. Raises InvalidForm where that is not what its bytes say."""
@@ -148,9 +158,9 @@ class FormReader:
         if self._state is _State.HEAD:
             return self._read_head()
         if self._state is _State.END:
-            if self._held.strip(_CRLF):
+            if self._held[self._at :].strip(_CRLF):
                 raise InvalidForm("Something follows the form's last boundary. Send nothing after it.")
-            self._cut(len(self._held))
+            self._at = len(self._held)
             return False
         if len(self._held) < len(self._mark) + 2:
             return False
@@ -158,10 +168,6 @@ class FormReader:
             raise InvalidForm("The body does not begin with the boundary that its content-type names.")
         self._pass_mark(len(self._mark))
         return True
-
-    def _cut(self, length: int) -> None:
-        self._held = self._held[length:]
-        self._offset += length
 
     def _pass_mark(self, behind: int) -> None:
         """What follows a boundary says whether another part does."""
@@ -172,34 +178,35 @@ class FormReader:
             self._state = _State.END
         else:
             raise _lookalike()
-        self._cut(behind + 2)
+        self._at = behind + 2
 
     def _read_head(self) -> bool:
-        end = self._held.find(b"\r\n\r\n")
-        if end > _HEAD_BYTES_MAX or (end < 0 and len(self._held) > _HEAD_BYTES_MAX):
+        begin = self._at
+        end = self._held.find(b"\r\n\r\n", begin)
+        if (end if end >= 0 else len(self._held)) - begin > _HEAD_BYTES_MAX:
             raise InvalidForm(f"A part's head has more than {_HEAD_BYTES_MAX} bytes. Send shorter names.")
         if end < 0:
             return False
         self._parts += 1
         if self._parts > PARTS_MAX:
             raise RequestTooLarge(f"The form has more than {PARTS_MAX} parts. Send fewer in one call.")
-        self._part = self._read_part(self._held[:end])
+        self._part = self._read_part(self._held[begin:end])
         # The line feed stays: a boundary at the very beginning of the data is none, and is seen so.
-        self._cut(end + 3)
-        self._data_start = self._offset + 1
+        self._at = end + 3
+        self._data_start = self._offset + self._at + 1
         self._state = _State.DATA
         return True
 
     def _search_data(self) -> bool:
         held, mark = self._held, self._mark
-        found, bare = held.find(b"\n" + mark), held.find(b"\r" + mark)
-        if bare >= 0 and (found < 0 or bare < found):
+        found = held.find(b"\n" + mark, self._at)
+        if held.find(b"\r" + mark, self._at, found if found >= 0 else len(held)) >= 0:
             raise _lookalike()
         if found < 0 or found + len(mark) + 3 > len(held):
-            if self._part.is_kept and len(held) > VALUE_BYTES_MAX + len(mark) + 4:
+            if self._part.is_kept and len(held) - self._at > VALUE_BYTES_MAX + len(mark) + 4:
                 raise _too_long(self._part.name)
-            if found < 0 and not self._part.is_kept and len(held) > len(mark) + 2:
-                self._cut(len(held) - len(mark) - 2)
+            if found < 0 and not self._part.is_kept:
+                self._at = max(self._at, len(held) - len(mark) - 2)
             return False
         end = self._offset + found - 1
         if end < self._data_start or held[found - 1 : found] != b"\r":
@@ -214,6 +221,7 @@ class FormReader:
             raise InvalidForm(f"The part `{_shown(part.name)}` is not as long as its own content-length says.")
         if not part.is_kept:
             return
+        self._refuse_late(part.name)  # its head came in time, its value did not
         raw = held[self._data_start - self._offset : end - self._offset]
         if len(raw) > VALUE_BYTES_MAX:
             raise _too_long(part.name)
@@ -231,12 +239,14 @@ class FormReader:
         is_kept = self._decides(name)
         if is_kept:
             _refuse_other_readings(name, is_file, headers)
+        if b"boundary" in headers.get(b"content-type", (b"", 0))[0].lower():
+            raise InvalidForm(f"The part `{_shown(name)}` has parts of its own. Send each as a part of the form.")
         length, at = headers.get(b"content-length", (b"", 0))
         if not length:
             return _Part(name, is_kept, None, None)
         if not length.isdigit() or len(length) > 18:
             raise InvalidForm(f"The content-length of the part `{_shown(name)}` is no number.")
-        start = self._offset + at
+        start = self._offset + self._at + at
         return _Part(name, is_kept, int(length), (start, start + len(length)))
 
     def _headers(self, head: bytes) -> dict[bytes, tuple[bytes, int]]:
@@ -257,7 +267,7 @@ class FormReader:
     def _decides(self, name: str) -> bool:
         """True where the value decides. What only tells is noted at once."""
         meant = unquote(name).strip().casefold()
-        base = meant.partition("[")[0].rstrip()
+        base = meant.lstrip("[]").partition("[")[0].rstrip("] ")  # as Rack takes `[model]` for `model`
         if base in _TELLING_FIELDS or field_names_object(meant):
             self._refuse_late(name)
             kept_name = base if base in _TELLING_FIELDS else name
@@ -322,6 +332,8 @@ def _disposition(value: bytes) -> tuple[bytes, bool]:
     before, backslash, behind = value.partition(b"\\")
     if backslash and (_NAME_AGAIN.search(before) is None or b"\\" in names[0] or _NAME_AGAIN.search(behind)):
         raise InvalidForm("A backslash in a part's `Content-Disposition` hides its name. Send the name first, plain.")
+    if b"=?" in names[0]:
+        raise InvalidForm("A part's name is encoded (RFC 2047). Send it plain.")
     return names[0], any(name.partition(b"*")[0] == b"filename" for name, _ in parameters)
 
 

@@ -195,7 +195,7 @@ def is_json(content_type: bytes | None) -> bool:
     return media_type == b"application/json" or media_type.endswith(b"+json")
 
 
-_CHARSET: Final = re.compile(rb"charset\*?\s*=")
+_CHARSET: Final = re.compile(rb"charset[*0-9]*\s*=")
 _READ_ALIKE: Final = re.compile(rb"charset\s*=\s*\"?(?:utf-?8|us-ascii|iso-8859-1)\"?\s*(?:;|$)")
 
 

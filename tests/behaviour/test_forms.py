@@ -298,6 +298,12 @@ BAD = {
     "cut off": (sent_form()[:-20], form_headers(), 400, "invalid_form"),
     "no boundary": (sent_form(), [(b"content-type", b"multipart/form-data")], 400, "invalid_form"),
     "another boundary": (sent_form(), form_headers(b"y"), 400, "invalid_form"),
+    "a name in another charset": (
+        sent_form(b"ears", (b"+AG0-odel", b"house")),
+        [(b"content-type", b"multipart/form-data; charset=utf-7; boundary=x")],
+        400,
+        "invalid_form",
+    ),
     "another multipart": (sent_form(), [(b"content-type", b"multipart/mixed; boundary=x")], 400, "invalid_form"),
     "a browser's": (b"model=ears", [(b"content-type", b"application/x-www-form-urlencoded")], 400, "invalid_form"),
     "compressed": (sent_form(), [*form_headers(), (b"content-encoding", b"gzip")], 415, "unsupported_content_encoding"),
@@ -389,6 +395,23 @@ async def test_what_would_decide_behind_the_bound_is_never_sent_whole(late, expe
             await gateway.idle()
             (row,) = await gateway.rows("acme")
             assert (row["status"], row["error_source"]) == (400, "caller")
+
+
+async def test_a_number_of_pictures_that_stands_across_the_bound_is_never_sent_whole():
+    """Its head comes before the bound, its value behind it: one picture was held by then, and ten would be made."""
+    body = form([(b"model", b"ears"), (b"file", b"f", LARGE), (b"n", b"10")])
+    raw = request_bytes("POST", EDITS, body, [*form_headers(), (b"x-tollway-tenant", b"acme")])
+    async with scripted_upstream([Do.HANG]) as upstream:
+        bound = f"body_bytes_max = {body.index(b'10', len(LARGE)) - 4}"
+        async with running_gateway(configuration(upstream.base_url, CAPPED, server=bound)) as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(raw[: raw.rindex(b"10\r\n")])
+            await until(lambda: upstream.open_connections == 1)
+            writer.write(raw[raw.rindex(b"10\r\n") :])
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 10.0)).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+            await until(lambda: upstream.open_connections == 0)
+            assert upstream.received == []
 
 
 async def test_a_model_behind_the_bound_is_asked_to_come_first():

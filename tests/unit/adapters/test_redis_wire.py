@@ -1,11 +1,15 @@
 import asyncio
 import contextlib
+import gc
 import random
 import re
 import ssl
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
+from typing import cast
 
+import hiredis
 import pytest
 
 from proxy.adapters import redis_wire
@@ -183,6 +187,48 @@ async def test_a_server_that_became_a_replica_is_asked_nothing_more():
         assert await wire.ask("SET", "a", "b") == b"written"  # over a connection of its own
 
 
+async def test_a_script_that_a_replica_refuses_shows_it_too():
+    """As Redis 6.2 says it, in words of its own around those of the server."""
+    writes = Script("return redis.call('SET', KEYS[1], ARGV[1])")
+    with RedisServer() as server, RedisServer() as primary:
+        async with RedisDoor(server.url) as door:
+            assert await door.run(writes, ["{a}x"], ["y"]) == b"OK"
+            link = door._wire._link
+            server.ask("REPLICAOF", "127.0.0.1", str(primary.port))
+            with pytest.raises(StateUnavailable):
+                await door.run(writes, ["{a}x"], ["z"])
+            server.ask("REPLICAOF", "NO", "ONE")
+            assert await door.run(writes, ["{a}x"], ["z"]) == b"OK"
+            assert door._wire._link is not link
+
+
+async def test_an_attempt_that_is_given_up_fails_whoever_waits_and_cancels_nobody():
+    async with answering() as (wire, _):  # connected, and never greeted
+        waiting = [asyncio.create_task(wire.ask("PING")) for _ in range(3)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(wire.ask("PING")))
+        waiting[0].cancel()
+        await wire.close()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [asyncio.CancelledError, WireError, WireError, WireError]
+
+
+async def test_a_greeting_that_stays_away_is_heard_by_somebody():
+    unheard: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with answering() as (plain, _):
+        address = plain._address._replace(password="open sesame", database=3)
+        wire = RedisWire(address, 0.05, lambda _: None)
+        asked = asyncio.create_task(wire.ask("PING"))
+        await asyncio.wait((asked,))
+        assert isinstance(asked.exception(), WireError)
+        await wire.close()
+        del asked, wire
+        gc.collect()
+    assert unheard == []
+
+
 async def test_so_many_calls_are_under_way_and_no_more(monkeypatch):
     monkeypatch.setattr(redis_wire, "UNDER_WAY_MAX", 3)
     async with answering(INFO) as (wire, _):
@@ -210,3 +256,77 @@ async def test_tls_is_spoken_and_verified(tmp_path):
         with pytest.raises(WireError):
             await suspicious.ask("PING")
         await suspicious.close()
+
+
+async def test_whatever_the_server_does_an_answer_is_ones_own_or_none_and_nothing_is_left_behind():
+    """Answers in pieces, late, half or never, connections lost, callers gone, time-outs mixed: seeded."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    serving: set[asyncio.Task[None]] = set()
+    serving_writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader, writer):
+        commands = hiredis.Reader()
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65_536):
+                commands.feed(piece)
+                while (command := commands.gets()) is not False:
+                    answer = INFO if command[0] == b"INFO" else nested(command[1])
+                    mischief = dice.random()
+                    if mischief < 0.004:
+                        writer.write(answer[: dice.randrange(len(answer))])
+                        writer.transport.abort() if dice.random() < 0.5 else writer.close()
+                        return
+                    if mischief < 0.012:
+                        await asyncio.sleep(dice.random() * 0.1)
+                    for byte in range(0, len(answer), step := dice.choice((1, 7, 1_000))):
+                        writer.write(answer[byte : byte + step])
+                        if mischief > 0.9:
+                            await asyncio.sleep(0)
+
+    def track(reader, writer):
+        serving.add(asyncio.create_task(serve(reader, writer)))
+        serving_writers.append(writer)
+
+    server = await asyncio.start_server(track, "127.0.0.1", 0)
+    wire = RedisWire(WireAddress("127.0.0.1", server.sockets[0].getsockname()[1], 0, None, None, None), 0.05, str)
+    outcomes: Counter[str] = Counter()
+
+    async def call(number: int) -> None:
+        begun_s, timeout_s = time.monotonic(), dice.choice((0.01, 0.03, 0.05))
+        try:
+            answer = await wire.ask("ECHO", number, timeout_s=timeout_s)
+        except WireError:
+            outcomes["none"] += 1
+            assert time.monotonic() - begun_s < 1  # 100 ms with a connection to make; this machine may be busy
+            return
+        (own, (error, silence), length) = cast(list, answer)
+        assert (own, str(error), silence, length) == (b"%d" % number, "ERR inside", None, number)
+        outcomes["own"] += 1
+
+    before = len(asyncio.all_tasks())
+    for turn in range(25):
+        calls = [asyncio.create_task(call(turn * 100 + number)) for number in range(100)]
+        await asyncio.sleep(dice.random() * 0.02)
+        for each in dice.sample(calls, 20):
+            each.cancel()
+        for ended in await asyncio.gather(*calls, return_exceptions=True):
+            assert ended is None or isinstance(ended, asyncio.CancelledError), ended
+    link = wire._link
+    await wire.close()
+    server.close()
+    for each in serving:
+        each.cancel()
+    await asyncio.wait(serving)
+    for writer in serving_writers:
+        writer.transport.abort()
+    assert outcomes["own"] > 50, outcomes
+    assert outcomes["none"] > 0
+    assert link is None or not link._waiting
+    assert len(asyncio.all_tasks()) <= before
+
+
+def nested(own: bytes) -> bytes:
+    """An array that holds what was asked, an array with an error in it, and a number."""
+    return b"*3\r\n$%d\r\n%b\r\n*2\r\n-ERR inside\r\n$-1\r\n:%b\r\n" % (len(own), own, own)

@@ -2,6 +2,7 @@
 
 import email.parser
 import email.policy
+import time
 import tracemalloc
 from email.message import EmailMessage
 
@@ -141,6 +142,11 @@ REFUSED = {
     "an open quote": (disposed(b'; name="model'), InvalidForm),
     "a name behind a backslash": (disposed(b'; a="\\"; name="model"; b="'), InvalidForm),
     "another name behind a backslash": (disposed(b'; name=file; a="\\"; name=model; b="'), InvalidForm),
+    "another name in pieces behind a backslash": (
+        disposed(b'; name=file; a="\\"; name*0=model; b="'),
+        InvalidForm,
+    ),
+    "a head within a head": (disposed(b"; name=file", b"\r\nA: b\x0b" + PART.partition(b"\r\n")[0]), InvalidForm),
     "a backslash in a name": (disposed(b'; name="mod\\el"'), InvalidForm),
     "a head too long": (disposed(b'; name="' + b"a" * 9_000 + b'"'), InvalidForm),
     "a length that is wrong": (disposed(b"; name=file", b"\r\nContent-Length: 2"), InvalidForm),
@@ -153,6 +159,13 @@ REFUSED = {
     "a member": (form([(b"model[a]", b"m")]), DuplicateParameter),
     "escaped": (form([(b"mod%65l", b"m")]), DuplicateParameter),
     "a space": (form([(b" model", b"m")]), DuplicateParameter),
+    "brackets, as Rack reads them": (form([(b"[model]", b"m")]), DuplicateParameter),
+    "a bracket that nobody opened": (form([(b"model]", b"m")]), DuplicateParameter),
+    "escaped as in mail": (form([(b"=?utf-8?q?model?=", b"m")]), InvalidForm),
+    "as a form within a file": (
+        disposed(b"; name=file; filename=a", b"\r\nContent-Type: multipart/form-data; boundary=z"),
+        InvalidForm,
+    ),
     "as a file": (form([(b"model", b"a.txt", b"m")]), InvalidParameter),
     "as a file with an encoded name": (disposed(b"; name=model; filename*=utf-8''a"), InvalidParameter),
     "in base64": (disposed(b"; name=model", b"\r\nContent-Transfer-Encoding: base64"), InvalidParameter),
@@ -200,6 +213,19 @@ def test_once_sealed_no_field_may_decide(late):
     sealed.close()
 
 
+@pytest.mark.parametrize("name", [b"model", b"n"])
+def test_a_value_that_ends_behind_the_seal_decides_no_more_than_one_that_begins_there(name):
+    body = form([(b"file", b"f", b"a" * 100), (name, b"10")])
+    for cut in (body.index(b'"%b"' % name) + len(name) + 6, body.index(b"10") + 1, body.index(b"10") + 5):
+        reader = FormReader(b"x")
+        reader.feed(body[:cut])
+        reader.seal()
+        assert reader.fields == {}
+        with pytest.raises(InvalidParameter, match="before the files"):
+            reader.feed(body[cut:])
+        assert reader.fields == {}
+
+
 # ── boundaries ───────────────────────────────────────────────────────────────────────────
 
 
@@ -209,6 +235,10 @@ def test_once_sealed_no_field_may_decide(late):
         (b"multipart/form-data; boundary=abc", b"abc"),
         (b'Multipart/Form-Data; charset=utf-8; BOUNDARY="a b\'()+_,-./:=?"', b"a b'()+_,-./:=?"),
         (b"multipart/form-data;boundary=----formdata-undici-012;", b"----formdata-undici-012"),
+        (
+            b"multipart/form-data; boundary=----WebKitFormBoundaryYp0ZBDEHwALiqVW5",
+            b"----WebKitFormBoundaryYp0ZBDEHwALiqVW5",
+        ),
         (b"multipart/form-data; boundary=" + b"a" * 70, b"a" * 70),
     ],
 )
@@ -231,12 +261,24 @@ def test_a_boundary(content_type, boundary):
         b'; boundary="a "',
         b'; boundary="a\\b"',
         b"; boundary=\xe9",
+        b"; xboundary=b; boundary=a",
+        b'; x="; boundary=b"; boundary=a',
+        b"; boundary=a,b",
         b", boundary=a",
     ],
 )
 def test_no_boundary(rest):
     with pytest.raises(InvalidForm, match="boundary"):
         boundary_of(b"multipart/form-data" + rest)
+
+
+@pytest.mark.parametrize(
+    "charset", [b"charset=utf-7", b"charset*=utf-8''utf-7", b"charset*0=utf-7", b'CHARSET="utf-16"']
+)
+def test_a_charset_in_which_names_may_be_others(charset):
+    for rest in (b"; boundary=a; " + charset, b"; " + charset + b"; boundary=a"):
+        with pytest.raises(InvalidForm, match="charset"):
+            boundary_of(b"multipart/form-data" + rest)
 
 
 # ── the splice ───────────────────────────────────────────────────────────────────────────
@@ -338,3 +380,13 @@ def test_a_file_is_searched_and_not_kept():
     reader.feed(b"\r\n--x--\r\n")
     reader.close()
     assert peak_bytes < 4 * len(piece)
+
+
+@pytest.mark.parametrize("filling", [b"\r", b"\r\n--", b"-"])
+def test_many_small_parts_before_a_large_file_cost_no_more_than_their_bytes(filling):
+    """All in one piece: to search or copy the rest of it for each part would hold up everybody for seconds."""
+    small, _, end = form([*[(b"a", b"")] * (PARTS_MAX - 1), (b"file", b"f", b"|")]).partition(b"|")
+    body = small + filling * (1 << 19) + end
+    began_s = time.process_time()
+    read(body)
+    assert time.process_time() - began_s < 0.3
