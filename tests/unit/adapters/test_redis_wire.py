@@ -290,7 +290,9 @@ async def test_whatever_the_server_does_an_answer_is_ones_own_or_none_and_nothin
         serving_writers.append(writer)
 
     server = await asyncio.start_server(track, "127.0.0.1", 0)
-    wire = RedisWire(WireAddress("127.0.0.1", server.sockets[0].getsockname()[1], 0, None, None, None), 0.05, str)
+    wire = RedisWire(
+        WireAddress("127.0.0.1", server.sockets[0].getsockname()[1], 0, None, None, None), 0.05, lambda _: None
+    )
     outcomes: Counter[str] = Counter()
 
     async def call(number: int) -> None:
