@@ -2,7 +2,7 @@
 -- Stands behind reservation.lua.
 -- KEYS  1 run (hash)   2 leases (sorted set: RUN:STEP → lease until, ms)   3 epoch (string)
 --       4 revoked virtual keys (hash)   then each scope's counters (hash), in the order of `touched`
--- ARGV  1 mode: "admit", or "restore": put a reservation back that the store lost; nothing is checked
+-- ARGV  1 mode: "admit", or "restore": put back a reservation, or what it grew by, that the store lost; nothing is checked
 --       2 epoch that the process knows   3 virtual key id, or ""   4 held_nusd   5 expected_tokens   6 lease_ms
 --       7 from_ms   8 until_ms: the moments between which every window holds
 --       9 touched, JSON: [[scope, tokens_per_minute or 0, [period, …]], …]: kept until the end, which posts to it
@@ -49,8 +49,10 @@ local function admitted(is_repeat)
   return answer
 end
 
-local state, denial = unpack(call('HMGET', run, 'state', 'denial'))
+local state, denial, before = unpack(call('HMGET', run, 'state', 'denial', 'held'))
 if state == 'pending' then
+  -- A replica that was promoted may know only what was held before it grew.
+  if mode == 'restore' and held_nusd > tonumber(before) then hold_more(run, touched, tonumber(before), held_nusd, row) end
   read_all()
   return admitted(1)
 end

@@ -21,8 +21,5 @@ if refusal then
   table.insert(refusal, 1, CAP)
   return refusal
 end
-call('HSET', run, 'held', decimal(held_nusd), 'row', ARGV[3])
-for _, entry in ipairs(entries) do
-  for _, period in ipairs(entry[3]) do add(prefix .. 'use:' .. entry[1], period .. ':h', more_nusd) end
-end
+hold_more(run, entries, tonumber(before), held_nusd, ARGV[3])
 return {GROWN, held_nusd}

@@ -88,6 +88,14 @@ local function close(touched, held_nusd, spent_nusd, expected_tokens, tokens)
   end
 end
 
+-- Let a pending reservation hold more, in the periods in which it was admitted. `row` is what its lease would leave now.
+local function hold_more(run, entries, before_nusd, held_nusd, row)
+  call('HSET', run, 'held', decimal(held_nusd), 'row', row)
+  for _, entry in ipairs(entries) do
+    for _, period in ipairs(entry[3]) do add(prefix .. 'use:' .. entry[1], period .. ':h', held_nusd - before_nusd) end
+  end
+end
+
 -- Post an amount to scopes that this reservation does not hold anything of (any more).
 local function post_late(touched, spent_nusd, expected_tokens, tokens)
   for _, entry in ipairs(touched) do

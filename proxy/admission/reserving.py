@@ -76,7 +76,10 @@ def admit(
 def restore(
     demand: Demand, kept: Reservation | None, scopes: Scopes, *, now_us: int
 ) -> tuple[Admission, Change | None]:
-    """Put back a reservation that the store lost. It has been dispatched: nothing is checked."""
+    """Put back a reservation, or what it grew by, that the store lost. It has been dispatched: nothing is checked."""
+    if kept is not None and kept.state is State.PENDING and demand.held_nusd > kept.held_nusd:
+        change = _holding_more(kept, scopes, demand.held_nusd, demand.row)
+        return _repeated(demand, kept, {**scopes, **change.scopes}, now_us), change
     if kept is not None:
         return _repeated(demand, kept, scopes, now_us), None
     return _reserved(demand, scopes, dict(scopes), now_us)
@@ -94,8 +97,7 @@ def grow(
     refusal = first_cap(demand.scopes, scopes, more_nusd, now_us)
     if refusal is not None:
         return refusal, None
-    after = {entry.scope: posted(scopes[entry.scope], entry.periods, 0, more_nusd) for entry in kept.touched}
-    return Grown(held_nusd), Change(kept._replace(held_nusd=held_nusd, row=row), after)
+    return Grown(held_nusd), _holding_more(kept, scopes, held_nusd, row)
 
 
 def first_cap(demands: Iterable[ScopeDemand], scopes: Scopes, needed_nusd: int, now_us: int) -> CapRefused | None:
@@ -164,6 +166,12 @@ def met_limit(demands: Sequence[ScopeDemand], scopes: Scopes, now_us: int) -> Li
             if bucket is not None and not limits.conforms(tat_us, now_us, bucket):
                 met.append(LimitRefused(demand.name, limit, limits.retry_after_ms(tat_us, now_us, bucket)))
     return max(met, key=lambda each: each.retry_after_ms, default=None)
+
+
+def _holding_more(kept: Reservation, scopes: Scopes, held_nusd: int, row: bytes) -> Change:
+    more_nusd = held_nusd - kept.held_nusd
+    after = {entry.scope: posted(scopes[entry.scope], entry.periods, 0, more_nusd) for entry in kept.touched}
+    return Change(kept._replace(held_nusd=held_nusd, row=row), after)
 
 
 def _take_buckets(demand: ScopeDemand, scope: ScopeState, now_us: int) -> ScopeState:

@@ -67,7 +67,8 @@ class AdmissionStore(Protocol):
         ...
 
     async def restore(self, demand: Demand) -> Admission:
-        """Put back a reservation that the store lost. Nothing is checked: it has been dispatched."""
+        """Put back a reservation that the store lost, or what it lost of one that grew. Nothing is checked: it has
+        been dispatched."""
         ...
 
     async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:

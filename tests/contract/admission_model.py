@@ -113,6 +113,12 @@ class Model:
             return {"admitted": self.used(known.scopes, known.hour), "repeated": True}
         return known.answer if known.state == "denied" else {"known": known.state}
 
+    def put_back(self, run: str, held: int):
+        known = self.reservations[run]
+        if known.state == "pending":
+            known.held = max(known.held, held)
+        return self.repeated(run)
+
     def used(self, scopes: tuple[Scope, ...], hour: int) -> list[list[int]]:
         return [[sum(self.window(scope.name, kind, hour)) for kind, _ in scope.windows] for scope in scopes]
 

@@ -190,6 +190,20 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(run in self.demands for run in self.known_runs()))
     @rule(data=st.data(), more=st.integers(-5, 60))
+    def put_back(self, data, more):
+        """A store that was promoted may know what was held before it grew, or nothing of its end."""
+        run = data.draw(st.sampled_from([run for run in self.known_runs() if run in self.demands]))
+        held = max(0, self.model.reservations[run].held + more)
+        expected = self.model.put_back(run, held)
+
+        async def ask(store, _epoch):
+            demand = self.demands[run]._replace(held_nusd=held, row=f"{run} {held}".encode())
+            return shown(await store.restore(demand))
+
+        self.both(expected, ask)
+
+    @precondition(lambda self: any(run in self.demands for run in self.known_runs()))
+    @rule(data=st.data(), more=st.integers(-5, 60))
     def grow(self, data, more):
         run = data.draw(st.sampled_from([run for run in self.known_runs() if run in self.demands]))
         held = max(0, self.model.reservations[run].held + more)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.admission.answers import Admitted
+from proxy.admission.answers import Admitted, CapRefused, Grown
 from proxy.admission.store import SETTLE_IN_MS
 from proxy.core.errors import StateUnavailable
 from tests.keepers import Account, Kept, Place, bill, demand, keeping, load, redis_place, until
@@ -215,6 +215,30 @@ async def test_what_was_under_way_holds_its_money_again_after_the_store_was_empt
         kept.keeper.settle(demand("b"), bill("b", 8))
         assert await kept.keeper.drain(5) == 0
         assert await place.total() == (115, 0, 0)
+
+
+async def test_what_a_hold_grew_by_counts_again_where_a_promoted_replica_knows_only_its_beginning(tmp_path):
+    with RedisServer() as primary, RedisServer("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        async with (
+            Forwarder(primary.port) as address,
+            redis_place(address.url, tmp_path / "journal") as place,
+            keeping(place) as kept,
+        ):
+            await until(partial(has_replica, primary))
+            await kept.keeper.admit(demand("a", cap_nusd=3_000))
+            await until(lambda: b"{acme}:run:a:0" in replica.ask("KEYS", "*run:a*"))
+            replica.ask("REPLICAOF", "NO", "ONE")
+            assert await kept.keeper.grow(demand("a", cap_nusd=3_000), 2_500, b"worst a, grown") == Grown(2_500)
+            primary.kill()
+            address.lead_to(replica.port)
+            await until(lambda: kept.keeper.failure is not None)
+            await until(lambda: kept.keeper.failure is None)
+            assert await place.total() == (0, 2_500, 1)
+            # 500 are left: what held no more than before would let 1,000 in.
+            assert isinstance(await kept.keeper.admit(demand("b", cap_nusd=3_000)), CapRefused)
+            kept.keeper.settle(demand("a"), bill("a", 2_400))
+            assert await kept.keeper.drain(5) == 0
+            assert await place.total() == (2_400, 0, 0)
 
 
 async def test_nothing_is_admitted_before_the_other_machines_had_their_time(server, tmp_path):
