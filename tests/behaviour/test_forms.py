@@ -328,6 +328,13 @@ BAD = {
     "another multipart": (sent_form(), [(b"content-type", b"multipart/mixed; boundary=x")], 400, "invalid_form"),
     "a browser's": (b"model=ears", [(b"content-type", b"application/x-www-form-urlencoded")], 400, "invalid_form"),
     "compressed": (sent_form(), [*form_headers(), (b"content-encoding", b"gzip")], 415, "unsupported_content_encoding"),
+    "a file of the account's, escaped": (
+        sent_form(b"ears", (b"images[0][%66ile_id]", b"file-1")),
+        form_headers(),
+        403,
+        "stateful_path_not_isolated",
+    ),
+    "a model of the account's own": (sent_form(b"ft:x:acme::1"), form_headers(), 403, "stateful_path_not_isolated"),
     "a file of the account's": (
         sent_form(b"ears", (b"images[0][file_id]", b"file-1")),
         form_headers(),
