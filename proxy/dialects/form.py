@@ -270,7 +270,7 @@ class FormReader:
         base = meant.lstrip("[]").partition("[")[0].rstrip("] ")  # as Rack takes `[model]` for `model`
         if base in _TELLING_FIELDS or field_names_object(meant):
             self._refuse_late(name)
-            kept_name = base if base in _TELLING_FIELDS else name
+            kept_name = base if base in _TELLING_FIELDS else meant
             self.fields.setdefault(kept_name, FormField("", 0, 0, None))
             return False
         if name == "_charset_":

@@ -189,6 +189,12 @@ def field_names_object(name: str) -> bool:
     return "id" in parts and not parts.isdisjoint(_NAMING_BY_ID)
 
 
+def form_names_object(fields: Mapping[str, str]) -> str | None:
+    """The first of a form's fields that names an object, by its name or, as a model of one's own, by its value."""
+    named = _named_at_top(fields)
+    return named if named is not None else next((name for name in fields if field_names_object(name)), None)
+
+
 def _named_at_top(document: Mapping[str, Any]) -> str | None:
     for name in _NAMING_AT_TOP:
         if document.get(name) is not None:

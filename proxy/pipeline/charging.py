@@ -65,9 +65,12 @@ def charge(exchange: Exchange) -> Charge:
 
 def _says_too_little(exchange: Exchange, usage: Usage) -> bool:
     """True where a report is none: of a text that cost nothing, or of no output in a stream that had some
-    (some servers report zeros, or before they begin)."""
-    counter = exchange.output_counter
-    if exchange.operation.stream_end is None or usage.output_tokens:
+    (some servers report zeros, or before they begin); or of nothing that the model is sold by, as of minutes
+    where tokens have a price."""
+    counter, ticket, facts = exchange.output_counter, exchange.ticket, exchange.facts
+    if exchange.operation.stream_end is None:
+        return ticket is not None and ticket.held_nusd > 0 and facts is not None and not price(usage, facts)
+    if usage.output_tokens:
         return False
     return not usage.input_tokens or (counter is not None and counter.output_bytes > 0)
 

@@ -9,7 +9,7 @@ from typing import Final
 from proxy.core.errors import StatefulPathNotIsolated, UnknownUrl
 from proxy.core.types import Call, InboundRequest
 from proxy.dialects.openai import Operation
-from proxy.dialects.provider_objects import body_names_object, field_names_object, path_names_object
+from proxy.dialects.provider_objects import body_names_object, form_names_object, path_names_object
 
 # Bodies that hold no JSON. All else that is streamed, and read by nobody here, might be taken for
 # JSON by the provider: what has no content-type is so to FastAPI, and Go's servers seldom ask.
@@ -47,7 +47,7 @@ def refuse_shared_objects(request: InboundRequest, call: Call) -> None:
     if call.document is None:
         return
     if call.text is None:  # a form
-        field = next((name for name in call.document if field_names_object(name)), None)
+        field = form_names_object(call.document)
     else:
         field = body_names_object(call.document, call.text)
     if field is not None:

@@ -246,6 +246,27 @@ audio_seconds_max = 1_500
             assert (row["held_nusd"], row["charged_nusd"]) == (25 * per_minute_nusd, per_minute_nusd * 9 // 60)
 
 
+NOTHING_SAID = {
+    "minutes of a model that is sold by tokens": (b"ears", b'{"type":"duration","seconds":900}', HELD_NUSD),
+    "tokens of a model that is sold by the minute": (b"by-time", b'{"input_tokens":14,"output_tokens":9}', 150_000_000),
+    "no tokens": (b"ears", b'{"input_tokens":0,"output_tokens":0}', HELD_NUSD),
+}
+
+
+@pytest.mark.parametrize(("model", "usage", "held_nusd"), NOTHING_SAID.values(), ids=NOTHING_SAID)
+async def test_a_report_of_nothing_that_has_a_price_costs_what_was_held(model, usage, held_nusd):
+    by_time = '[[models.by-time.deployments]]\nprovider = "scripted"\nmodel = "whisper-1"\naudio_seconds_max = 1_500\n'
+    async with scripted_upstream(answer(b'{"text":"hi","usage":%b}' % usage)) as upstream:
+        text = configuration(upstream.base_url, CAPPED + by_time)
+        text = text.replace("provider_key", 'catalog = "openai"\nprovider_key')
+        async with running_gateway(text) as gateway:
+            _, headers, _ = await post(gateway, TRANSCRIPTIONS, sent_form(model))
+            assert float(headers[b"x-tollway-cost-usd"]) == held_nusd / 1e9
+            await gateway.idle()
+            (row,) = await gateway.rows("acme")
+            assert (row["charged_nusd"], row["usage_source"]) == (held_nusd, "worst_case")
+
+
 UNPRICED = {
     "a model without a price": (sent_form(b"another"), "unpriced_model"),
     "no model": (sent_form(None), "unpriced_model"),
@@ -307,6 +328,13 @@ BAD = {
     "another multipart": (sent_form(), [(b"content-type", b"multipart/mixed; boundary=x")], 400, "invalid_form"),
     "a browser's": (b"model=ears", [(b"content-type", b"application/x-www-form-urlencoded")], 400, "invalid_form"),
     "compressed": (sent_form(), [*form_headers(), (b"content-encoding", b"gzip")], 415, "unsupported_content_encoding"),
+    "a file of the account's, escaped": (
+        sent_form(b"ears", (b"images[0][%66ile_id]", b"file-1")),
+        form_headers(),
+        403,
+        "stateful_path_not_isolated",
+    ),
+    "a model of the account's own": (sent_form(b"ft:x:acme::1"), form_headers(), 403, "stateful_path_not_isolated"),
     "a file of the account's": (
         sent_form(b"ears", (b"images[0][file_id]", b"file-1")),
         form_headers(),

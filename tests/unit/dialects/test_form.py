@@ -95,7 +95,8 @@ def test_values_are_kept_as_they_are():
 
 def test_what_only_tells_is_noted():
     body = form([(b"chunking_strategy[type]", b"server_vad"), (b"images[0][FILE_ID]", b"file-1"), (b"voice[id]", b"v")])
-    assert values(read(body)) == {"chunking_strategy": "", "images[0][FILE_ID]": "", "voice[id]": ""}
+    assert values(read(body)) == {"chunking_strategy": "", "images[0][file_id]": "", "voice[id]": ""}
+    assert values(read(form([(b"%66ile_id", b"file-1")]))) == {"file_id": ""}  # as those read it who unescape names
 
 
 @pytest.mark.parametrize("lookalike", [b"--x", b"--x--", b"a--x\r\n", b"\r\n--y", b"\r\n-x", b"\r\n\r\n- -x", b"\n -x"])
