@@ -25,8 +25,9 @@ _HEAD_BYTES_MAX: Final = 8_192  # of one part
 
 _CRLF: Final = b"\r\n"
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# What is not quoted is a token: Werkzeug and others end it where it is none, and read `model(` as `model`.
 _PARAMETER: Final = re.compile(
-    rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb")[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s\";]++))"
+    rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb")[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|(" + _TOKEN + rb"))"
 )
 _END_OF_PARAMETERS: Final = re.compile(rb"[ \t]*+;?[ \t]*+")
 _HEADER: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
@@ -85,9 +86,8 @@ def boundary_of(content_type: bytes) -> bytes:
     if parameters is None:
         raise InvalidForm("The content-type of the form cannot be read. Send `multipart/form-data; boundary=…`.")
     named = [value for name, value in parameters if name.partition(b"*")[0] == b"boundary"]
-    # Some look for it wherever it stands, and end what is not quoted at a comma.
-    is_plain = len(_BOUNDARIES.findall(content_type)) == 1 and (b"," not in content_type or b'"' in content_type)
-    if len(named) != 1 or not is_plain or _BOUNDARY.fullmatch(named[0]) is None:
+    is_once = len(_BOUNDARIES.findall(content_type)) == 1  # some look for it wherever it stands
+    if len(named) != 1 or not is_once or _BOUNDARY.fullmatch(named[0]) is None:
         raise InvalidForm(
             "The content-type of the form must name one boundary, of at most 70 plain characters: "
             "`multipart/form-data; boundary=…`. A client that sets this header by hand most often forgets it."

@@ -140,6 +140,8 @@ REFUSED = {
     "no name": (disposed(b'; filename="a"'), InvalidForm),
     "two names": (disposed(b'; name="a"; name="model"'), InvalidForm),
     "a name in another charset": (disposed(b"; name=a; name*=utf-8''model"), InvalidForm),
+    "a name that is no token": (disposed("; name=modelé".encode()), InvalidForm),
+    "a name that goes on behind its token": (disposed(b"; name=model=a"), InvalidForm),
     "an open quote": (disposed(b'; name="model'), InvalidForm),
     "a name behind a backslash": (disposed(b'; a="\\"; name="model"; b="'), InvalidForm),
     "another name behind a backslash": (disposed(b'; name=file; a="\\"; name=model; b="'), InvalidForm),
