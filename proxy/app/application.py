@@ -119,6 +119,7 @@ class App:
         if self._exporter is not None:
             self._exporter.start()
         if self.keyring is not None and self.rotation_schedule is not None:
+            await self.keyring.connect(_READY_S)
             self.keyring.start()
             self.rotation_schedule.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())

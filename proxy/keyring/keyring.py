@@ -61,6 +61,7 @@ class Keyring:
 
     __slots__ = (
         "_clock",
+        "_connecting",
         "_deks",
         "_flights",
         "_following",
@@ -86,6 +87,7 @@ class Keyring:
         self._rotation = Rotation(every, self._deks, store)
         self._opened = OpenedCache()
         self._flights: dict[tuple[str, str, str | None], _Flight] = {}
+        self._connecting: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._unreadable: dict[tuple[str, str, str | None], _Refusal] = {}
         self._place = ""  # in the store's list of changes
@@ -141,6 +143,16 @@ class Keyring:
         self._deks.drop(tenant_id)
         self._drop_flights(tenant_id)
 
+    async def connect(self, within_s: float) -> None:
+        """Make the KEKs ready, which may take longer than a call waits: boto3 has to be loaded. Raises nothing.
+
+        Args:
+            within_s: how long to wait for it; it goes on by itself.
+        """
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._deks.connect())
+        await asyncio.wait({self._connecting}, timeout=within_s)
+
     def start(self) -> None:
         """Begin to follow what other processes change."""
         if self._following is None:
@@ -148,12 +160,12 @@ class Keyring:
 
     async def stop(self) -> None:
         """Stop following, and forget everything. Safe to repeat."""
-        following, self._following = self._following, None
-        flights = [flight.finding for flight in self._flights.values()]
-        for task in (following, *flights):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*flights, *([] if following is None else [following]), return_exceptions=True)
+        tasks = [self._connecting, self._following, *(flight.finding for flight in self._flights.values())]
+        self._connecting = self._following = None
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._deks.stop()
         self._forget()
 
@@ -357,7 +369,6 @@ class Keyring:
     # ── hearing of changes ───────────────────────────────────────────────────────────────
 
     async def _follow(self) -> None:
-        await self._deks.connect()  # loading boto3 takes longer than a call may wait
         while True:
             try:
                 changes = await self._store.changes(self._place)

@@ -38,6 +38,7 @@ USAGE = answer(b'{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5
 Result = TypeVar("Result")
 LIMITED = "[plans.default.tenant]\nrequests_per_minute = 1_000_000\n"
 TENANTS = ["acme", "globex", "initech"]
+FORGETS_EVERY_S = 0.02  # the KMS and its client run in this process too: opening may not take all of a slow machine
 
 
 class MovedClock(Clock):
@@ -100,6 +101,7 @@ async def keyring_of_another_process(gateway: Gateway):
     stores = connect_stores(settings, Clock())
     keyring = connect_keyring(settings, stores.door, Clock(), Metrics())
     assert keyring is not None
+    await keyring.connect(30)  # loading boto3 in this process, of all, would hold up the gateway's loop
     try:
         yield keyring
     finally:
@@ -126,7 +128,7 @@ async def forgetful(gateway: Gateway):
             if not forgetting:
                 return
             keyring.drop(tenant)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(FORGETS_EVERY_S)
 
     task = asyncio.create_task(forget())
     try:
