@@ -62,16 +62,16 @@ class MissingParameter(GatewayError):
     status, code, source = 400, "missing_required_parameter", Source.CALLER
 
 
-class UnknownParameter(GatewayError):
-    """A field or query parameter that the admin API does not know: a setting that is ignored would be a lie."""
-
-    status, code, source = 400, "unknown_parameter", Source.CALLER
-
-
 class DuplicateParameter(GatewayError):
     """A field that decides something stands twice: two readers could choose differently."""
 
     status, code, source = 400, "duplicate_parameter", Source.CALLER
+
+
+class UnsupportedParameter(GatewayError):
+    """The model that answers cannot honour this part of the call, and it was not to be left out silently."""
+
+    status, code, source = 400, "unsupported_parameter", Source.CALLER
 
 
 class InvalidHeader(GatewayError):
@@ -99,13 +99,6 @@ class InvalidApiKey(GatewayError):
     should_retry = False
 
 
-class InvalidAdminToken(GatewayError):
-    """No admin token, or one that the configuration does not name."""
-
-    status, code, source = 401, "invalid_admin_token", Source.CALLER
-    should_retry = False
-
-
 class UnknownUrl(GatewayError):
     """No endpoint has this path, and no default provider would know it."""
 
@@ -116,24 +109,6 @@ class ModelNotFound(GatewayError):
     """No route has this alias, or it does not exist for this caller."""
 
     status, code, source = 404, "model_not_found", Source.CALLER
-
-
-class TenantNotFound(GatewayError):
-    """Neither the configuration nor the store names the tenant that is to be administered."""
-
-    status, code, source = 404, "tenant_not_found", Source.CALLER
-
-
-class VirtualKeyNotFound(GatewayError):
-    """No virtual key has this id."""
-
-    status, code, source = 404, "virtual_key_not_found", Source.CALLER
-
-
-class ProviderKeyNotFound(GatewayError):
-    """No provider key of the tenant's has this id, or none is stored there any more."""
-
-    status, code, source = 404, "provider_key_not_found", Source.CALLER
 
 
 class MethodNotAllowed(GatewayError):
@@ -164,12 +139,6 @@ class UnsupportedEncoding(GatewayError):
     """The body is compressed in a way that the gateway cannot read."""
 
     status, code, source = 415, "unsupported_content_encoding", Source.CALLER
-
-
-class UnsupportedContentType(GatewayError):
-    """The admin API reads JSON alone, and the request says that it is something else."""
-
-    status, code, source = 415, "unsupported_content_type", Source.CALLER
 
 
 class HeadersTooLarge(GatewayError):
@@ -226,48 +195,6 @@ class UnpricedEndpoint(GatewayError):
     """A cap counts money, and what this call could cost has no bound that anybody knows."""
 
     status, code, source = 403, "unpriced_endpoint", Source.POLICY
-    should_retry = False
-
-
-class AdminNotConfigured(GatewayError):
-    """The configuration names no admin token, so nobody administers this gateway over HTTP."""
-
-    status, code, source = 403, "admin_not_configured", Source.POLICY
-    should_retry = False
-
-
-class AdminRoleMissing(GatewayError):
-    """The admin token is valid, and lacks the role that the operation needs."""
-
-    status, code, source = 403, "admin_role_missing", Source.POLICY
-    should_retry = False
-
-
-class ForeignOrigin(GatewayError):
-    """A browser sent this for a web page of another machine."""
-
-    status, code, source = 403, "foreign_origin", Source.POLICY
-    should_retry = False
-
-
-class TenantIsInFile(GatewayError):
-    """The configuration's file names the tenant, and the file wins."""
-
-    status, code, source = 409, "tenant_in_file", Source.POLICY
-    should_retry = False
-
-
-class TenantInUse(GatewayError):
-    """The tenant has virtual keys that still work, provider keys that are stored, or calls under way."""
-
-    status, code, source = 409, "tenant_in_use", Source.POLICY
-    should_retry = False
-
-
-class KeyringNotConfigured(GatewayError):
-    """The configuration names no KEK, so no provider key can be sealed."""
-
-    status, code, source = 409, "keyring_not_configured", Source.POLICY
     should_retry = False
 
 

@@ -19,18 +19,9 @@ from starlette.types import Receive, Scope, Send
 from proxy.administration.desk import Desk
 from proxy.administration.refusals import ChangeRefused
 from proxy.core import jsonio
+from proxy.core.admin_errors import AdminNotConfigured, AdminRoleMissing, ForeignOrigin, InvalidAdminToken
 from proxy.core.clock import Clock
-from proxy.core.errors import (
-    AdminNotConfigured,
-    AdminRoleMissing,
-    CallerGone,
-    ForeignOrigin,
-    GatewayError,
-    InternalError,
-    InvalidAdminToken,
-    MethodNotAllowed,
-    UnknownUrl,
-)
+from proxy.core.errors import CallerGone, GatewayError, InternalError, MethodNotAllowed, UnknownUrl
 from proxy.edge.admin_auth import CHALLENGE, AdminTokens, refuse_foreign_pages, require_role
 from proxy.edge.admin_provider_keys import (
     delete_provider_key,

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from proxy.core.errors import AdminNotConfigured, AdminRoleMissing, ForeignOrigin, InvalidAdminToken
+from proxy.core.admin_errors import AdminNotConfigured, AdminRoleMissing, ForeignOrigin, InvalidAdminToken
 from proxy.identity.caller import is_foreign_page
 from proxy.settings.model import AdminRole, AdminSettings, AdminTokenSettings
 

@@ -9,14 +9,13 @@ from starlette.requests import Request
 
 from proxy.administration.desk import Desk
 from proxy.core import jsonio
+from proxy.core.admin_errors import UnknownParameter, UnsupportedContentType
 from proxy.core.errors import (
     DuplicateParameter,
     InvalidJson,
     InvalidParameter,
     MissingParameter,
     RequestTooLarge,
-    UnknownParameter,
-    UnsupportedContentType,
     UnsupportedEncoding,
 )
 from proxy.core.limits import CAP_NUSD_MAX

@@ -16,9 +16,7 @@ from proxy.administration.refusals import (
     VirtualKeysWork,
     VirtualKeyUnknown,
 )
-from proxy.core.errors import (
-    GatewayError,
-    InvalidParameter,
+from proxy.core.admin_errors import (
     KeyringNotConfigured,
     ProviderKeyNotFound,
     TenantInUse,
@@ -26,6 +24,7 @@ from proxy.core.errors import (
     TenantNotFound,
     VirtualKeyNotFound,
 )
+from proxy.core.errors import GatewayError, InvalidParameter
 
 
 class Said(NamedTuple):

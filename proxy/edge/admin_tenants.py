@@ -2,7 +2,8 @@
 
 from proxy.administration.descriptions import described_tenant
 from proxy.administration.tenants import KnownTenant
-from proxy.core.errors import InvalidParameter, TenantNotFound
+from proxy.core.admin_errors import TenantNotFound
+from proxy.core.errors import InvalidParameter
 from proxy.core.instants import instant
 from proxy.core.tenant import is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing

@@ -144,13 +144,8 @@ class Keyring:
         self._drop_flights(tenant_id)
 
     async def connect(self, within_s: float) -> None:
-        """Make the KEKs ready, which may take longer than a call waits: boto3 has to be loaded. Raises nothing.
-
-        Args:
-            within_s: how long to wait for it; it goes on by itself.
-        """
-        if self._connecting is None:
-            self._connecting = asyncio.get_running_loop().create_task(self._deks.connect())
+        """Make the KEKs ready: loading boto3 takes longer than a call may wait. It goes on after `within_s`."""
+        self._connecting = self._connecting or asyncio.get_running_loop().create_task(self._deks.connect())
         await asyncio.wait({self._connecting}, timeout=within_s)
 
     def start(self) -> None:
