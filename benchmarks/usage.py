@@ -62,6 +62,8 @@ def row(tenant_id: str, number: int) -> bytes:
         provider="openai",
         deployment="openai/gpt-5",
         attempts=1,
+        translated=None,
+        dropped_fields=None,
         stream=False,
         status=200,
         error_source=None,

@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS tollway_ledger (
     provider text,
     deployment text,
     attempts integer,
+    translated text,
+    dropped_fields text,
     stream boolean,
     status integer,
     error_source text,
@@ -47,6 +49,10 @@ CREATE INDEX IF NOT EXISTS tollway_ledger_by_time ON tollway_ledger (tenant, sta
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS actor text;
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS action text;
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS details jsonb;
+
+-- Of a table that an earlier release made.
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS translated text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS dropped_fields text;
 
 -- What COPY fills: one line a row, as it stands in a page. Unlogged: it can be filled again at any time.
 CREATE UNLOGGED TABLE IF NOT EXISTS tollway_ledger_lines (line text NOT NULL);

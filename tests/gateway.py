@@ -142,7 +142,7 @@ max_output_tokens = 20_000
 """
 
 
-def passthrough_to(base_url: str, extra: str = "") -> str:
+def passthrough_to(base_url: str, extra: str = "", *, dialect: str = "openai") -> str:
     """A configuration whose callers bring their own key for the provider at `base_url`."""
     return f"""
 [auth]
@@ -150,6 +150,7 @@ mode = "passthrough"
 default_provider = "scripted"
 [providers.scripted]
 base_url = "{base_url}"
+dialect = "{dialect}"
 [models.alias]
 deployments = [{{ provider = "scripted", model = "m-2026" }}]
 {extra}

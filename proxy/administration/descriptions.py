@@ -19,6 +19,7 @@ def described_tenant(known: KnownTenant) -> dict[str, object]:
         "timezone": tenant.timezone,
         "no_ceiling": str(tenant.no_ceiling),
         "stream_usage": str(tenant.stream_usage),
+        "on_unsupported": str(tenant.on_unsupported),
         "allow_unmetered": tenant.allow_unmetered,
         "count_own_key": tenant.count_own_key,
         "from": "file" if record is None else "store",

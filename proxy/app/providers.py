@@ -10,6 +10,7 @@ import httpx
 
 from proxy.adapters.http.stock import StockTransport
 from proxy.adapters.http.transport import Transport, verified_context
+from proxy.dialects.dialect import DIALECTS
 from proxy.pipeline.snapshot import ProviderAccess
 from proxy.settings.model import ProviderSettings, Settings, TransportKind
 from proxy.simulated.transport import SimulatedTransport
@@ -49,7 +50,9 @@ class Providers:
                 accesses[name], transports[name] = known, self._transports[name]
                 continue
             transport = self._given.get(name) or self._make_transport(provider)
-            accesses[name], transports[name] = ProviderAccess(provider, UpstreamClient(provider, transport)), transport
+            dialect = DIALECTS[provider.dialect]
+            client = UpstreamClient(provider, dialect.path_prefix, transport)
+            accesses[name], transports[name] = ProviderAccess(provider, client, dialect), transport
         old, self._transports = self._transports, transports
         for name, transport in old.items():
             if transports.get(name) is not transport:

@@ -9,7 +9,7 @@ from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shre
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
 from proxy.ledger.usage import DIMENSIONS
-from proxy.settings.model import NoCeiling, StreamUsage
+from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -166,6 +166,14 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
     add_pepper_verbs(verbs, shared)
 
 
+def _add_tenant_flags(put: argparse.ArgumentParser) -> None:
+    yes_or_no = argparse.BooleanOptionalAction
+    put.add_argument(
+        "--allow-unmetered", action=yes_or_no, help="let calls of unknown cost pass its caps (default: no)"
+    )
+    put.add_argument("--count-own-key", action=yes_or_no, help="caps count callers' own provider keys (default: no)")
+
+
 def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     verbs = tenants.add_subparsers(title="commands", metavar="COMMAND", required=True)
     put = verbs.add_parser(
@@ -194,11 +202,13 @@ def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.Argumen
         metavar="HOW",
         help="how a stream's usage is learnt: auto, leave, inject, restore (default: auto)",
     )
-    yes_or_no = argparse.BooleanOptionalAction
     put.add_argument(
-        "--allow-unmetered", action=yes_or_no, help="let calls of unknown cost pass its caps (default: no)"
+        "--on-unsupported",
+        choices=[how.value for how in OnUnsupported],
+        metavar="HOW",
+        help="what becomes of a part that another provider's API cannot say: refuse, drop (default: refuse)",
     )
-    put.add_argument("--count-own-key", action=yes_or_no, help="caps count callers' own provider keys (default: no)")
+    _add_tenant_flags(put)
     put.set_defaults(command="tenants put")
 
     listing = verbs.add_parser(

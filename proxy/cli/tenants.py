@@ -19,7 +19,7 @@ from proxy.cli.desk import open_command_desk
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.instants import instant
-from proxy.settings.model import NoCeiling, Settings, StreamUsage
+from proxy.settings.model import NoCeiling, OnUnsupported, Settings, StreamUsage
 
 _HEADINGS = ("ID", "PLAN", "TIME ZONE", "NO CEILING", "STREAM USAGE", "UNMETERED", "OWN KEYS", "FROM", "CHANGED")
 _TYPED: Mapping[str, Callable[[Any], Any]] = {
@@ -27,6 +27,7 @@ _TYPED: Mapping[str, Callable[[Any], Any]] = {
     "timezone": str,
     "no_ceiling": NoCeiling,
     "stream_usage": StreamUsage,
+    "on_unsupported": OnUnsupported,
     "allow_unmetered": bool,
     "count_own_key": bool,
 }

@@ -111,6 +111,13 @@ class ModelNotFound(GatewayError):
     status, code, source = 404, "model_not_found", Source.CALLER
 
 
+class UnsupportedEndpoint(GatewayError):
+    """The provider of the model that is asked for has nothing like this endpoint."""
+
+    status, code, source = 404, "unsupported_endpoint", Source.CALLER
+    should_retry = False
+
+
 class MethodNotAllowed(GatewayError):
     """A method that no endpoint of these APIs has, such as TRACE or CONNECT, or that this one does not."""
 

@@ -70,6 +70,7 @@ class InboundRequest:
     headers: Headers
     peer: str | None  # the client's address; None on a Unix socket
     has_body: bool = False  # the framing announces one (RFC 9112, section 6)
+    model_of_path: str | None = None  # what Azure's form of a path names: `/openai/deployments/{this}/…`
     fault: GatewayError | None = None  # why the target cannot be served, if it cannot
     fields: Mapping[bytes, bytes] = field(init=False, repr=False)
     _worked_out: dict[Hashable, Any] = field(init=False, repr=False, default_factory=dict)

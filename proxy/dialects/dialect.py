@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.core.dialect_names import AZURE_DEPLOYMENTS
 from proxy.core.types import Headers
 from proxy.dialects.openai import Shape
 
@@ -28,18 +29,22 @@ class Dialect:
     credential_prefix: bytes = b"Bearer "
     # Said where the caller does not say otherwise.
     headers: Headers = ()
-    # What stands between the base URL and the endpoint's path.
+    # What stands between the base URL and the endpoint's path, unless the base URL ends with it.
     path_prefix: str = ""
-    # The model is named in the path (`/deployments/{model}`), and the query tells the API's version.
+    # The model is named in the path, as `/deployments/{model}`.
     model_in_path: bool = False
+    # Whose prices hold, where the configuration names none; empty: nobody's.
+    catalog: str = ""
     # What chat completions call the ceiling of an answer.
     ceiling_name: str = "max_completion_tokens"
+    # It knows what of a call is about OpenAI's accounts alone: `user`, `service_tier`.
+    knows_accounts: bool = False
     # A tool call carries `extra_content` that must come back with it (Gemini's thought signatures).
     has_extra_content: bool = False
 
 
 _DIALECTS: Final = (
-    Dialect("openai"),
+    Dialect("openai", catalog="openai", knows_accounts=True),
     Dialect(
         "anthropic",
         Shape.ANTHROPIC,
@@ -47,17 +52,26 @@ _DIALECTS: Final = (
         credential_prefix=b"",
         headers=((b"anthropic-version", b"2023-06-01"),),
         path_prefix="/v1",
+        catalog="anthropic",
         ceiling_name="max_tokens",
     ),
-    Dialect("gemini", ceiling_name="max_tokens", has_extra_content=True),
-    Dialect("azure", credential_header=b"api-key", credential_prefix=b""),
-    Dialect("azure-deployments", credential_header=b"api-key", credential_prefix=b"", model_in_path=True),
-    Dialect("bedrock"),
+    Dialect("gemini", catalog="gemini", ceiling_name="max_tokens", has_extra_content=True),
+    Dialect("azure", credential_header=b"api-key", credential_prefix=b"", catalog="azure", knows_accounts=True),
+    Dialect(
+        AZURE_DEPLOYMENTS,
+        credential_header=b"api-key",
+        credential_prefix=b"",
+        model_in_path=True,
+        catalog="azure",
+        knows_accounts=True,
+    ),
+    Dialect("bedrock", catalog="bedrock"),
     Dialect(
         "bedrock-anthropic",
         Shape.ANTHROPIC,
         headers=((b"anthropic-version", b"2023-06-01"),),
         path_prefix="/v1",
+        catalog="bedrock",
         ceiling_name="max_tokens",
     ),
     Dialect("openai-compatible", ceiling_name="max_tokens"),

@@ -9,10 +9,10 @@ from proxy.core.tenant import is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing
 from proxy.edge.admin_request import Asked
 from proxy.edge.admin_said import Said
-from proxy.settings.model import NoCeiling, StreamUsage
+from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
 from proxy.settings.values import Mismatch, parse_time_zone
 
-_SETTINGS = ("plan", "timezone", "no_ceiling", "stream_usage", "allow_unmetered", "count_own_key")
+_SETTINGS = ("plan", "timezone", "no_ceiling", "stream_usage", "on_unsupported", "allow_unmetered", "count_own_key")
 
 
 async def list_tenants(asked: Asked) -> Said:
@@ -40,6 +40,7 @@ async def put_tenant(asked: Asked) -> Said:
         "timezone": fields.parsed("timezone", parse_time_zone),
         "no_ceiling": fields.choice("no_ceiling", NoCeiling),
         "stream_usage": fields.choice("stream_usage", StreamUsage),
+        "on_unsupported": fields.choice("on_unsupported", OnUnsupported),
         "allow_unmetered": fields.flag("allow_unmetered"),
         "count_own_key": fields.flag("count_own_key"),
     }

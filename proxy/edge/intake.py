@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from proxy.core.errors import GatewayError, MalformedRequest, UnknownUrl, UnsupportedEncoding
+from proxy.core.errors import GatewayError, InvalidPath, MalformedRequest, UnknownUrl, UnsupportedEncoding
 from proxy.core.types import InboundRequest
+from proxy.dialects.call import MODEL_CHARACTERS_MAX
 from proxy.dialects.openai import BodyKind, classify, is_charset_read_alike, is_json, parse_target
 
 _VERSION_PREFIX = "/v1"
+_AZURE_PREFIX = "/openai/"
 # What the body is: with two of them, one reader's JSON is another one's plain text.
 _SAID_ONCE = (b"content-type", b"content-encoding")
 
@@ -27,9 +29,9 @@ def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
     client = scope.get("client")
     fault: GatewayError | None = None
     try:
-        endpoint_path, segments = _endpoint(method, path)
+        endpoint_path, segments, model = _endpoint(method, path)
     except GatewayError as error:
-        endpoint_path, segments, fault = path, (), error
+        endpoint_path, segments, model, fault = path, (), None, error
     headers = tuple(scope["headers"])
     request = InboundRequest(
         method=method,
@@ -39,6 +41,7 @@ def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
         query=scope["query_string"].decode("latin-1"),
         headers=tuple([pair for pair in headers if pair[0] != b"content-length"]),
         peer=client[0] if client else None,
+        model_of_path=model,
         has_body=any(_announces_body(name, value) for name, value in headers),
         fault=fault,
     )
@@ -78,13 +81,33 @@ def _path(scope: Mapping[str, Any]) -> str:
     return path or "/"
 
 
-def _endpoint(method: str, path: str) -> tuple[str, tuple[str, ...]]:
-    """The path below `/v1`, and its segments. Raises InvalidPath, UnknownUrl."""
+def _endpoint(method: str, path: str) -> tuple[str, tuple[str, ...], str | None]:
+    """The path below `/v1`, its segments, and the model that Azure's form of it names.
+
+    Raises:
+        InvalidPath, UnknownUrl.
+    """
     if path.startswith("/v1/"):
         endpoint_path = path[len(_VERSION_PREFIX) :]
-        return endpoint_path, parse_target(endpoint_path)
+        return endpoint_path, parse_target(endpoint_path), None
+    if path.startswith(_AZURE_PREFIX):
+        return _azure_endpoint(method, path)
     # A base URL that forgot its `/v1` still means the same endpoints.
     segments = parse_target(path)
     if classify(method, segments).name == "other":
         raise UnknownUrl(f"Unknown URL ({method} {path[:200]}). The endpoints of this gateway are below /v1.")
-    return path, segments
+    return path, segments, None
+
+
+def _azure_endpoint(method: str, path: str) -> tuple[str, tuple[str, ...], str | None]:
+    """`/openai/v1/…`, and the older `/openai/deployments/{model}/…`."""
+    path = path[len(_AZURE_PREFIX) :]
+    segments = parse_target("/" + path)
+    if segments[0] == "v1":
+        return f"/{path.partition('/')[2]}", segments[1:], None
+    if segments[0] != "deployments" or classify(method, segments[2:]).name == "other":
+        raise UnknownUrl("Unknown URL. Below /openai are /openai/v1/… and /openai/deployments/{model}/….")
+    model = segments[1]
+    if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
+        raise InvalidPath(f"The model in the path is at most {MODEL_CHARACTERS_MAX} printable characters.")
+    return f"/{path.split('/', 2)[2]}", segments[2:], model

@@ -9,7 +9,7 @@ from typing import Final
 
 from proxy.core import jsonio
 from proxy.core.errors import GatewayError
-from proxy.core.types import Headers
+from proxy.core.types import Headers, InboundRequest
 from proxy.dialects.openai import StreamEnd
 
 _ANTHROPIC_TYPES: Final = {
@@ -23,6 +23,11 @@ _ANTHROPIC_TYPES: Final = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+
+def speaks_anthropic(request: InboundRequest) -> bool:
+    """True for a caller that reads Anthropic's errors: its SDKs say so in a header, and its paths do."""
+    return b"anthropic-version" in request.fields or request.segments[:1] == ("messages",)
 
 
 def render(error: GatewayError, run_id: str | None, *, anthropic: bool = False) -> tuple[int, Headers, bytes]:

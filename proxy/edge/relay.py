@@ -14,7 +14,7 @@ from proxy.core.types import Answer, InboundRequest
 from proxy.dialects.openai import StreamEnd
 from proxy.dialects.usage import UsageTap
 from proxy.edge.connection import Connection
-from proxy.edge.problems import render, render_event
+from proxy.edge.problems import render, render_event, speaks_anthropic
 from proxy.pipeline.meter import Meter
 from proxy.pipeline.passage import Passage
 from proxy.upstream.client import UpstreamAnswer
@@ -63,7 +63,7 @@ class AsgiDownstream:
         self._on_gone: Callable[[], object] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self.announced_bytes = _announced_bytes(scope) if connection is None else connection.announced_bytes
-        self._anthropic = b"anthropic-version" in request.fields
+        self._anthropic = speaks_anthropic(request)
         self._ended = False  # the answer's last byte was given
         self.head_sent = False
         self.body_bytes = 0
@@ -127,10 +127,10 @@ class AsgiDownstream:
         passage: Passage,
     ) -> None:
         tap = passage.tap
-        if passage.remover is not None:  # what leaves is shorter than what came
+        if passage.rewriter is not None:  # what leaves is not as long as what came
             headers = [header for header in headers if header[0] != b"content-length"]
         await self._send_head(answer.status, headers)
-        length = answer.fields.get(b"content-length") if passage.remover is None else None
+        length = answer.fields.get(b"content-length") if passage.rewriter is None else None
         expected_bytes = int(length) if length is not None and length.isdigit() else None
         chunk = first_chunk
         while chunk is not None:
@@ -142,15 +142,15 @@ class AsgiDownstream:
                 return
             if passage.meter is not None and passage.meter.is_low:
                 await self._extend(passage.meter, passage.stream_end)
-            if passage.remover is not None:
-                chunk = passage.remover.feed(chunk)
+            if passage.rewriter is not None:
+                chunk = passage.rewriter.feed(chunk)
             if chunk:
                 await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
             if chunk is not None:
                 tap.feed(chunk)
         _refuse_truncated(tap)
-        await self._send_chunk(b"" if passage.remover is None else passage.remover.close(), more=False)
+        await self._send_chunk(b"" if passage.rewriter is None else passage.rewriter.close(), more=False)
 
     async def _extend(self, meter: Meter, stream_end: StreamEnd | None) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from proxy.core import jsonio
 from proxy.core.tenant import require_tenant_id
-from proxy.settings.model import DEFAULT_PLAN, NoCeiling, StreamUsage, TenantSettings
+from proxy.settings.model import DEFAULT_PLAN, NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -25,6 +25,7 @@ class TenantRecord:
     timezone: str = "UTC"
     no_ceiling: NoCeiling = NoCeiling.AUTO
     stream_usage: StreamUsage = StreamUsage.AUTO
+    on_unsupported: OnUnsupported = OnUnsupported.REFUSE
     allow_unmetered: bool = False
     count_own_key: bool = False
 
@@ -37,6 +38,7 @@ def settings_of(record: TenantRecord) -> TenantSettings:
         timezone=record.timezone,
         no_ceiling=record.no_ceiling,
         stream_usage=record.stream_usage,
+        on_unsupported=record.on_unsupported,
         allow_unmetered=record.allow_unmetered,
         count_own_key=record.count_own_key,
     )
@@ -53,6 +55,7 @@ def encode(record: TenantRecord) -> bytes:
             "timezone": record.timezone,
             "no_ceiling": str(record.no_ceiling),
             "stream_usage": str(record.stream_usage),
+            "on_unsupported": str(record.on_unsupported),
             "allow_unmetered": record.allow_unmetered,
             "count_own_key": record.count_own_key,
         }
@@ -62,7 +65,7 @@ def encode(record: TenantRecord) -> bytes:
 def decode(data: bytes) -> TenantRecord:
     """The record behind stored bytes. Fields that a later release added are passed over.
 
-    A value that only a later release knows becomes `auto`, which keeps every cap.
+    A value that only a later release knows becomes the default, which keeps every cap and loses nothing silently.
     """
     fields = jsonio.parse(data)
     return TenantRecord(
@@ -73,6 +76,7 @@ def decode(data: bytes) -> TenantRecord:
         timezone=fields.get("timezone", "UTC"),
         no_ceiling=_choice(NoCeiling, fields.get("no_ceiling"), NoCeiling.AUTO),
         stream_usage=_choice(StreamUsage, fields.get("stream_usage"), StreamUsage.AUTO),
+        on_unsupported=_choice(OnUnsupported, fields.get("on_unsupported"), OnUnsupported.REFUSE),
         allow_unmetered=fields.get("allow_unmetered", False),
         count_own_key=fields.get("count_own_key", False),
     )

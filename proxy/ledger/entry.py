@@ -34,6 +34,8 @@ class Entry(TypedDict):
     provider: str | None
     deployment: str | None
     attempts: int
+    translated: str | None  # `FROM>TO`, where the provider speaks another API than the caller
+    dropped_fields: str | None  # what of the call was left out then: names, apart by commas
     stream: bool
     status: int
     error_source: str | None

@@ -46,9 +46,6 @@ from proxy.upstream.client import UpstreamAnswer
 SLICE_TOKENS: Final = 4_096
 """What an answer without a ceiling holds at first, and again each time that it is extended."""
 
-# Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
-_UNNAMED: Final = {"moderations": "omni-moderation-latest"}
-
 _WINDOW_TRIES_MAX: Final = 3  # the store's clock and ours may part over the end of a window, once
 
 
@@ -92,10 +89,6 @@ class Admittance:
         text = exchange.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        priced = deployment
-        if deployment.model is None:
-            priced = deployment._replace(model=_UNNAMED.get(exchange.operation.name))
-        exchange.facts = snapshot.prices.find(priced, exchange.started_at_ms)
         exchange.counts_dollars = exchange.key_source is KeySource.GATEWAY or tenant.count_own_key
         allowances = snapshot.allowances.find(
             plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars
@@ -104,7 +97,7 @@ class Admittance:
         if exchange.call.stream:
             exchange.asking = choose(
                 tenant.stream_usage.value,
-                exchange.operation,
+                exchange.upstream_operation,
                 exchange.call.document,
                 dollar_cap_holds=capped,
                 usage_unasked=snapshot.settings.providers[deployment.provider].usage_unasked,
@@ -119,10 +112,12 @@ class Admittance:
         tap, ticket, counter = exchange.usage_tap, exchange.ticket, exchange.output_counter
         assert tap is not None, "dispatch puts a listener beside every answer"
         passage = Passage(tap, exchange.operation.stream_end)
-        if exchange.asking is UsageAsking.RESTORE and answer.status == 200:
+        if exchange.translation is not None:
+            passage.rewriter = exchange.translation.answers.stream()
+        elif exchange.asking is UsageAsking.RESTORE and answer.status == 200:
             fields = answer.fields
             if is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
-                passage.remover = UsageRemover()
+                passage.rewriter = UsageRemover()
         is_sliced = ticket is not None and ticket.answer_tokens is not None and ticket.inserted_ceiling is None
         if is_sliced and counter is not None:
             passage.meter = Meter(exchange, counter, self._keeper, self._metrics)
@@ -281,13 +276,14 @@ def _worst_case(exchange: Exchange) -> Estimate | None:
     """
     assert exchange.tenant is not None
     assert exchange.deployment is not None
-    if is_free(exchange.request.method, exchange.operation):
+    operation = exchange.upstream_operation
+    if is_free(exchange.request.method, operation):
         return FREE
     try:
         if exchange.facts is None:
             raise unpriced(names_a_model=exchange.deployment.model is not None)
         catalog = exchange.snapshot.prices.catalog_of(exchange.deployment.provider)
-        return estimate(exchange.operation, exchange.call, exchange.facts, catalog=catalog)
+        return estimate(operation, exchange.call, exchange.facts, catalog=catalog)
     except (UnpricedModel, UnpricedEndpoint):
         if exchange.tenant.allow_unmetered:
             return None

@@ -68,7 +68,7 @@ def _says_too_little(exchange: Exchange, usage: Usage) -> bool:
     (some servers report zeros, or before they begin); or of nothing that the model is sold by, as of minutes
     where tokens have a price."""
     counter, ticket, facts = exchange.output_counter, exchange.ticket, exchange.facts
-    if exchange.operation.stream_end is None:
+    if exchange.upstream_operation.stream_end is None:
         return ticket is not None and ticket.held_nusd > 0 and facts is not None and not price(usage, facts)
     if usage.output_tokens:
         return False
@@ -147,4 +147,4 @@ def hides_reasoning(exchange: Exchange) -> bool:
     if document is not None and document.get("background"):
         return True  # it goes on when nobody listens any more (the Responses API's background mode)
     model_reasons = exchange.facts is None or "reasoning" in exchange.facts.capabilities
-    return may_hide_reasoning(exchange.operation, document, model_reasons=model_reasons)
+    return may_hide_reasoning(exchange.upstream_operation, document, model_reasons=model_reasons)

@@ -7,6 +7,7 @@ already holds part of an answer and nothing can be taken back.
 from typing import Final
 
 from proxy.adapters.http.transport import WholeBody
+from proxy.core import jsonio
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed
 from proxy.core.types import Deployment, KeySource
@@ -14,11 +15,13 @@ from proxy.dialects.openai import is_credential_error
 from proxy.dialects.splice import replace_string, set_member
 from proxy.dialects.stream_usage import UsageAsking, inject
 from proxy.dialects.streamed_output import StreamedOutputCounter
+from proxy.dialects.target import provider_path, provider_query
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.reading import upload_bytes_max
-from proxy.upstream.client import ArrivingBody, PreparedHead, RequestBody, UpstreamAnswer, UpstreamClient
+from proxy.pipeline.snapshot import ProviderAccess
+from proxy.upstream.client import ArrivingBody, PreparedHead, RequestBody, UpstreamAnswer
 from proxy.upstream.headers import outbound_query, request_headers
 from proxy.upstream.payer import Payer
 
@@ -46,24 +49,25 @@ class Dispatch:
         """
         deployment = exchange.deployment
         assert deployment is not None, "selection comes before dispatch"
-        client = exchange.snapshot.providers[deployment.provider].client
+        provider = exchange.snapshot.providers[deployment.provider]
         body, is_edited, told_length = _outbound_body(exchange, deployment, downstream)
         call = exchange.call
         if call.text is not None and len(call.text) > _LARGE_BYTES:
             # All is decided: what was parsed need not be held for as long as the provider thinks.
             exchange.call = call._replace(document=None)
         decompressed = is_edited and exchange.call.text is not exchange.call.body
-        restores = exchange.asking is UsageAsking.RESTORE
         if decompressed or told_length is not None or payer.source is KeySource.TENANT:
             # Nothing keeps a stored provider key for longer than the keyring does.
-            head = _outbound_head(exchange, client, payer, told_length, decompressed=decompressed)
+            head = _outbound_head(exchange, provider, payer, told_length, decompressed=decompressed)
         else:
             # The same for as often as the caller's head comes again, while the provider's settings hold.
-            what = (client, payer.source is KeySource.CALLER, restores)
-            head = exchange.request.once(what, lambda: _outbound_head(exchange, client, payer))
+            restores = exchange.asking is UsageAsking.RESTORE
+            model = deployment.model if provider.dialect.model_in_path else None
+            what = (provider.client, payer.source is KeySource.CALLER, restores, model)
+            head = exchange.request.once(what, lambda: _outbound_head(exchange, provider, payer))
         exchange.attempts += 1
         exchange.sent_at_us = self._clock.monotonic_us()
-        answer = await client.send(head, body, stream=exchange.call.stream)
+        answer = await provider.client.send(head, body, stream=exchange.call.stream)
         try:
             return answer, await self._first_chunk(exchange, answer, payer)
         except BaseException:
@@ -80,9 +84,12 @@ class Dispatch:
         exchange.first_byte_at_us = self._clock.monotonic_us()
         fields = answer.fields
         if exchange.call.stream and exchange.ticket is not None and exchange.ticket.estimate is not None:
-            exchange.output_counter = StreamedOutputCounter(exchange.operation)
+            exchange.output_counter = StreamedOutputCounter(exchange.upstream_operation)
         exchange.usage_tap = UsageTap(
-            exchange.operation, fields.get(b"content-type"), fields.get(b"content-encoding"), exchange.output_counter
+            exchange.upstream_operation,
+            fields.get(b"content-type"),
+            fields.get(b"content-encoding"),
+            exchange.output_counter,
         )
         if first_chunk is not None:
             exchange.usage_tap.feed(first_chunk)
@@ -91,24 +98,35 @@ class Dispatch:
 
 def _outbound_head(
     exchange: Exchange,
-    client: UpstreamClient,
+    provider: ProviderAccess,
     payer: Payer,
     told_length: bytes | None = None,
     *,
     decompressed: bool = False,
 ) -> PreparedHead:
-    request = exchange.request
+    request, translation, deployment = exchange.request, exchange.translation, exchange.deployment
+    assert deployment is not None
+    provider_key = payer.provider_key
+    if provider_key is None and payer.source is KeySource.CALLER and translation is not None:
+        assert exchange.caller is not None
+        provider_key = exchange.caller.provider_token  # shown as the other API's SDKs show it
     headers = request_headers(
         request,
+        provider.dialect,
         payer.source,
-        payer.provider_key,
+        provider_key,
         content_length=told_length,
         decompressed=decompressed,
-        uncoded=exchange.asking is UsageAsking.RESTORE,  # what asking adds can only be taken out of plain bytes
+        # What asking adds can only be taken out of plain bytes, and only those can be translated.
+        uncoded=exchange.asking is UsageAsking.RESTORE or translation is not None,
+        translated=translation is not None,
     )
-    query = outbound_query(request.query, payer.source)
-    target = f"{request.endpoint_path}?{query}" if query else request.endpoint_path
-    return client.prepare(request.method, target, headers, bound_to=payer.origin)
+    path = request.endpoint_path if translation is None else translation.path
+    path = provider_path(provider.dialect, path, deployment.model)
+    query = outbound_query(request.query, payer.source) if translation is None else ""
+    if request.model_of_path is not None or provider.settings.api_version is not None:
+        query = provider_query(query, provider.settings.api_version)
+    return provider.client.prepare(request.method, f"{path}?{query}" if query else path, headers, bound_to=payer.origin)
 
 
 def _outbound_body(
@@ -120,7 +138,7 @@ def _outbound_body(
         if not exchange.request.has_body:
             return WholeBody(b""), False, None
         if exchange.form is not None:
-            renamed = call.model_alias not in (None, deployment.model)
+            renamed = exchange.request.model_of_path is not None or call.model_alias not in (None, deployment.model)
             passing, length = exchange.form.outbound(deployment.model if renamed else None)
         else:
             length = downstream.announced_bytes
@@ -137,10 +155,19 @@ def _outbound_body(
         assert document is not None
         assert ticket.estimate is not None
         text = set_member(text, document, ticket.estimate.ceiling_names[0], b"%d" % ticket.inserted_ceiling)
-    if call.model_alias is not None and deployment.model not in (None, call.model_alias):
-        assert deployment.model is not None
-        text = replace_string(text, "model", deployment.model)
+    if exchange.translation is None and deployment.model is not None and call.model_alias is not None:
+        text = _renamed(exchange, text, deployment.model)
     return (WholeBody(call.body), False, None) if text is call.text else (WholeBody(text), True, None)
+
+
+def _renamed(exchange: Exchange, text: bytes, model: str) -> bytes:
+    """The body's text, with the provider's name for the model."""
+    if exchange.request.model_of_path is not None:  # the body's own name, if there is one, has decided nothing
+        document = exchange.call.document or {}
+        if document.get("model") == model:
+            return text
+        return set_member(text, document, "model", jsonio.encode(model))
+    return text if model == exchange.call.model_alias else replace_string(text, "model", model)
 
 
 async def _beginning(answer: UpstreamAnswer) -> bytes | None:

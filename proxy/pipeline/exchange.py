@@ -17,6 +17,7 @@ from proxy.identity.caller import Prompt
 from proxy.pipeline.form_body import FormBody
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
+from proxy.pipeline.translation import Translation
 from proxy.pricing.facts import ModelFacts
 from proxy.routing.resolve import Route
 from proxy.settings.model import PlanSettings, TenantSettings
@@ -57,6 +58,12 @@ class Exchange:
     first_byte_at_us: int | None = None
     ended_at_us: int = 0  # set when it is closed
     body_bytes: int = 0
+    translation: Translation | None = None  # None: the provider speaks the caller's own API
+
+    @property
+    def upstream_operation(self) -> Operation:
+        """What the provider is asked: what the caller asks for, or what that is in the provider's API."""
+        return self.operation if self.translation is None else self.translation.operation
 
     @property
     def plan(self) -> PlanSettings:

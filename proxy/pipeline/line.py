@@ -9,6 +9,7 @@ from proxy.core.types import InboundRequest, KeySource
 from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.admittance import Admittance
+from proxy.pipeline.choosing import choose_deployment
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
@@ -19,9 +20,10 @@ from proxy.pipeline.reading import named_model, read_call
 from proxy.pipeline.run_ids import RunIds
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import SnapshotSlot
+from proxy.pipeline.translating import is_translated_stream, translate, whole_answer
 from proxy.routing.isolation import refuse_admin, refuse_shared_objects
-from proxy.routing.selection import select
-from proxy.upstream.headers import response_headers
+from proxy.upstream.client import UpstreamAnswer
+from proxy.upstream.headers import response_headers, translated_headers
 
 _log = logging.getLogger("tollway.line")
 
@@ -97,23 +99,45 @@ class Line:
 
         model_required = exchange.operation.model_required
         exchange.route = snapshot.routes.resolve(caller, named_model(exchange), model_required=model_required)
-        exchange.deployment = select(exchange.route)
-        provider = snapshot.providers[exchange.deployment.provider].settings
+        deployment = choose_deployment(exchange)
+        access = snapshot.providers[deployment.provider]
+        provider = access.settings
         payer = self._payment.known(exchange, provider) or await self._payment.find(exchange, provider)
         exchange.key_source = payer.source
         if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
             refuse_shared_objects(request, call)
+        translate(exchange, access)
         self._settlement.check_room()
         await self._admittance.admit(exchange)
         payer = await self._payment.confirmed(exchange, provider, payer)
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
         try:
-            exchange.status = answer.status
-            headers = response_headers(answer.headers, answer.fields, payer.source, answer.status)
-            headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
-            await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
+            await self._give_back(exchange, answer, first_chunk, payer.source, downstream)
         finally:
             await answer.aclose()
+
+    async def _give_back(
+        self,
+        exchange: Exchange,
+        answer: UpstreamAnswer,
+        first_chunk: bytes | None,
+        source: KeySource,
+        downstream: Downstream,
+    ) -> None:
+        """Pass the provider's answer on: its own bytes, or what they are in the caller's API."""
+        exchange.status = answer.status
+        headers = response_headers(answer.headers, answer.fields, source, answer.status)
+        translation = exchange.translation
+        if translation is not None:
+            headers = translated_headers(headers, exchange.operation.base_shape)
+            if not is_translated_stream(translation, answer):
+                whole = await whole_answer(exchange, answer, first_chunk)
+                exchange.status = whole.status
+                await downstream.send_answer(whole, headers + relay_headers(exchange, is_whole=True))
+                return
+            headers.append((b"content-type", b"text/event-stream"))
+        headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
+        await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
 
 
 async def _refuse(exchange: Exchange, error: GatewayError, downstream: Downstream) -> None:

@@ -33,6 +33,10 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     headers.append((b"x-tollway-model", _header_text(exchange.deployment.label)))
     headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
     headers.append((b"server-timing", timing))
+    if exchange.translation is not None:
+        headers.append((b"x-tollway-translated", exchange.translation.name.encode()))
+        if exchange.translation.dropped is not None:
+            headers.append((b"x-tollway-dropped", exchange.translation.dropped.encode()))
     if is_whole and exchange.facts is not None:
         assert exchange.usage_tap is not None
         exchange.usage_tap.close()

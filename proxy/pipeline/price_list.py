@@ -7,8 +7,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from proxy.core.types import Deployment
+from proxy.dialects.dialect import DIALECTS
 from proxy.pricing.catalog import Catalog
 from proxy.pricing.facts import ModelFacts, own_facts
+from proxy.routing.selection import Abilities
 from proxy.settings.model import DeploymentSettings, ProviderSettings, Settings, TransportKind
 
 SIMULATED_CATALOG = "simulated"
@@ -21,7 +23,7 @@ def catalog_name(provider: ProviderSettings, available: Collection[str]) -> str:
         return provider.catalog
     if provider.transport is TransportKind.SIMULATED:
         return SIMULATED_CATALOG
-    return provider.name if provider.name in available else provider.dialect
+    return provider.name if provider.name in available else DIALECTS[provider.dialect].catalog
 
 
 class PriceList:
@@ -44,6 +46,17 @@ class PriceList:
     def catalog_of(self, provider: str) -> str:
         """The name of the catalogue whose prices hold for a provider."""
         return self._catalog_names[provider]
+
+    def abilities(self, deployment: Deployment, at_ms: int) -> Abilities:
+        """What is known of what a deployment's model can do, whatever it costs."""
+        facts = self.find(deployment, at_ms)
+        own = self._own.get((deployment.provider, deployment.model or "")) if self._own else None
+        capabilities = own.capabilities if own is not None else None
+        context_tokens = own.context_tokens if own is not None else None
+        if facts is None:
+            return Abilities(capabilities, context_tokens)
+        # A catalogue that lists none has not been told.
+        return Abilities(capabilities if capabilities is not None else facts.capabilities or None, facts.context_tokens)
 
     def find(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
         """What is known of a deployment's model at an instant; None where nobody says a price."""

@@ -17,6 +17,13 @@ _NO_FORM: Final = (b"multipart/", b"application/x-www-form-urlencoded")
 
 
 async def read_call(exchange: Exchange, downstream: Downstream) -> Call:
+    """What the caller asks for; where the path names the model, that one, as to Azure."""
+    call = await _read_call(exchange, downstream)
+    model = exchange.request.model_of_path
+    return call if model is None else call._replace(model_alias=model)
+
+
+async def _read_call(exchange: Exchange, downstream: Downstream) -> Call:
     """Read a JSON body whole and a form until it has decided; leave every other body to be
     streamed to the upstream.
 

@@ -74,7 +74,7 @@ def _begun(exchange: Exchange, started_at: str) -> Entry:
     assert caller is not None, "what has a row has a caller"
     assert deployment is not None, "what has a row has a deployment"
     prompt_id, prompt_version = exchange.prompt or (None, None)
-    key_source = exchange.key_source
+    key_source, translation = exchange.key_source, exchange.translation
     return {
         "run_id": exchange.run_id,
         "started_at": started_at,
@@ -93,6 +93,8 @@ def _begun(exchange: Exchange, started_at: str) -> Entry:
         "provider": deployment.provider,
         "deployment": deployment.label,
         "attempts": 1,
+        "translated": None if translation is None else translation.name,
+        "dropped_fields": None if translation is None else translation.dropped,
         "stream": exchange.call.stream,
         "status": _UNKNOWN_STATUS,
         "error_source": None,

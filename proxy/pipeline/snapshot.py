@@ -6,6 +6,7 @@ An exchange keeps the snapshot that it began with, so that no request sees half 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proxy.dialects.dialect import Dialect
 from proxy.identity.authenticator import Authenticator
 from proxy.identity.tenants import Tenants
 from proxy.pipeline.allowance import Allowances
@@ -21,6 +22,7 @@ class ProviderAccess:
 
     settings: ProviderSettings
     client: UpstreamClient
+    dialect: Dialect
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ class Route(NamedTuple):
 
     alias: str | None
     deployments: tuple[Deployment, ...]
+    is_written: bool = True  # False: the default provider's own name for a model, or no model at all
 
 
 class Routes:
@@ -68,7 +69,7 @@ class Routes:
         standing = alias if aliases is None else next((name for name in aliases if self._is_for(caller, name)), None)
         if standing is None:
             raise _not_found(alias)
-        return Route(standing, (Deployment(self._default_provider, alias),))
+        return Route(standing, (Deployment(self._default_provider, alias),), is_written=False)
 
     def _may_use(self, caller: Caller, alias: str) -> bool:
         if caller.allowed_models is not None and alias not in caller.allowed_models:
@@ -92,7 +93,7 @@ class Routes:
                 "No route has this path: it names no model, and no default provider is configured. "
                 "Check it against the base URL, or have `auth.default_provider` set."
             )
-        return Route(None, (Deployment(self._default_provider, None),))
+        return Route(None, (Deployment(self._default_provider, None),), is_written=False)
 
 
 def _not_found(alias: str) -> ModelNotFound:

@@ -69,6 +69,13 @@ class StreamUsage(StrEnum):
     RESTORE = "restore"  # it is asked for, and what that caused is taken out again
 
 
+class OnUnsupported(StrEnum):
+    """What becomes of a part of a call that the model which answers cannot honour."""
+
+    REFUSE = "refuse"  # the call is refused, and told which part
+    DROP = "drop"  # it is left out, and the answer says so
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen: a host and port, or the path of a Unix socket."""
@@ -195,7 +202,8 @@ class ProviderSettings:
 
     name: str
     base_url: str
-    dialect: str = "openai"
+    dialect: str = "openai"  # of `core.dialect_names`
+    api_version: str | None = None  # what Azure's query tells (`api-version`)
     provider_key: Secret | None = None
     # True where the file has a `provider_key` line, even if `env?:` found nothing: such a
     # provider wants a key, while one without the line (a vLLM next door) is called without.
@@ -273,6 +281,7 @@ class TenantSettings:
     timezone: str = "UTC"
     no_ceiling: NoCeiling = NoCeiling.AUTO
     stream_usage: StreamUsage = StreamUsage.AUTO
+    on_unsupported: OnUnsupported = OnUnsupported.REFUSE
     allow_unmetered: bool = False
     count_own_key: bool = False
     soft_cap_webhook: Secret | None = None  # such URLs often are their own key

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from proxy.core.dialect_names import AZURE_DEPLOYMENTS, DIALECT_NAMES
 from proxy.settings.model import ProviderSettings, TimeoutSettings, TransportKind
 from proxy.settings.reader import Reader, Source
 from proxy.settings.suggest import did_you_mean
 from proxy.settings.values import (
     Mismatch,
     is_https_or_loopback,
+    parse_api_version,
     parse_base_url,
     parse_path,
     parse_provider_key,
@@ -17,7 +19,6 @@ from proxy.settings.values import (
 
 SECONDS_MAX = 86_400.0
 CONNECTIONS_MAX = 100_000
-DIALECTS = ("openai",)
 SIMULATED_BASE_URL = "http://simulated.invalid/v1"
 
 
@@ -35,6 +36,8 @@ def read_provider(name: str, at: Reader, source: Source) -> ProviderSettings:
         suggestion = f"Set {at.path}.allow_http = true if the network between is your own."
         raise Mismatch("https (or http to loopback)", found="http to another machine", suggestion=suggestion)
 
+    dialect = at.text("dialect", _parse_dialect, default.dialect)
+    by_version = "the date of an API version, such as 2024-10-21" if dialect == AZURE_DEPLOYMENTS else None
     provider = ProviderSettings(
         name=name,
         base_url=at.text(
@@ -43,7 +46,8 @@ def read_provider(name: str, at: Reader, source: Source) -> ProviderSettings:
             default.base_url,
             required=None if simulated else "a URL such as https://api.example.com/v1",
         ),
-        dialect=at.text("dialect", _parse_dialect, default.dialect),
+        dialect=dialect,
+        api_version=at.text("api_version", parse_api_version, default.api_version, required=by_version),
         provider_key=at.text("provider_key", parse_provider_key, None, secret=True),
         provider_key_wanted=at.has("provider_key"),
         timeouts_s=_timeouts(at.table("timeouts_s")),
@@ -74,8 +78,8 @@ def _timeouts(at: Reader) -> TimeoutSettings:
 
 
 def _parse_dialect(text: str) -> str:
-    if text not in DIALECTS:
-        raise Mismatch(" or ".join(DIALECTS), suggestion=did_you_mean(text, DIALECTS))
+    if text not in DIALECT_NAMES:
+        raise Mismatch(" or ".join(DIALECT_NAMES), suggestion=did_you_mean(text, DIALECT_NAMES))
     return text
 
 

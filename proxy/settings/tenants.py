@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from proxy.settings.model import NoCeiling, StreamUsage, TenantSettings
+from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 from proxy.settings.reader import Reader
 from proxy.settings.values import parse_time_zone, parse_webhook_url
 
@@ -16,6 +16,7 @@ def read_tenant(tenant_id: str, at: Reader, parse_plan: Callable[[str], str]) ->
         timezone=at.text("timezone", parse_time_zone, default.timezone),
         no_ceiling=at.choice("no_ceiling", NoCeiling, default.no_ceiling),
         stream_usage=at.choice("stream_usage", StreamUsage, default.stream_usage),
+        on_unsupported=at.choice("on_unsupported", OnUnsupported, default.on_unsupported),
         allow_unmetered=at.flag("allow_unmetered", default.allow_unmetered),
         count_own_key=at.flag("count_own_key", default.count_own_key),
         soft_cap_webhook=at.text("soft_cap_webhook", parse_webhook_url, None),

@@ -23,6 +23,7 @@ ADMIN_TOKEN_CHARS_MIN = 32
 _UNIX_PATH_BYTES_MAX = 103
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")  # it stands in a response header
+_API_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?|v1|preview|latest", re.ASCII)
 _PROVIDER_KEY = re.compile(r"[!-~]{1,8192}")  # it stands in a request header
 _ADMIN_TOKEN = re.compile(r"[!-~]{32,512}")  # likewise
 _URL = re.compile(r"[!-~]{1,2048}")
@@ -69,6 +70,13 @@ def parse_model_name(text: str) -> str:
     """1 to 256 visible ASCII characters."""
     if _MODEL_NAME.fullmatch(text) is None:
         raise Mismatch("a model's name: 1 to 256 visible ASCII characters, no space")
+    return text
+
+
+def parse_api_version(text: str) -> str:
+    """What Azure's query tells: a date, perhaps `-preview`; or `preview`, `latest`, of the v1 API."""
+    if _API_VERSION.fullmatch(text) is None:
+        raise Mismatch("the date of an API version, such as 2024-10-21, or preview")
     return text
 
 

@@ -113,12 +113,14 @@ class UpstreamClient:
         "_transport",
     )
 
-    def __init__(self, provider: ProviderSettings, transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, provider: ProviderSettings, path_prefix: str, transport: httpx.AsyncBaseTransport) -> None:
+        """`path_prefix` stands between the base URL and every path, unless the base URL ends with it."""
         self._name = provider.name
         self._base_url = httpx.URL(provider.base_url)
         self._origin = origin_of(provider.base_url)
         base = Target.of(self._base_url)
-        self._base = base._replace(path=base.path.rstrip(b"/"))
+        path = base.path.rstrip(b"/")
+        self._base = base._replace(path=path.removesuffix(path_prefix.encode()) + path_prefix.encode())
         self._transport = transport
         # Ours can be asked without httpx's request and response, which every call would pay for.
         self._own_transport = transport if isinstance(transport, Transport) else None

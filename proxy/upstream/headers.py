@@ -11,7 +11,8 @@ from urllib.parse import unquote_plus
 
 from proxy.core.secret import Secret
 from proxy.core.types import InboundRequest, KeySource
-from proxy.dialects.openai import ACCOUNT_HEADERS, ACCOUNT_RESPONSE_HEADERS, CREDENTIAL_HEADERS
+from proxy.dialects.dialect import Dialect
+from proxy.dialects.openai import ACCOUNT_HEADERS, ACCOUNT_RESPONSE_HEADERS, CREDENTIAL_HEADERS, Shape
 
 HOP_BY_HOP = frozenset(
     {
@@ -56,33 +57,44 @@ _DROPPED_FOR_GATEWAY = _REQUEST_DROPPED | CREDENTIAL_HEADERS | ACCOUNT_HEADERS
 # Parameters of a query that carry a key (Gemini's `key`, Azure's `api-key`).
 _QUERY_KEYS = frozenset({"key", "api-key", "api_key", "apikey", "access_token", "subscription-key"})
 _OURS = b"x-tollway-"
+_OF_ONE_API = (b"anthropic-", b"openai-", b"content-encoding")
+_REQUEST_IDS = (b"request-id", b"x-request-id")  # Anthropic's, OpenAI's
+_OF_ONE_BODY = frozenset({b"content-encoding", b"content-length", b"content-type", b"etag"})
 _ZERO_WEIGHT = re.compile(rb"q\s*=\s*0(\.0*)?\s*(;|$)")
 _READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
 
 
 def request_headers(
     request: InboundRequest,
+    dialect: Dialect,
     payer: KeySource,
     provider_key: Secret | None,
     *,
     content_length: bytes | None = None,
     decompressed: bool = False,
     uncoded: bool = False,
+    translated: bool = False,
 ) -> list[tuple[bytes, bytes]]:
-    """The headers of an attempt. Host and framing are the transport's to add, but for a
-    streamed body whose length the caller told (`content_length`). `uncoded` asks for an answer
-    without a content coding, whatever the caller accepts."""
-    dropped = _REQUEST_DROPPED if payer is KeySource.CALLER else _DROPPED_FOR_GATEWAY
+    """The headers of an attempt, as the provider's dialect has them. Host and framing are the
+    transport's to add, but for a streamed body whose length the caller told (`content_length`).
+    `uncoded` asks for an answer without a content coding, whatever the caller accepts; `translated`
+    leaves out what only the caller's own API knows."""
+    dropped = _REQUEST_DROPPED if payer is KeySource.CALLER and provider_key is None else _DROPPED_FOR_GATEWAY
     named = _named_by_connection(request.headers, request.fields)
     if named:
         dropped |= named
     if decompressed:
         dropped |= {b"content-encoding"}
     headers = [pair for pair in request.headers if pair[0] not in dropped and pair[0][:10] != _OURS]
+    if translated:
+        headers = [pair for pair in headers if not pair[0].startswith(_OF_ONE_API)]
+        headers += dialect.headers
+    else:
+        headers += [pair for pair in dialect.headers if pair[0] not in request.fields]
     accepted = None if uncoded else _whole(b"accept-encoding", request.headers, request.fields)
     headers.append((b"accept-encoding", readable_codings(accepted)))
     if provider_key is not None:
-        headers.append((b"authorization", b"Bearer " + provider_key.reveal().encode()))
+        headers.append((dialect.credential_header, dialect.credential_prefix + provider_key.reveal().encode()))
     if content_length is not None:
         headers.append((b"content-length", content_length))
     return headers
@@ -110,6 +122,14 @@ def response_headers(
     if dropped.isdisjoint(fields) and _OURS not in b"\n".join(fields):
         return list(upstream)
     return [pair for pair in upstream if pair[0] not in dropped and pair[0][:10] != _OURS]
+
+
+def translated_headers(headers: Sequence[tuple[bytes, bytes]], shape: Shape) -> list[tuple[bytes, bytes]]:
+    """The headers beside an answer that was translated for a caller of this shape: not those that
+    describe the body, and the provider's id of the request by the name that the caller's SDK reads."""
+    theirs = b"request-id" if shape is Shape.ANTHROPIC else b"x-request-id"
+    kept = [pair for pair in headers if pair[0] not in _OF_ONE_BODY]
+    return [(theirs if name in _REQUEST_IDS else name, value) for name, value in kept]
 
 
 @lru_cache(maxsize=256)

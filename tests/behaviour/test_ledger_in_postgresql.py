@@ -60,6 +60,8 @@ def entry(number: int) -> Entry:
         provider="openai",
         deployment="openai/gpt-5",
         attempts=1,
+        translated=None,
+        dropped_fields=None,
         stream=number % 2 == 0,
         status=200,
         error_source=None,

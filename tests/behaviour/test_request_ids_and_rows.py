@@ -55,6 +55,8 @@ RUN: dict[str, Any] = {
     "provider": "scripted",
     "deployment": "scripted/m-2026",
     "attempts": 1,
+    "translated": None,
+    "dropped_fields": None,
     "stream": False,
     "status": 200,
     "error_source": None,
@@ -208,7 +210,8 @@ async def the_row(gateway: Gateway, head: dict[bytes, bytes], tenant_id: str = "
 @pytest.mark.parametrize(("target", "body", "headers", "script", "differs"), RUNS.values(), ids=RUNS)
 async def test_a_row_holds_every_field_and_no_other(target, body, headers, script, differs):
     async with scripted_upstream(script) as upstream:
-        async with running_gateway(passthrough_to(upstream.base_url), clock=NoonClock()) as gateway:
+        dialect = "anthropic" if target == "/v1/messages" else "openai"
+        async with running_gateway(passthrough_to(upstream.base_url, dialect=dialect), clock=NoonClock()) as gateway:
             _, head, _ = await plain_request(gateway, "POST", target, body, headers)
             assert await the_row(gateway, head) == {**RUN, **differs}
 

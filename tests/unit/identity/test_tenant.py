@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.identity.tenant import TenantRecord, decode, encode, settings_of
-from proxy.settings.model import NoCeiling, StreamUsage, TenantSettings
+from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 
 INSTANTS = st.integers(0, 2**53 - 1)
 
@@ -22,6 +22,7 @@ INSTANTS = st.integers(0, 2**53 - 1)
         timezone=st.just("Europe/Berlin"),
         no_ceiling=st.sampled_from(NoCeiling),
         stream_usage=st.sampled_from(StreamUsage),
+        on_unsupported=st.sampled_from(OnUnsupported),
         allow_unmetered=st.booleans(),
         count_own_key=st.booleans(),
     )
@@ -33,9 +34,11 @@ def test_a_record_survives_being_stored(record):
 def test_a_record_holds_what_the_file_could_say_less_the_webhook():
     names = {field.name for field in fields(TenantSettings)} - {"soft_cap_webhook"}
     assert {field.name for field in fields(TenantRecord)} == names | {"created_at_ms", "updated_at_ms"}
-    record = TenantRecord("acme", 1, 2, "pro", "Asia/Tokyo", NoCeiling.INSERT, StreamUsage.LEAVE, True, True)
+    record = TenantRecord(
+        "acme", 1, 2, "pro", "Asia/Tokyo", NoCeiling.INSERT, StreamUsage.LEAVE, OnUnsupported.DROP, True, True
+    )
     assert settings_of(record) == TenantSettings(
-        "acme", "pro", "Asia/Tokyo", NoCeiling.INSERT, StreamUsage.LEAVE, True, True
+        "acme", "pro", "Asia/Tokyo", NoCeiling.INSERT, StreamUsage.LEAVE, OnUnsupported.DROP, True, True
     )
 
 

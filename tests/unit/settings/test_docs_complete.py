@@ -52,6 +52,7 @@ SECTIONS = [
 # Defaults that a cell says in words: they are no value of TOML, or stand in another table.
 IN_WORDS = {
     "default_provider": "none",
+    "api_version": "none",
     "provider_key": "none",
     "ca_file": "none",
     "proxy_url": "none",

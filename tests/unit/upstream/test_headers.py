@@ -4,13 +4,15 @@ import pytest
 
 from proxy.core.secret import Secret
 from proxy.core.types import InboundRequest, KeySource
+from proxy.dialects.dialect import DIALECTS
 from proxy.upstream import headers as policy
 from proxy.upstream.headers import readable_codings
 
 
 def request_headers(inbound, payer, provider_key, **also):
     request = InboundRequest("POST", "/v1/x", "/x", ("x",), "", inbound, None)
-    return policy.request_headers(request, payer, provider_key, **also)
+    dialect = DIALECTS[also.pop("dialect", "openai")]
+    return policy.request_headers(request, dialect, payer, provider_key, **also)
 
 
 def response_headers(upstream, payer, status):

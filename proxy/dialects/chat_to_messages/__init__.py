@@ -1,0 +1,1 @@
+"""Chat Completions, said as Anthropic's Messages."""

@@ -1,0 +1,70 @@
+"""What a call needs of the model that answers it, besides answering text with text.
+
+Pure. The names are those of `core.capabilities`. Fields: the API references of chat completions, responses and
+messages. What is not understood needs nothing: the provider will say what is wrong with it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from proxy.dialects.openai import Operation
+
+_NONE: Final[frozenset[str]] = frozenset()
+# By the type of a part of a message's content.
+_PARTS: Final = {
+    "image_url": "vision",
+    "input_image": "vision",
+    "image": "vision",
+    "input_audio": "audio_input",
+    "file": "pdf",
+    "input_file": "pdf",
+    "document": "pdf",
+}
+_MESSAGES: Final = {"chat_completions": "messages", "responses": "input", "messages": "messages"}
+
+
+def needed_capabilities(operation: Operation, document: Mapping[str, Any] | None) -> frozenset[str]:
+    """What this call needs. `document` is the body, parsed."""
+    where = _MESSAGES.get(operation.name)
+    if where is None or document is None:
+        return _NONE
+    needs = {_PARTS[kind] for kind in _part_types(document.get(where)) if kind in _PARTS}
+    if document.get("tools") or document.get("functions"):
+        needs.add("tools")
+    if _asks_for_schema(document):
+        needs.add("json_schema")
+    modalities = document.get("modalities")
+    if isinstance(modalities, list) and "audio" in modalities:
+        needs.add("audio_output")
+    return frozenset(needs) if needs else _NONE
+
+
+def _part_types(messages: object) -> Iterator[str]:
+    if not isinstance(messages, list):
+        return
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            yield from _types_in(content)
+
+
+def _types_in(parts: list[Any]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, dict):
+            kind = part.get("type")
+            if isinstance(kind, str):
+                yield kind
+            result = part.get("content")  # a tool's result holds parts of its own
+            if kind == "tool_result" and isinstance(result, list):
+                yield from (
+                    inner["type"] for inner in result if isinstance(inner, dict) and inner.get("type") in _PARTS
+                )
+
+
+def _asks_for_schema(document: Mapping[str, Any]) -> bool:
+    formats = [document.get("response_format")]
+    for holder in ("text", "output_config"):  # of responses, of messages
+        inner = document.get(holder)
+        if isinstance(inner, dict):
+            formats.append(inner.get("format"))
+    return any(isinstance(each, dict) and each.get("type") == "json_schema" for each in formats)

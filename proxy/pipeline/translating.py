@@ -1,0 +1,105 @@
+"""Where the provider speaks another API than the caller: the call on its way there, the answer on its way back.
+
+From here on the exchange holds the call that the provider gets: what is reserved, asked and measured is that.
+"""
+
+from typing import Final
+
+from proxy.core import jsonio
+from proxy.core.errors import UnsupportedEndpoint, UnsupportedParameter, UpstreamMalformed
+from proxy.core.types import Answer
+from proxy.dialects.translation import TargetModel
+from proxy.dialects.translators import Way, is_served, way_to
+from proxy.dialects.usage_remover import is_event_stream
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.snapshot import ProviderAccess
+from proxy.pipeline.translation import Translation, told
+from proxy.settings.model import OnUnsupported
+from proxy.upstream.client import UpstreamAnswer
+
+_ANSWER_BYTES_MAX: Final = 33_554_432
+_PLAIN: Final = (None, b"", b"identity")
+
+
+def translate(exchange: Exchange, provider: ProviderAccess) -> None:
+    """Say the call in the provider's API, where that is another than the caller's.
+
+    Raises:
+        UnsupportedEndpoint: the provider has nothing like what is asked for.
+        UnsupportedParameter: it cannot honour a part of the call, and the tenant has not said to leave it out.
+        InvalidParameter: the call is not one of the caller's own API.
+    """
+    shape, operation = provider.dialect.shape, exchange.operation
+    way = way_to(shape, operation)
+    if way is not None:
+        _translate(exchange, provider, way)
+    elif not is_served(shape, operation):
+        raise UnsupportedEndpoint(
+            f"{provider.settings.name} has no {exchange.request.endpoint_path}. Ask for a model of another provider."
+        )
+
+
+def _translate(exchange: Exchange, provider: ProviderAccess, way: Way) -> None:
+    call, deployment, facts, tenant = exchange.call, exchange.deployment, exchange.facts, exchange.tenant
+    assert call.document is not None, "what can be translated is a JSON object"
+    assert deployment is not None
+    assert tenant is not None
+    target = TargetModel(
+        deployment.model or call.model_alias or "",
+        provider.dialect,
+        None if facts is None else facts.max_output_tokens,
+        exchange.snapshot.prices.abilities(deployment, exchange.started_at_ms).capabilities,
+    )
+    translated = way.translate(call.document, target, exchange.started_at_ms // 1_000)
+    if translated.dropped and tenant.on_unsupported is OnUnsupported.REFUSE:
+        raise _not_honoured(translated.dropped, deployment.label)
+    text = jsonio.encode(translated.document)
+    exchange.call = call._replace(body=text, text=text, document=translated.document)
+    exchange.translation = Translation(way.name, way.operation, way.path, translated.answers, told(translated.dropped))
+
+
+def _not_honoured(dropped: tuple[str, ...], deployment: str) -> UnsupportedParameter:
+    also = f" Nor can it: {told(dropped[1:])}." if len(dropped) > 1 else ""
+    return UnsupportedParameter(
+        f"{deployment} cannot honour `{dropped[0][:64]}`.{also} Leave it out, or ask for another model; where a tenant "
+        'has `on_unsupported = "drop"`, what cannot be honoured is left out and told.',
+        param=dropped[0][:64],
+    )
+
+
+def is_translated_stream(translation: Translation | None, answer: UpstreamAnswer) -> bool:
+    """True for an answer that is translated event by event."""
+    if translation is None or answer.status != 200:
+        return False
+    return is_event_stream(answer.fields.get(b"content-type"), answer.fields.get(b"content-encoding"))
+
+
+async def whole_answer(exchange: Exchange, answer: UpstreamAnswer, first_chunk: bytes | None) -> Answer:
+    """An answer that is no stream, read to its end and said in the caller's API.
+
+    Raises:
+        UpstreamMalformed: it is encoded although nobody asked for that, or too long, or not of the provider's API.
+        UpstreamTruncated, UpstreamTimedOut: it broke off.
+    """
+    translation, tap = exchange.translation, exchange.usage_tap
+    assert translation is not None
+    assert tap is not None
+    if answer.fields.get(b"content-encoding") not in _PLAIN:
+        raise UpstreamMalformed("The provider compressed an answer that was asked for plain. Try again.")
+    pieces: list[bytes] = []
+    held_bytes = 0
+    chunk = first_chunk
+    while chunk is not None:
+        pieces.append(chunk)
+        held_bytes += len(chunk)
+        if held_bytes > _ANSWER_BYTES_MAX:
+            raise UpstreamMalformed(f"The provider's answer has more than {_ANSWER_BYTES_MAX} bytes. Ask for less.")
+        chunk = await answer.next_chunk()
+        if chunk is not None:
+            tap.feed(chunk)
+    tap.close()
+    body = b"".join(pieces)
+    if answer.status == 200:
+        return Answer(200, translation.answers.whole(body))
+    status, body = translation.answers.error(answer.status, body)
+    return Answer(status, body)
