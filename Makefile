@@ -100,9 +100,10 @@ $(VENV)/.run: $(VENV)/.interpreter requirements.lock requirements-build.lock pyp
 	@rm $(VENV)/.unfinished
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock requirements-anthropic-1.lock
 	@echo 'Installing what its tests and checks need'
 	@touch $(VENV)/.unfinished
 	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --require-hashes --no-deps --upgrade --target $(VENV)/anthropic-1 -r requirements-anthropic-1.lock
 	@rm $(VENV)/.unfinished
 	@touch $@

@@ -5,12 +5,18 @@ answer back. There are two: `chat_to_messages.translate` and `messages_to_chat.t
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from proxy.core.errors import InvalidJson
 from proxy.dialects.dialect import Dialect
 
 Document: TypeAlias = Mapping[str, Any]
 """A JSON object, parsed."""
+
+
+NOT_AS_DOCUMENTED: Final = (InvalidJson, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading an answer as it is documented raises where it is otherwise: answers are read without asking at each
+step, because they are right but for a fault, and a fault of any kind is `UpstreamMalformed`."""
 
 
 class TargetModel(NamedTuple):

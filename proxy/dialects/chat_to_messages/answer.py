@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from proxy.core import jsonio
-from proxy.core.errors import InvalidJson, UpstreamMalformed
+from proxy.core.errors import UpstreamMalformed
 from proxy.dialects.chat_to_messages.failure import chat_failure
 from proxy.dialects.chat_to_messages.stream import ChatStream
 from proxy.dialects.chat_to_messages.thinking_blocks import KINDS, with_thinking
 from proxy.dialects.chat_to_messages.usage import FINISH_REASONS, chat_id, chat_tier, chat_usage
-from proxy.dialects.translation import StreamTranslator
+from proxy.dialects.translation import NOT_AS_DOCUMENTED, StreamTranslator
 
 
 class ChatAnswers(NamedTuple):
@@ -30,7 +30,7 @@ class ChatAnswers(NamedTuple):
             if message["type"] != "message":
                 raise KeyError("type")
             return jsonio.encode(self._completion(message))
-        except (InvalidJson, KeyError, TypeError, AttributeError):
+        except NOT_AS_DOCUMENTED:
             raise UpstreamMalformed("The provider sent what is no message of Anthropic's API. Try again.") from None
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:

@@ -54,7 +54,7 @@ def _block(part: Part, place: str) -> Block | None:
     kind = part.get("type")
     write = _WRITERS.get(kind) if isinstance(kind, str) else None
     if write is None:
-        if kind in _UNSAYABLE:
+        if isinstance(kind, str) and kind in _UNSAYABLE:
             raise UnsupportedParameter(
                 f"`{place}` is of the type `{kind}`, which Anthropic's models do not take. Leave it out, or ask for "
                 "another model.",

@@ -31,8 +31,9 @@ class Conversation:
     __slots__ = ("_called_at", "_pending", "_takes_system_within", "lacks_thinking", "lost", "system", "turns")
 
     def __init__(self, *, takes_system_within: bool) -> None:
-        """`takes_system_within`: the model takes a system message behind the first turn, in its place. Another's
-        is put behind the system prompt: its words and their weight are kept, its place is not."""
+        """`takes_system_within`: the model takes a system message within the conversation, between a turn of the
+        user's and one of its own (/docs/en/build-with-claude/mid-conversation-system-messages). Elsewhere, and
+        for other models, it goes behind the system prompt: its words and their weight are kept, its place is not."""
         self.system: list[Block] = []
         self.turns: list[dict[str, Any]] = []
         self.lost: list[str] = []
@@ -86,7 +87,7 @@ class Conversation:
     def _take_system(self, message: Mapping[str, Any], place: str) -> None:
         blocks = texts_of(message.get("content"), f"{place}.content")
         self._note_name(message, place)
-        if self.turns and self._takes_system_within and blocks:
+        if self._takes_system_within and blocks and self.turns and self.turns[-1]["role"] != "assistant":
             self._add("system", blocks)
         else:
             self.system += blocks
@@ -152,6 +153,8 @@ class Conversation:
     def _add(self, role: str, blocks: list[Block]) -> None:
         if role == "user" and blocks[0]["type"] != "tool_result":
             self.lacks_thinking = False  # of what was thought before the user spoke again, none is wanted
+        if role == "user" and self.turns and self.turns[-1]["role"] == "system":
+            self.system += self.turns.pop()["content"]
         if self.turns and self.turns[-1]["role"] == role:
             self.turns[-1]["content"] += blocks
         else:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proxy.core import jsonio
-from proxy.core.errors import InvalidJson, UpstreamMalformed
+from proxy.core.errors import UpstreamMalformed
 from proxy.dialects.chat_to_messages.failure import failure_of
 from proxy.dialects.chat_to_messages.thinking_blocks import KINDS, with_thinking
 from proxy.dialects.chat_to_messages.usage import FINISH_REASONS, chat_id, chat_usage
 from proxy.dialects.sse import EventSplitter, event_data
+from proxy.dialects.translation import NOT_AS_DOCUMENTED
 
 EVENT_BYTES_MAX: Final = 4_194_304
 _DONE: Final = b"data: [DONE]\n\n"
@@ -72,7 +73,7 @@ class ChatStream:
             event = jsonio.parse(data)
             say = _SAYINGS.get(event["type"])
             return b"" if say is None else say(self, event)
-        except (InvalidJson, KeyError, TypeError, AttributeError):
+        except NOT_AS_DOCUMENTED:
             raise UpstreamMalformed("The provider sent an event that its API does not have.") from None
 
     def _start(self, event: Event) -> bytes:

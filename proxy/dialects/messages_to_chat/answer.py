@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from proxy.core import jsonio
-from proxy.core.errors import InvalidJson, UpstreamMalformed
+from proxy.core.errors import UpstreamMalformed
 from proxy.dialects.messages_to_chat.extra_content import extra_content_block
 from proxy.dialects.messages_to_chat.failure import messages_failure
 from proxy.dialects.messages_to_chat.stream import MessagesStream
 from proxy.dialects.messages_to_chat.usage import messages_id, messages_usage, stop_reason
-from proxy.dialects.translation import StreamTranslator
+from proxy.dialects.translation import NOT_AS_DOCUMENTED, StreamTranslator
 
 
 class MessagesAnswers(NamedTuple):
@@ -23,7 +23,7 @@ class MessagesAnswers(NamedTuple):
         """A chat completion, as a message. Raises UpstreamMalformed."""
         try:
             return jsonio.encode(_message(jsonio.parse(body)))
-        except (InvalidJson, KeyError, TypeError, AttributeError, IndexError):
+        except NOT_AS_DOCUMENTED:
             raise UpstreamMalformed("The provider sent what is no chat completion. Try again.") from None
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:

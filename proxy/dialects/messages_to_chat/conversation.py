@@ -79,8 +79,6 @@ class Conversation:
                 self._refuse_unanswered(where)
                 spoken += parts_of(block, where)
                 continue
-            if spoken and self._pending:
-                raise wrong(where, "must stand before all else that the user says.")
             # A chat's tool answers in text alone: what it shows is said by the user, behind all results.
             spoken += self._answer(block, where)
         self._refuse_unanswered(place)
@@ -109,7 +107,7 @@ class Conversation:
         calls: list[dict[str, Any]] = []
         extra: dict[str, Any] = {}
         for where, block in blocks:
-            kind = block.get("type")
+            kind = text_of(block.get("type"), f"{where}.type")
             if kind == "text":
                 spoken += parts_of(block, where)
             elif kind == "tool_use":
@@ -117,7 +115,6 @@ class Conversation:
             elif kind == "redacted_thinking":
                 extra.update(extra_content_in(block, where))
             elif kind not in _THOUGHT:
-                text_of(kind, f"{where}.type")
                 self.lost.append(where)  # of a tool that ran at the other provider
         self._called_at = place
         message: dict[str, Any] = {"role": "assistant", "content": said(spoken) if spoken else None}

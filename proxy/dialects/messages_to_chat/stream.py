@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.core import jsonio
-from proxy.core.errors import InvalidJson, UpstreamMalformed
+from proxy.core.errors import UpstreamMalformed
 from proxy.dialects.messages_to_chat.extra_content import extra_content_block
 from proxy.dialects.messages_to_chat.failure import failure_of
 from proxy.dialects.messages_to_chat.usage import messages_id, messages_usage, stop_reason
 from proxy.dialects.sse import EventSplitter, event_data
+from proxy.dialects.translation import NOT_AS_DOCUMENTED
 
 EVENT_BYTES_MAX: Final = 4_194_304
 _ENDED: Final = 500  # an error within a stream has no status
@@ -71,7 +72,7 @@ class MessagesStream:
             return self._end()
         try:
             return self._say_chunk(jsonio.parse(data))
-        except (InvalidJson, KeyError, TypeError, AttributeError, IndexError):
+        except NOT_AS_DOCUMENTED:
             raise UpstreamMalformed("The provider sent an event that is no chat completion chunk.") from None
 
     def _say_chunk(self, chunk: Mapping[str, Any]) -> bytes:

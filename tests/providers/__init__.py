@@ -1,0 +1,1 @@
+"""Strict servers that speak the providers' wire, as their documents have it."""
