@@ -60,17 +60,17 @@ class Conversation:
 
     def _take(self, message: Mapping[str, Any], place: str) -> None:
         role = message.get("role")
-        if role == "tool":
-            call_id = text_of(message.get("tool_call_id"), f"{place}.tool_call_id")
-            self._answer(call_id, message, place)
-        elif role == "function":
-            self._answer(_function_id(text_of(message.get("name"), f"{place}.name")), message, place)
-        elif role == "user":
+        if role == "user":
             self._refuse_unanswered(place)
             self._add("user", self._spoken(message, place))
         elif role == "assistant":
             self._refuse_unanswered(place)
             self._take_assistant(message, place)
+        elif role == "tool":
+            call_id = text_of(message.get("tool_call_id"), f"{place}.tool_call_id")
+            self._answer(call_id, message, place)
+        elif role == "function":
+            self._answer(_function_id(text_of(message.get("name"), f"{place}.name")), message, place)
         elif role in ("system", "developer"):
             self._refuse_unanswered(place)
             self._take_system(message, place)
@@ -78,7 +78,7 @@ class Conversation:
             raise wrong(f"{place}.role", f"must be {_ROLES}.")
 
     def _spoken(self, message: Mapping[str, Any], place: str) -> list[Block]:
-        blocks = blocks_of(message.get("content"), f"{place}.content")
+        blocks = _content(message, place)
         if not blocks:
             raise wrong(f"{place}.content", "is empty. Anthropic's models take no empty message: leave it out.")
         self._note_name(message, place)
@@ -98,7 +98,7 @@ class Conversation:
                 f"`{place}.audio` is a sound that another provider keeps. Send what was said as `content`.",
                 param=f"{place}.audio",
             )
-        blocks = blocks_of(message.get("content"), f"{place}.content")
+        blocks = _content(message, place)
         refusal = message.get("refusal")
         if refusal is not None and (text := text_of(refusal, f"{place}.refusal")):
             blocks.append({"type": "text", "text": text})
@@ -111,9 +111,11 @@ class Conversation:
 
     def _calls(self, message: Mapping[str, Any], place: str) -> tuple[list[Block], list[Block]]:
         """What the turn calls, and the thinking that came back with it."""
+        given, function = message.get("tool_calls"), message.get("function_call")
         calls: list[Block] = []
         thinking: list[Block] = []
-        given = message.get("tool_calls")
+        if given is None and function is None:
+            return calls, thinking
         for index, item in enumerate([] if given is None else array_of(given, f"{place}.tool_calls")):
             where = f"{place}.tool_calls.{index}"
             call = object_of(item, where)
@@ -124,8 +126,7 @@ class Conversation:
             thinking += thinking_in(call, where)
             call_id = text_of(call.get("id"), f"{where}.id")
             calls.append(self._call(call_id, object_of(call.get("function"), f"{where}.function"), f"{where}.function"))
-        function = message.get("function_call")  # the API's first form
-        if function is not None:
+        if function is not None:  # the API's first form
             where = f"{place}.function_call"
             name = object_of(function, where).get("name")
             calls.append(self._call(_function_id(text_of(name, f"{where}.name")), function, where))
@@ -145,8 +146,7 @@ class Conversation:
         if own_id is None:
             raise wrong(place, "answers a call that the message of the assistant before it does not make.")
         block: Block = {"type": "tool_result", "tool_use_id": own_id}
-        content = blocks_of(message.get("content"), f"{place}.content")
-        if content:
+        if content := _content(message, place):
             block["content"] = content
         self._add("user", [block])
 
@@ -169,6 +169,13 @@ class Conversation:
     def _note_name(self, message: Mapping[str, Any], place: str) -> None:
         if message.get("name") is not None:
             self.lost.append(f"{place}.name")
+
+
+def _content(message: Mapping[str, Any], place: str) -> list[Block]:
+    content = message.get("content")
+    if isinstance(content, str) and content:  # nearly all are, and need no place to be refused at
+        return [{"type": "text", "text": content}]
+    return blocks_of(content, f"{place}.content")
 
 
 def _function_id(name: str) -> str:

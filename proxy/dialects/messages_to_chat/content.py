@@ -20,8 +20,11 @@ def blocks_in(content: object, place: str) -> list[tuple[str, Block]]:
     """Each block of a message's content, with its place. A string is one text. Raises InvalidParameter."""
     if isinstance(content, str):
         return [(place, {"type": "text", "text": content})]
-    blocks = [(f"{place}.{index}", block) for index, block in enumerate(array_of(content, place))]
-    return [(where, object_of(block, where)) for where, block in blocks]
+    blocks: list[tuple[str, Block]] = []
+    for index, block in enumerate(array_of(content, place)):
+        where = f"{place}.{index}"
+        blocks.append((where, object_of(block, where)))
+    return blocks
 
 
 def parts_of(block: Block, place: str) -> list[Part]:
@@ -31,7 +34,9 @@ def parts_of(block: Block, place: str) -> list[Part]:
         InvalidParameter: it is not as documented.
         UnsupportedParameter: it is of a kind that a chat has no part for.
     """
-    kind = block.get("type")
+    kind, text = block.get("type"), block.get("text")
+    if kind == "text" and isinstance(text, str):  # nearly all are
+        return [{"type": "text", "text": text}]
     write = _WRITERS.get(kind) if isinstance(kind, str) else None
     if write is None:
         if isinstance(kind, str) and kind:

@@ -50,15 +50,15 @@ class Conversation:
         for index, item in enumerate(given):
             place = f"messages.{index}"
             turn = object_of(item, place)
-            role = turn.get("role")
+            role, content, inside = turn.get("role"), turn.get("content"), f"{place}.content"
             if role == "user":
-                self._take_user(blocks_in(turn.get("content"), f"{place}.content"), place)
+                self._take_user(blocks_in(content, inside), place)
             elif role == "assistant":
                 self._refuse_unanswered(place)
-                self._take_assistant(blocks_in(turn.get("content"), f"{place}.content"), place)
+                self._take_assistant(blocks_in(content, inside), place)
             elif role == "system":
                 self._refuse_unanswered(place)
-                parts = self._texts(turn.get("content"), f"{place}.content")
+                parts = self._texts(content, inside)
                 self.messages.append({"role": "system", "content": said(parts)})
             else:
                 raise wrong(f"{place}.role", "must be user, assistant or system.")
@@ -107,14 +107,14 @@ class Conversation:
         calls: list[dict[str, Any]] = []
         extra: dict[str, Any] = {}
         for where, block in blocks:
-            kind = text_of(block.get("type"), f"{where}.type")
+            kind = block.get("type")
             if kind == "text":
                 spoken += parts_of(block, where)
             elif kind == "tool_use":
                 calls.append(self._call(block, where))
             elif kind == "redacted_thinking":
                 extra.update(extra_content_in(block, where))
-            elif kind not in _THOUGHT:
+            elif text_of(kind, f"{where}.type") not in _THOUGHT:
                 self.lost.append(where)  # of a tool that ran at the other provider
         self._called_at = place
         message: dict[str, Any] = {"role": "assistant", "content": said(spoken) if spoken else None}
