@@ -24,7 +24,7 @@ from proxy.dialects.chat_to_messages.translate import translate as to_messages
 from proxy.dialects.dialect import DIALECTS
 from proxy.dialects.messages_to_chat.translate import translate as to_chat
 from proxy.dialects.sse import event_data
-from proxy.dialects.translation import TargetModel
+from proxy.dialects.translation import TargetModel, Translated
 
 BATCH: Final = 50
 _CLAUDE: Final = TargetModel("claude-sonnet-5-5", DIALECTS["anthropic"], 64_000)
@@ -118,7 +118,8 @@ def run(rounds: int) -> list[Figure]:
 
 
 def _said(translate: Callable[..., Any], document: dict[str, Any], target: TargetModel) -> bytes:
-    return jsonio.encode(translate(document, target, 0).document)
+    translated: Translated = translate(document, target, 0)
+    return jsonio.encode(translated.document)
 
 
 def _message() -> dict[str, Any]:
@@ -145,7 +146,8 @@ def _chunk() -> bytes:
 
 
 def _sse(event: dict[str, Any]) -> bytes:
-    return b"event: " + event["type"].encode() + b"\ndata: " + jsonio.encode(event) + b"\n\n"
+    name: str = event["type"]
+    return b"event: " + name.encode() + b"\ndata: " + jsonio.encode(event) + b"\n\n"
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -140,7 +140,8 @@ async def test_a_chat_with_tools_until_its_answer(dialect, asking, streamed):
 
 async def streamed_message(stream) -> dict[str, Any]:
     """A streamed chat as the message that goes back, with every member that a tool call had."""
-    content, calls = "", {}
+    content = ""
+    calls: dict[int, Any] = {}
     async for chunk in stream:
         for choice in chunk.choices:
             content += choice.delta.content or ""

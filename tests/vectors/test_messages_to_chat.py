@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from proxy.dialects.messages_to_chat.translate import translate
 from proxy.dialects.translation import TargetModel
 
 FOLDER = Path(__file__).parent / "messages_to_chat"
-STARTED = {
+STARTED: dict[str, Any] = {
     "id": "msg_1",
     "type": "message",
     "role": "assistant",

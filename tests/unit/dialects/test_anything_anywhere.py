@@ -4,6 +4,7 @@ refused, or malformed, and nothing else."""
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from proxy.dialects.chat_to_messages.translate import translate as to_messages
 from proxy.dialects.dialect import DIALECTS
 from proxy.dialects.messages_to_chat.answer import MessagesAnswers
 from proxy.dialects.messages_to_chat.translate import translate as to_chat
-from proxy.dialects.translation import TargetModel
+from proxy.dialects.translation import AnswerTranslator, TargetModel
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     0,
@@ -39,7 +40,10 @@ WAYS = {
     "chat_to_messages": (to_messages, TargetModel("claude-opus-4-8", DIALECTS["anthropic"], 8_192)),
     "messages_to_chat": (to_chat, TargetModel("gemini-3.8-flash", DIALECTS["gemini"], 8_192)),
 }
-ANSWERS = {"chat_to_messages": ChatAnswers(0, reports_usage=True), "messages_to_chat": MessagesAnswers()}
+ANSWERS: dict[str, AnswerTranslator] = {
+    "chat_to_messages": ChatAnswers(0, reports_usage=True),
+    "messages_to_chat": MessagesAnswers(),
+}
 
 
 def cases(folder, name):

@@ -5,6 +5,7 @@ import pytest
 from proxy.core.secret import Secret
 from proxy.core.types import InboundRequest, KeySource
 from proxy.dialects.dialect import DIALECTS
+from proxy.dialects.openai import Shape
 from proxy.upstream import headers as policy
 from proxy.upstream.headers import readable_codings
 
@@ -152,3 +153,50 @@ def test_an_answer_that_the_caller_paid_for_keeps_them():
 def test_an_answer_without_a_body_announces_no_length(status, kept):
     names = {name for name, _ in response_headers(UPSTREAM, KeySource.CALLER, status)}
     assert (b"content-length" in names) is kept
+
+
+# ── as each provider's dialect has them ──────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("dialect", "expected"),
+    [
+        ("openai", (b"authorization", b"Bearer sk-1")),
+        ("anthropic", (b"x-api-key", b"sk-1")),
+        ("azure", (b"api-key", b"sk-1")),
+        ("azure-deployments", (b"api-key", b"sk-1")),
+        ("gemini", (b"authorization", b"Bearer sk-1")),
+        ("bedrock-anthropic", (b"authorization", b"Bearer sk-1")),
+    ],
+)
+def test_the_gateways_key_is_shown_as_the_provider_wants_it(dialect, expected):
+    headers = request_headers(SDK, KeySource.GATEWAY, Secret("sk-1"), dialect=dialect)
+    assert [pair for pair in headers if pair[0] in CALLERS] == [expected]
+
+
+def test_the_version_of_anthropics_api_is_the_callers_and_else_one():
+    told = request_headers(((b"anthropic-version", b"2026-10-21"),), KeySource.CALLER, None, dialect="anthropic")
+    assert [value for name, value in told if name == b"anthropic-version"] == [b"2026-10-21"]
+    untold = request_headers((), KeySource.CALLER, None, dialect="anthropic")
+    assert [value for name, value in untold if name == b"anthropic-version"] == [b"2023-06-01"]
+
+
+def test_a_translated_call_has_nothing_of_the_callers_own_api():
+    inbound = (
+        (b"anthropic-version", b"2026-10-21"),
+        (b"anthropic-beta", b"x"),
+        (b"content-encoding", b"gzip"),
+        (b"x-mine", b"1"),
+    )
+    headers = request_headers(inbound, KeySource.GATEWAY, Secret("sk-1"), uncoded=True, translated=True)
+    assert headers == [(b"x-mine", b"1"), (b"accept-encoding", b"identity"), (b"authorization", b"Bearer sk-1")]
+    others = ((b"openai-beta", b"x"), (b"anthropic-version", b"1"))
+    headers = request_headers(others, KeySource.GATEWAY, None, dialect="anthropic", uncoded=True, translated=True)
+    assert headers == [(b"anthropic-version", b"2023-06-01"), (b"accept-encoding", b"identity")]
+
+
+def test_a_translated_answer_tells_nothing_of_the_body_that_was():
+    upstream = [(b"content-type", b"a/b"), (b"content-length", b"9"), (b"request-id", b"req_1"), (b"retry-after", b"7")]
+    assert policy.translated_headers(upstream, Shape.OPENAI) == [(b"x-request-id", b"req_1"), (b"retry-after", b"7")]
+    upstream = [(b"x-request-id", b"req_1"), (b"etag", b"x")]
+    assert policy.translated_headers(upstream, Shape.ANTHROPIC) == [(b"request-id", b"req_1")]
