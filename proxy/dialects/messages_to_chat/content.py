@@ -16,6 +16,16 @@ Block: TypeAlias = Mapping[str, Any]
 _UNNAMED_PDF: Final = "document.pdf"
 
 
+def only_text(content: object) -> str | None:
+    """The text of content that is nothing else, as that of most turns; None: look closer."""
+    if isinstance(content, list) and len(content) == 1:
+        block = content[0]
+        if not isinstance(block, dict) or block.get("type") != "text":
+            return None
+        content = block.get("text")
+    return content if isinstance(content, str) else None
+
+
 def blocks_in(content: object, place: str) -> list[tuple[str, Block]]:
     """Each block of a message's content, with its place. A string is one text. Raises InvalidParameter."""
     if isinstance(content, str):

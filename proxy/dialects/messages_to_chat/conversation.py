@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from proxy.core import jsonio
 from proxy.dialects.members import array_of, flag_of, object_of, text_of, wrong
-from proxy.dialects.messages_to_chat.content import Block, Part, blocks_in, parts_of, said
+from proxy.dialects.messages_to_chat.content import Block, Part, blocks_in, only_text, parts_of, said
 from proxy.dialects.messages_to_chat.extra_content import extra_content_in
 
 # What another model thought, which this one neither wants nor could read.
 _THOUGHT: Final = frozenset({"thinking", "redacted_thinking"})
+_SPEAKING: Final = ("user", "assistant")
 _ERROR: Final = "Error: "
 """Before the result of a tool that failed: a chat has no other way to say so."""
 
@@ -50,7 +51,12 @@ class Conversation:
         for index, item in enumerate(given):
             place = f"messages.{index}"
             turn = object_of(item, place)
-            role, content, inside = turn.get("role"), turn.get("content"), f"{place}.content"
+            role, content = turn.get("role"), turn.get("content")
+            if role in _SPEAKING and (text := only_text(content)) is not None:
+                self._refuse_unanswered(place)
+                self.messages.append({"role": role, "content": text})
+                continue
+            inside = f"{place}.content"
             if role == "user":
                 self._take_user(blocks_in(content, inside), place)
             elif role == "assistant":
