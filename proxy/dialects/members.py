@@ -19,6 +19,7 @@ _KINDS: Final = {
     list: "an array",
     dict: "an object",
 }
+_MESSAGES_MAX: Final = 100_000
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 
@@ -39,6 +40,14 @@ def array_of(value: object, place: str) -> list[Any]:
     if isinstance(value, list):
         return value
     raise wrong(place, f"must be an array, not {_kind(value)}.")
+
+
+def messages_of(value: object) -> list[Any]:
+    """The messages of a call, as many as Anthropic's API takes (100,000). Raises InvalidParameter."""
+    messages = array_of(value, "messages")
+    if len(messages) > _MESSAGES_MAX:
+        raise wrong("messages", f"may hold {_MESSAGES_MAX} messages. Send fewer.")
+    return messages
 
 
 def object_of(value: object, place: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from proxy.core import jsonio
 from proxy.core.errors import InvalidJson, UnsupportedParameter
 from proxy.dialects.chat_to_messages.content import Block, blocks_of, texts_of
 from proxy.dialects.chat_to_messages.thinking_blocks import thinking_in
-from proxy.dialects.members import array_of, object_of, text_of, wrong
+from proxy.dialects.members import array_of, messages_of, object_of, text_of, wrong
 
 _TOOL_ID: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ROLES: Final = "system, developer, user, assistant, tool or function"
@@ -49,7 +49,7 @@ class Conversation:
             InvalidParameter: it is not one that either API takes.
             UnsupportedParameter: a part of it is nothing that Messages can say.
         """
-        for index, message in enumerate(array_of(messages, "messages")):
+        for index, message in enumerate(messages_of(messages)):
             place = f"messages.{index}"
             self._take(object_of(message, place), place)
         self._refuse_unanswered("messages")

@@ -17,6 +17,8 @@ from proxy.dialects.sse import EventSplitter, event_data
 from proxy.dialects.translation import NOT_AS_DOCUMENTED
 
 EVENT_BYTES_MAX: Final = 4_194_304
+THINKING_CHARACTERS_MAX: Final = 8_388_608
+"""Of the thinking that is kept until a tool is called. No model thinks so long."""
 _DONE: Final = b"data: [DONE]\n\n"
 _ENDED: Final = 500  # an error within a stream has no status: it is the provider's fault unless it says otherwise
 _ROLE: Final = b'{"role":"assistant","content":"","refusal":null}'
@@ -38,6 +40,8 @@ class ChatStream:
         "_reports_usage",
         "_tail",
         "_thinking",
+        "_thinking_characters",
+        "_thought",
         "_usage",
     )
 
@@ -49,6 +53,9 @@ class ChatStream:
         self._tail = b',"usage":null}\n\n' if reports_usage else b"}\n\n"
         self._blocks: dict[int, dict[str, Any]] = {}  # those that are open, by their index
         self._thinking: list[dict[str, Any]] = []
+        # Of each block of thinking that is open, the pieces of its text and of its signature.
+        self._thought: dict[int, tuple[list[str], list[str]]] = {}
+        self._thinking_characters = 0
         self._calls = 0
         self._usage: dict[str, Any] = {}
         self._finish_reason: str | None = None
@@ -98,6 +105,7 @@ class ChatStream:
             return self._start_call(block)
         if kind in KINDS:
             self._thinking.append(block)
+            self._thought[event["index"]] = ([block.get("thinking", "")], [block.get("signature", "")])
             return self._text("reasoning_content", block.get("thinking"))
         return b""  # a tool that runs at the provider
 
@@ -127,14 +135,23 @@ class ChatStream:
         if kind == "input_json_delta":
             return self._arguments(block, delta["partial_json"])
         if kind == "thinking_delta":
-            block["thinking"] = block.get("thinking", "") + delta["thinking"]
+            self._think(event["index"], 0, delta["thinking"])
             return self._text("reasoning_content", delta["thinking"])
         if kind == "signature_delta":
-            block["signature"] = block.get("signature", "") + delta["signature"]
+            self._think(event["index"], 1, delta["signature"])
         return b""  # a citation, or what comes next year
+
+    def _think(self, index: int, part: int, text: str) -> None:
+        self._thinking_characters += len(text)
+        if self._thinking_characters > THINKING_CHARACTERS_MAX:
+            raise UpstreamMalformed(f"The model's thinking has more than {THINKING_CHARACTERS_MAX} characters.")
+        self._thought[index][part].append(text)
 
     def _stop_block(self, event: Event) -> bytes:
         block = self._blocks.pop(event["index"], None)
+        pieces = self._thought.pop(event["index"], None)
+        if pieces is not None and block is not None and block["type"] == "thinking":
+            block["thinking"], block["signature"] = "".join(pieces[0]), "".join(pieces[1])
         if block is None or block.get("is_said", True):
             return b""
         return self._arguments(block, "{}")  # a tool without arguments has no piece of them

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.core import jsonio
-from proxy.dialects.members import array_of, flag_of, object_of, text_of, wrong
+from proxy.dialects.members import flag_of, messages_of, object_of, text_of, wrong
 from proxy.dialects.messages_to_chat.content import Block, Part, blocks_in, only_text, parts_of, said
 from proxy.dialects.messages_to_chat.extra_content import extra_content_in
 
@@ -45,7 +45,7 @@ class Conversation:
             InvalidParameter: it is not one that Anthropic's API takes.
             UnsupportedParameter: a part of it is nothing that a chat can say.
         """
-        given = array_of(turns, "messages")
+        given = messages_of(turns)
         if not given:
             raise wrong("messages", "must hold a message of the user.")
         for index, item in enumerate(given):

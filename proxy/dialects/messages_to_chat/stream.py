@@ -19,6 +19,9 @@ from proxy.dialects.sse import EventSplitter, event_data
 from proxy.dialects.translation import NOT_AS_DOCUMENTED
 
 EVENT_BYTES_MAX: Final = 4_194_304
+HELD_CHARACTERS_MAX: Final = 8_388_608
+"""Of the arguments of one answer: those of a call may have to wait until another is whole. No model writes so many."""
+CALLS_MAX: Final = 1_024
 _ENDED: Final = 500  # an error within a stream has no status
 _TEXT: Final = ("text", b'{"type":"text","text":""}', b"text_delta", b"text")
 _THINKING: Final = ("thinking", b'{"type":"thinking","thinking":"","signature":""}', b"thinking_delta", b"thinking")
@@ -40,12 +43,23 @@ class _Call:
 class MessagesStream:
     """Translates one stream. See `translation.StreamTranslator`."""
 
-    __slots__ = ("_calls", "_events", "_finish_reason", "_index", "_is_over", "_is_started", "_open", "_usage")
+    __slots__ = (
+        "_calls",
+        "_events",
+        "_finish_reason",
+        "_held_characters",
+        "_index",
+        "_is_over",
+        "_is_started",
+        "_open",
+        "_usage",
+    )
 
     def __init__(self) -> None:
         self._events = EventSplitter(EVENT_BYTES_MAX)
         self._calls: dict[int, _Call] = {}
         self._finish_reason: str | None = None
+        self._held_characters = 0
         self._index = 0  # of the block that is open, or comes next
         self._is_over = False
         self._is_started = False
@@ -131,6 +145,8 @@ class MessagesStream:
             index = len(self._calls) if piece.get("id") else max(len(self._calls) - 1, position)
         call = self._calls.get(index)
         if call is None:
+            if len(self._calls) >= CALLS_MAX:
+                raise UpstreamMalformed(f"The provider calls more than {CALLS_MAX} tools in one answer.")
             call = self._calls[index] = _Call()
         if call.is_told and self._open is not call:
             raise KeyError("a piece of a call that was whole")
@@ -140,6 +156,9 @@ class MessagesStream:
         if piece.get("extra_content") is not None:
             call.extra_content = piece["extra_content"]
         if function.get("arguments"):
+            self._held_characters += len(function["arguments"])
+            if self._held_characters > HELD_CHARACTERS_MAX:
+                raise UpstreamMalformed(f"The arguments of tools have more than {HELD_CHARACTERS_MAX} characters.")
             call.unsaid.append(function["arguments"])
         if isinstance(self._open, _Call) and self._open is not call:
             return b""  # until that one is whole
