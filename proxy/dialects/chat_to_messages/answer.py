@@ -66,26 +66,32 @@ class ChatAnswers(NamedTuple):
 
 def _said(blocks: list[Mapping[str, Any]]) -> dict[str, Any]:
     """The message that the blocks are. Blocks of tools that run at the provider say nothing in a chat."""
-    texts = [block["text"] for block in blocks if block["type"] == "text"]
-    thinking = [block for block in blocks if block["type"] in KINDS]
-    calls = [
-        {
-            "id": block["id"],
-            "type": "function",
-            "function": {"name": block["name"], "arguments": jsonio.encode(block["input"]).decode()},
-        }
-        for block in blocks
-        if block["type"] == "tool_use"
-    ]
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    thinking: list[Mapping[str, Any]] = []  # since the last call: it goes out with the next
+    for block in blocks:
+        kind = block["type"]
+        if kind == "text":
+            texts.append(block["text"])
+        elif kind in KINDS:
+            thinking.append(block)
+            thoughts.append(block.get("thinking", ""))
+        elif kind == "tool_use":
+            calls.append(_call(block, thinking))
+            thinking = []
     said: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None, "refusal": None}
-    thought = "".join(block.get("thinking", "") for block in thinking)
-    if thought:
+    if thought := "".join(thoughts):
         said["reasoning_content"] = thought
     if calls:
-        if thinking:
-            calls[0]["extra_content"] = with_thinking(thinking)
         said["tool_calls"] = calls
     return said
+
+
+def _call(block: Mapping[str, Any], thinking: list[Mapping[str, Any]]) -> dict[str, Any]:
+    function = {"name": block["name"], "arguments": jsonio.encode(block["input"]).decode()}
+    call: dict[str, Any] = {"id": block["id"], "type": "function", "function": function}
+    return {**call, "extra_content": with_thinking(thinking)} if thinking else call
 
 
 def _explanation(details: object) -> str | None:

@@ -110,12 +110,12 @@ class Conversation:
         self.lacks_thinking = bool(calls) and not thinking
 
     def _calls(self, message: Mapping[str, Any], place: str) -> tuple[list[Block], list[Block]]:
-        """What the turn calls, and the thinking that came back with it."""
+        """What the turn calls, each with the thinking that led to it; and the thinking before the first."""
         given, function = message.get("tool_calls"), message.get("function_call")
         calls: list[Block] = []
-        thinking: list[Block] = []
+        first: list[Block] = []
         if given is None and function is None:
-            return calls, thinking
+            return calls, first
         for index, item in enumerate([] if given is None else array_of(given, f"{place}.tool_calls")):
             where = f"{place}.tool_calls.{index}"
             call = object_of(item, where)
@@ -123,7 +123,11 @@ class Conversation:
                 raise UnsupportedParameter(
                     f"`{where}` is no function's call, and Anthropic's models know no other.", param=where
                 )
-            thinking += thinking_in(call, where)
+            thinking = thinking_in(call, where)
+            if index == 0:
+                first = thinking  # it stands before what was said, too
+            else:
+                calls += thinking
             call_id = text_of(call.get("id"), f"{where}.id")
             calls.append(self._call(call_id, object_of(call.get("function"), f"{where}.function"), f"{where}.function"))
         if function is not None:  # the API's first form
@@ -131,7 +135,7 @@ class Conversation:
             name = object_of(function, where).get("name")
             calls.append(self._call(_function_id(text_of(name, f"{where}.name")), function, where))
         self._called_at = place
-        return calls, thinking
+        return calls, first
 
     def _call(self, call_id: str, function: Mapping[str, Any], place: str) -> Block:
         if call_id in self._pending:

@@ -10,7 +10,6 @@ from typing import Any, Final
 # Said in Messages, in whole or by the modules beside this one.
 _SAID: Final = frozenset(
     {
-        "function_call",
         "functions",
         "max_completion_tokens",
         "max_tokens",
@@ -33,6 +32,7 @@ _SAID: Final = frozenset(
 )
 # By name, the values that ask for nothing.
 _IDLE: Final[Mapping[str, tuple[object, ...]]] = {
+    "function_call": ("auto", "none"),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
     "logprobs": (False,),

@@ -6,7 +6,7 @@ Completions has no place for them. A tool call's `extra_content` is one that cli
 (ai.google.dev/gemini-api/docs/thought-signatures).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from proxy.dialects.members import array_of, object_of, wrong
@@ -16,8 +16,8 @@ _BLOCKS: Final = "thinking_blocks"
 KINDS: Final = ("thinking", "redacted_thinking")
 
 
-def with_thinking(blocks: list[Any]) -> dict[str, Any]:
-    """The `extra_content` of a message's first tool call."""
+def with_thinking(blocks: Sequence[Any]) -> dict[str, Any]:
+    """The `extra_content` of the tool call that this thinking led to."""
     return {_OURS: {_BLOCKS: blocks}}
 
 

@@ -14,11 +14,11 @@ _PASSING: Final = ("description", "strict")
 
 
 def tools_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tools, those of the API's first form (`functions`) too.
+    """The tools.
 
     Raises:
         InvalidParameter: a tool is not as documented.
-        UnsupportedParameter: a tool is no function.
+        UnsupportedParameter: a tool is no function, or is in the API's first form (`functions`).
     """
     tools: list[dict[str, Any]] = []
     given = document.get("tools")
@@ -33,10 +33,12 @@ def tools_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         if tool.get("cache_control") is not None:
             written["cache_control"] = tool["cache_control"]
         tools.append(written)
-    functions = document.get("functions")
-    for index, item in enumerate([] if functions is None else array_of(functions, "functions")):
-        place = f"functions.{index}"
-        tools.append(_function(object_of(item, place), place))
+    if document.get("functions"):
+        raise UnsupportedParameter(
+            "`functions` is the first form of `tools`, and whoever sends it reads the answer in that form too. Send "
+            "`tools`, or ask for a model of a provider that speaks as OpenAI does.",
+            param="functions",
+        )
     return tools
 
 
@@ -47,8 +49,6 @@ def choice_of(document: Mapping[str, Any]) -> dict[str, Any] | None:
         InvalidParameter, UnsupportedParameter: as `tools_of`.
     """
     choice = _choice(document.get("tool_choice"))
-    if choice is None:
-        choice = _choice_of_function(document.get("function_call"))
     parallel = document.get("parallel_tool_calls")
     if parallel is not None and not flag_of(parallel, "parallel_tool_calls"):
         choice = choice or {"type": "auto"}
@@ -73,14 +73,6 @@ def _choice(choice: object) -> dict[str, Any] | None:
         )
     function = object_of(named.get("function"), "tool_choice.function")
     return {"type": "tool", "name": text_of(function.get("name"), "tool_choice.function.name")}
-
-
-def _choice_of_function(choice: object) -> dict[str, Any] | None:
-    if choice is None or choice == "auto":
-        return None
-    if choice == "none":
-        return {"type": "none"}
-    return {"type": "tool", "name": text_of(object_of(choice, "function_call").get("name"), "function_call.name")}
 
 
 def _function(function: Mapping[str, Any], place: str) -> dict[str, Any]:

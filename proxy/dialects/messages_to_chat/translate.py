@@ -56,8 +56,8 @@ def translate(document: Document, target: TargetModel, created_s: int) -> Transl
     write_tools(body, document, lost)
     _write_stop(body, document, lost)
     for name in ("temperature", "top_p"):
-        if document.get(name) is not None:
-            body[name] = number_of(document[name], name)
+        if document.get(name) is not None and (value := number_of(document[name], name)) != 1:
+            body[name] = value  # 1 is what holds without it, and some models refuse to be told
     _write_effort(body, document, target, lost)
     _write_format(body, document)
     _write_account(body, document, target)
@@ -72,7 +72,16 @@ def _losses_in(document: Document) -> list[str]:
         name
         for name, value in document.items()
         if not (name in _SAID or name in _SAVING or value is None or value in _IDLE.get(name, ()))
+        and not (name == "context_management" and _clears_thinking_alone(value))
     ]
+
+
+def _clears_thinking_alone(management: object) -> bool:
+    """True for edits that only say how much thinking of earlier turns is kept: here none is ever sent on."""
+    edits = management.get("edits") if isinstance(management, dict) else None
+    if not isinstance(edits, list):
+        return False
+    return all(isinstance(edit, dict) and str(edit.get("type")).startswith("clear_thinking") for edit in edits)
 
 
 def _ceiling(document: Document, target: TargetModel) -> int:
@@ -100,11 +109,13 @@ def _write_effort(body: dict[str, Any], document: Document, target: TargetModel,
     effort = _effort(document)
     if effort is None:
         return
+    if not effort:
+        return  # as hard as it likes may be not at all
     if target.capabilities is None or "reasoning" in target.capabilities:
-        if effort:
-            body["reasoning_effort"] = effort
+        body["reasoning_effort"] = effort
     else:
-        lost.append("thinking" if document.get("thinking") is not None else "output_config.effort")
+        asked = (document.get("output_config") or {}).get("effort")
+        lost.append("thinking" if asked is None else "output_config.effort")
 
 
 def _effort(document: Document) -> str | None:
