@@ -5,24 +5,12 @@ Formats: OpenAI's error object (platform.openai.com/docs/guides/error-codes) and
 """
 
 from http import HTTPStatus
-from typing import Final
 
 from proxy.core import jsonio
 from proxy.core.errors import GatewayError
 from proxy.core.types import Headers, InboundRequest
+from proxy.dialects.anthropic_errors import error_type
 from proxy.dialects.openai import StreamEnd
-
-_ANTHROPIC_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 
 def speaks_anthropic(request: InboundRequest) -> bool:
@@ -97,8 +85,7 @@ def _openai_type(error: GatewayError) -> str:
 
 
 def _anthropic_body(error: GatewayError, run_id: str | None) -> bytes:
-    kind = _ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    problem = {"type": kind, "message": error.message}
+    problem = {"type": error_type(error.status), "message": error.message}
     return jsonio.encode({"type": "error", "error": problem, "request_id": run_id})
 
 

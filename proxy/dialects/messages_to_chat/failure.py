@@ -4,25 +4,14 @@ Pure. Sources: platform.openai.com/docs/guides/error-codes; platform.claude.com/
 errors in an array.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
+from proxy.dialects.anthropic_errors import error_type
 
 _OVERLOADED: Final = 529  # a status of Anthropic's own
 _UNAVAILABLE: Final = 503
-_TYPES: Final[Mapping[int, str]] = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 
 def messages_failure(status: int, body: bytes) -> tuple[int, bytes]:
@@ -34,8 +23,8 @@ def messages_failure(status: int, body: bytes) -> tuple[int, bytes]:
     if isinstance(document, list) and document:
         document = document[0]
     error = document.get("error") if isinstance(document, dict) else None
-    failure = {"type": "error", "error": failure_of(error, status), "request_id": None}
-    return _OVERLOADED if status == _UNAVAILABLE else status, jsonio.encode(failure)
+    told = _OVERLOADED if status == _UNAVAILABLE else status
+    return told, jsonio.encode({"type": "error", "error": failure_of(error, told), "request_id": None})
 
 
 def failure_of(error: object, status: int) -> dict[str, Any]:
@@ -43,5 +32,4 @@ def failure_of(error: object, status: int) -> dict[str, Any]:
     message = error.get("message") if isinstance(error, dict) else error
     if not isinstance(message, str) or not message:
         message = f"The provider answered {status}, and did not say why."
-    kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    return {"type": kind, "message": message}
+    return {"type": error_type(status), "message": message}
