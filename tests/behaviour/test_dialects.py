@@ -4,19 +4,23 @@ The official SDKs against the gateway, before a server of each provider that ref
 """
 
 import base64
+import itertools
 import json
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import anthropic
 import openai
 import pytest
+import pytest_asyncio
 
 from tests.anthropic_sdk import anthropic_sdk
-from tests.gateway import running_gateway
+from tests.gateway import Gateway, running_gateway
 from tests.openai_sdk import async_sdk
 from tests.providers.scenario import REFUSAL, THOUGHT
-from tests.providers.server import DIALECTS, provider_server
+from tests.providers.server import DIALECTS, TRUSTING, ProviderServer, provider_server
 from tests.providers.wire import SECRET
 
 PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(53)).decode()  # 61 bytes
@@ -29,27 +33,53 @@ SCHEMA = {
 FILLED = {"city": "Paris", "days": 7}
 SEEING = [dialect for dialect in DIALECTS if dialect != "bedrock"]  # whose model takes text alone
 ANTHROPIC = ("anthropic", "bedrock-anthropic")
-TENANT = {"x-tollway-tenant": "default"}
 USER = [{"role": "user", "content": "hello there"}]
 
+# One gateway serves all tests of this file: they have tenants of their own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@asynccontextmanager
-async def before(dialect: str, extra: str = ""):
-    """A gateway before a provider of this dialect."""
-    async with provider_server(dialect) as server, running_gateway(server.configuration() + extra) as gateway:
-        yield gateway, server
+
+class Everyone(NamedTuple):
+    """One gateway, and a server of each provider behind it. A model is called as its provider's dialect is."""
+
+    gateway: Gateway
+    servers: dict[str, ProviderServer]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def everyone():
+    async with AsyncExitStack() as stack:
+        servers = {dialect: await stack.enter_async_context(provider_server(dialect)) for dialect in DIALECTS}
+        text = TRUSTING + "".join(server.tables(dialect, dialect) for dialect, server in servers.items())
+        yield Everyone(await stack.enter_async_context(running_gateway(text)), servers)
+
+
+class Before(NamedTuple):
+    """What a test has: an SDK's part, the provider that it reaches, and the rows of its own tenant."""
+
+    api: Any
+    server: ProviderServer
+    rows: Callable[[], Awaitable[list[dict[str, Any]]]]
+
+
+_TENANTS = itertools.count()
+
+
+def tenant_before(everyone: Everyone, dialect: str):
+    """A tenant of the test's own, and the server, which has heard nothing yet."""
+    tenant = f"tenant-{next(_TENANTS)}"
+    everyone.servers[dialect].upstream.received.clear()
+    return {"x-tollway-tenant": tenant}, everyone.servers[dialect], partial(everyone.gateway.rows, tenant)
 
 
 # ── Chat Completions, by the openai SDK ──────────────────────────────────────────────────
 
 
 @asynccontextmanager
-async def chat(dialect: str, extra: str = ""):
-    async with (
-        before(dialect, extra) as (gateway, server),
-        async_sdk(f"{gateway.url}/v1", default_headers=TENANT) as sdk,
-    ):
-        yield sdk.chat.completions, server, gateway
+async def chat(everyone: Everyone, dialect: str):
+    who, server, rows = tenant_before(everyone, dialect)
+    async with async_sdk(f"{everyone.gateway.url}/v1", default_headers=who) as sdk:
+        yield Before(sdk.chat.completions, server, rows)
 
 
 def chat_tool(name: str) -> Any:
@@ -75,9 +105,9 @@ async def gathered(stream) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_chat(dialect):
-    async with chat(dialect) as (completions, server, gateway):
-        raw = await completions.with_raw_response.create(model="m", messages=USER, max_completion_tokens=50)
+async def test_a_chat(everyone, dialect):
+    async with chat(everyone, dialect) as (completions, server, rows):
+        raw = await completions.with_raw_response.create(model=dialect, messages=USER, max_completion_tokens=50)
         answer = raw.parse()
         assert answer.choices[0].message.content == "You said: hello there"
         assert answer.choices[0].finish_reason == "stop"
@@ -86,41 +116,41 @@ async def test_a_chat(dialect):
         assert raw.headers.get("x-tollway-translated") == translated
         (body,) = server.bodies
         assert body["model"] == server.model or dialect == "azure-deployments"
-        (row,) = await gateway.rows()
+        (row,) = await rows()
         assert (row["endpoint"], row["translated"], row["dropped_fields"]) == ("chat_completions", translated, None)
         assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (3, 5, "exact")
         assert row["cost_nusd"] == 3 * 1_000 + 5 * 4_000
-        assert row["requested_model"] == "m"
+        assert row["requested_model"] == dialect
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_streamed_chat(dialect):
-    async with chat(dialect) as (completions, _server, gateway):
+async def test_a_streamed_chat(everyone, dialect):
+    async with chat(everyone, dialect) as (completions, _server, rows):
         stream = await completions.create(
-            model="m", messages=USER, stream=True, stream_options={"include_usage": True}, max_completion_tokens=50
+            model=dialect, messages=USER, stream=True, stream_options={"include_usage": True}, max_completion_tokens=50
         )
         said = await gathered(stream)
         assert (said["content"], said["finish_reason"]) == ("You said: hello there", "stop")
         assert (said["usage"].prompt_tokens, said["usage"].completion_tokens) == (3, 5)
-        (row,) = await gateway.rows()
+        (row,) = await rows()
         assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (3, 5, "exact")
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("asking", ["call", "call both", "call twice"])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_chat_with_tools_until_its_answer(dialect, asking, streamed):
+async def test_a_chat_with_tools_until_its_answer(everyone, dialect, asking, streamed):
     """As an app does it: what the SDK gave goes back as it is, with the results."""
-    async with chat(dialect) as (completions, server, _gateway):
+    async with chat(everyone, dialect) as (completions, server, _rows):
         messages: list[Any] = [{"role": "system", "content": "You are terse."}, {"role": "user", "content": asking}]
         tools = [chat_tool("weather"), chat_tool("news")]
         made: list[str] = []
         for _ in range(4):
             if streamed:
-                stream = await completions.create(model="m", messages=messages, tools=tools, stream=True)
+                stream = await completions.create(model=dialect, messages=messages, tools=tools, stream=True)
                 message = await streamed_message(stream)
             else:
-                answer = await completions.create(model="m", messages=messages, tools=tools)
+                answer = await completions.create(model=dialect, messages=messages, tools=tools)
                 message = answer.choices[0].message.to_dict()
                 assert answer.choices[0].finish_reason == ("tool_calls" if message.get("tool_calls") else "stop")
             messages.append(message)
@@ -157,31 +187,31 @@ async def streamed_message(stream) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dialect", SEEING)
-async def test_a_picture_in_a_chat(dialect):
-    async with chat(dialect) as (completions, _server, _gateway):
+async def test_a_picture_in_a_chat(everyone, dialect):
+    async with chat(everyone, dialect) as (completions, _server, _rows):
         url = f"data:image/png;base64,{PICTURE}"
         content = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": url}}]
-        answer = await completions.create(model="m", messages=[{"role": "user", "content": content}])
+        answer = await completions.create(model=dialect, messages=[{"role": "user", "content": content}])
         assert answer.choices[0].message.content == "I see image/png of 61 bytes"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_chat_with_a_schema(dialect):
-    async with chat(dialect) as (completions, _server, _gateway):
+async def test_a_chat_with_a_schema(everyone, dialect):
+    async with chat(everyone, dialect) as (completions, _server, _rows):
         schema = {"name": "trip", "schema": SCHEMA, "strict": True}
         answer = await completions.create(
-            model="m", messages=USER, response_format={"type": "json_schema", "json_schema": schema}
+            model=dialect, messages=USER, response_format={"type": "json_schema", "json_schema": schema}
         )
         assert json.loads(answer.choices[0].message.content) == FILLED
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("dialect", ["anthropic", "bedrock-anthropic", "openai-compatible"])
-async def test_a_chat_that_is_thought_about_with_tools(dialect, streamed):
+async def test_a_chat_that_is_thought_about_with_tools(everyone, dialect, streamed):
     """The signed thinking goes out with the call, and comes back with its result: else Anthropic refuses it."""
-    async with chat(dialect) as (completions, server, _gateway):
+    async with chat(everyone, dialect) as (completions, server, _rows):
         messages: list[Any] = [{"role": "user", "content": "call"}]
-        asked: dict[str, Any] = {"model": "m", "tools": [chat_tool("weather")], "reasoning_effort": "low"}
+        asked: dict[str, Any] = {"model": dialect, "tools": [chat_tool("weather")], "reasoning_effort": "low"}
         if streamed:
             message = await streamed_message(await completions.create(messages=messages, stream=True, **asked))
         else:
@@ -195,11 +225,11 @@ async def test_a_chat_that_is_thought_about_with_tools(dialect, streamed):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_chat_that_is_refused_and_one_that_is_cut(dialect):
-    async with chat(dialect) as (completions, _server, _gateway):
-        refused = await completions.create(model="m", messages=[{"role": "user", "content": "refuse"}])
+async def test_a_chat_that_is_refused_and_one_that_is_cut(everyone, dialect):
+    async with chat(everyone, dialect) as (completions, _server, _rows):
+        refused = await completions.create(model=dialect, messages=[{"role": "user", "content": "refuse"}])
         assert (refused.choices[0].finish_reason, refused.choices[0].message.content) == ("content_filter", REFUSAL)
-        cut = await completions.create(model="m", messages=USER, max_completion_tokens=2)
+        cut = await completions.create(model=dialect, messages=USER, max_completion_tokens=2)
         assert (cut.choices[0].finish_reason, cut.choices[0].message.content) == ("length", "You said:")
 
 
@@ -213,24 +243,27 @@ async def test_a_chat_that_is_refused_and_one_that_is_cut(dialect):
         (529, 503, openai.InternalServerError, None),
     ],
 )
-async def test_errors_of_anthropics_in_a_chat(status, told, error, code):
-    async with chat("anthropic") as (completions, _server, _gateway):
+async def test_errors_of_anthropics_in_a_chat(everyone, status, told, error, code):
+    async with chat(everyone, "anthropic") as (completions, _server, _rows):
         with pytest.raises(error) as raised:
-            await completions.create(model="m", messages=[{"role": "user", "content": f"fail {status}"}])
+            await completions.create(model="anthropic", messages=[{"role": "user", "content": f"fail {status}"}])
         assert (raised.value.status_code, raised.value.code) == (told, code)
         assert raised.value.response.headers["x-request-id"] == "req_011simulated"
         assert raised.value.response.headers.get("retry-after") == ("7" if status == 429 else None)
         with pytest.raises(error):
-            await completions.create(model="m", messages=[{"role": "user", "content": f"fail {status}"}], stream=True)
+            await completions.create(
+                model="anthropic", messages=[{"role": "user", "content": f"fail {status}"}], stream=True
+            )
 
 
 # ── Messages, by the anthropic SDK ───────────────────────────────────────────────────────
 
 
 @asynccontextmanager
-async def messages(dialect: str, extra: str = ""):
-    async with before(dialect, extra) as (gateway, server), anthropic_sdk(gateway.url, default_headers=TENANT) as sdk:
-        yield sdk.messages, server, gateway
+async def messages(everyone: Everyone, dialect: str):
+    who, server, rows = tenant_before(everyone, dialect)
+    async with anthropic_sdk(everyone.gateway.url, default_headers=who) as sdk:
+        yield Before(sdk.messages, server, rows)
 
 
 def messages_tool(name: str) -> Any:
@@ -238,10 +271,13 @@ def messages_tool(name: str) -> Any:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_message(dialect):
-    async with messages(dialect) as (api, server, gateway):
+async def test_a_message(everyone, dialect):
+    async with messages(everyone, dialect) as (api, server, rows):
         raw = await api.with_raw_response.create(
-            model="m", max_tokens=50, system="You are terse.", messages=[{"role": "user", "content": "hello cached"}]
+            model=dialect,
+            max_tokens=50,
+            system="You are terse.",
+            messages=[{"role": "user", "content": "hello cached"}],
         )
         answer = await raw.parse()
         assert [block.text for block in answer.content] == ["You said: hello cached"]
@@ -251,38 +287,38 @@ async def test_a_message(dialect):
         translated = None if dialect in ANTHROPIC else "messages>chat_completions"
         assert raw.headers.get("x-tollway-translated") == translated
         assert raw.headers["request-id"].startswith("req_")
-        (row,) = await gateway.rows()
+        (row,) = await rows()
         assert (row["endpoint"], row["translated"]) == ("messages", translated)
         assert (row["input_tokens"], row["cached_input_tokens"], row["output_tokens"]) == (6, 3, 5)
         assert len(server.bodies) == 1
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_streamed_message(dialect):
-    async with messages(dialect) as (api, _server, gateway):
-        async with api.stream(model="m", max_tokens=50, messages=USER) as stream:
+async def test_a_streamed_message(everyone, dialect):
+    async with messages(everyone, dialect) as (api, _server, rows):
+        async with api.stream(model=dialect, max_tokens=50, messages=USER) as stream:
             pieces = [text async for text in stream.text_stream]
             answer = await stream.get_final_message()
         assert pieces == ["You", " said:", " hello", " there"]
         assert (answer.stop_reason, answer.usage.output_tokens) == ("end_turn", 5)
-        (row,) = await gateway.rows()
+        (row,) = await rows()
         assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (3, 5, "exact")
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("asking", ["call", "call both", "call twice"])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_messages_with_tools_until_their_answer(dialect, asking, streamed):
-    async with messages(dialect) as (api, server, _gateway):
+async def test_messages_with_tools_until_their_answer(everyone, dialect, asking, streamed):
+    async with messages(everyone, dialect) as (api, server, _rows):
         turns: list[Any] = [{"role": "user", "content": asking}]
         tools = [messages_tool("weather"), messages_tool("news")]
         made: list[str] = []
         for _ in range(4):
             if streamed:
-                async with api.stream(model="m", max_tokens=99, messages=turns, tools=tools) as stream:
+                async with api.stream(model=dialect, max_tokens=99, messages=turns, tools=tools) as stream:
                     answer = await stream.get_final_message()
             else:
-                answer = await api.create(model="m", max_tokens=99, messages=turns, tools=tools)
+                answer = await api.create(model=dialect, max_tokens=99, messages=turns, tools=tools)
             turns.append({"role": "assistant", "content": [block.to_dict() for block in answer.content]})
             calls = [block for block in answer.content if block.type == "tool_use"]
             assert answer.stop_reason == ("tool_use" if calls else "end_turn")
@@ -303,31 +339,31 @@ async def test_messages_with_tools_until_their_answer(dialect, asking, streamed)
 
 
 @pytest.mark.parametrize("dialect", SEEING)
-async def test_a_picture_and_a_document_in_a_message(dialect):
-    async with messages(dialect) as (api, _server, _gateway):
+async def test_a_picture_and_a_document_in_a_message(everyone, dialect):
+    async with messages(everyone, dialect) as (api, _server, _rows):
         source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
         content = [{"type": "image", "source": source}, {"type": "text", "text": "look"}]
-        answer = await api.create(model="m", max_tokens=50, messages=[{"role": "user", "content": content}])
+        answer = await api.create(model=dialect, max_tokens=50, messages=[{"role": "user", "content": content}])
         assert answer.content[0].text == "I see image/png of 61 bytes"
         source = {"type": "base64", "media_type": "application/pdf", "data": PICTURE}
         content = [{"type": "document", "title": "plan.pdf", "source": source}, {"type": "text", "text": "read"}]
-        answer = await api.create(model="m", max_tokens=50, messages=[{"role": "user", "content": content}])
+        answer = await api.create(model=dialect, max_tokens=50, messages=[{"role": "user", "content": content}])
         assert answer.content[0].text == "I see plan.pdf"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_message_with_a_schema(dialect):
-    async with messages(dialect) as (api, _server, _gateway):
+async def test_a_message_with_a_schema(everyone, dialect):
+    async with messages(everyone, dialect) as (api, _server, _rows):
         config = {"format": {"type": "json_schema", "schema": SCHEMA}}
-        answer = await api.create(model="m", max_tokens=50, messages=USER, output_config=config)
+        answer = await api.create(model=dialect, max_tokens=50, messages=USER, output_config=config)
         assert json.loads(answer.content[0].text) == FILLED
 
 
 @pytest.mark.parametrize("dialect", ["anthropic", "openai", "openai-compatible", "gemini"])
-async def test_a_message_that_is_thought_about(dialect):
-    async with messages(dialect) as (api, server, _gateway):
+async def test_a_message_that_is_thought_about(everyone, dialect):
+    async with messages(everyone, dialect) as (api, server, _rows):
         thinking = {"type": "enabled", "budget_tokens": 2_000}
-        answer = await api.create(model="m", max_tokens=9_000, messages=USER, thinking=thinking)
+        answer = await api.create(model=dialect, max_tokens=9_000, messages=USER, thinking=thinking)
         assert answer.content[-1].text == "You said: hello there"
         if dialect in ("anthropic", "openai-compatible"):
             assert answer.content[0].thinking == THOUGHT
@@ -336,11 +372,11 @@ async def test_a_message_that_is_thought_about(dialect):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_message_that_is_refused_and_one_that_is_cut(dialect):
-    async with messages(dialect) as (api, _server, _gateway):
-        refused = await api.create(model="m", max_tokens=50, messages=[{"role": "user", "content": "refuse"}])
+async def test_a_message_that_is_refused_and_one_that_is_cut(everyone, dialect):
+    async with messages(everyone, dialect) as (api, _server, _rows):
+        refused = await api.create(model=dialect, max_tokens=50, messages=[{"role": "user", "content": "refuse"}])
         assert (refused.stop_reason, refused.content[0].text) == ("refusal", REFUSAL)
-        cut = await api.create(model="m", max_tokens=2, messages=USER)
+        cut = await api.create(model=dialect, max_tokens=2, messages=USER)
         assert (cut.stop_reason, cut.content[0].text) == ("max_tokens", "You said:")
 
 
@@ -355,24 +391,24 @@ async def test_a_message_that_is_refused_and_one_that_is_cut(dialect):
         (503, 529, anthropic.InternalServerError, "overloaded_error"),
     ],
 )
-async def test_errors_of_others_in_messages(dialect, status, told, error, kind):
-    async with messages(dialect) as (api, _server, _gateway):
+async def test_errors_of_others_in_messages(everyone, dialect, status, told, error, kind):
+    async with messages(everyone, dialect) as (api, _server, _rows):
         with pytest.raises(error) as raised:
-            await api.create(model="m", max_tokens=9, messages=[{"role": "user", "content": f"fail {status}"}])
+            await api.create(model=dialect, max_tokens=9, messages=[{"role": "user", "content": f"fail {status}"}])
         assert (raised.value.status_code, raised.value.body["error"]["type"]) == (told, kind)
         assert raised.value.response.headers["request-id"] == "req_simulated"
 
 
 @pytest.mark.parametrize("dialect", ANTHROPIC)
-async def test_tokens_are_counted_by_who_speaks_messages(dialect):
-    async with messages(dialect) as (api, _server, _gateway):
-        assert (await api.count_tokens(model="m", messages=USER)).input_tokens == 3
+async def test_tokens_are_counted_by_who_speaks_messages(everyone, dialect):
+    async with messages(everyone, dialect) as (api, _server, _rows):
+        assert (await api.count_tokens(model=dialect, messages=USER)).input_tokens == 3
 
 
-async def test_the_gateways_key_is_shown_as_each_provider_wants_it():
+async def test_the_gateways_key_is_shown_as_each_provider_wants_it(everyone):
     for dialect in DIALECTS:
-        async with messages(dialect) as (api, server, _gateway):
-            await api.create(model="m", max_tokens=50, messages=USER)
+        async with messages(everyone, dialect) as (api, server, _rows):
+            await api.create(model=dialect, max_tokens=50, messages=USER)
             (received,) = server.upstream.received
             shown = {name: value for name, value in received.headers if SECRET.encode() in value}
             name = {"anthropic": b"x-api-key", "azure": b"api-key", "azure-deployments": b"api-key"}.get(dialect)

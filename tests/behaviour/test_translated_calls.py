@@ -283,7 +283,7 @@ print("all of it")
 """
 
 
-@pytest.mark.parametrize("dialect", ["anthropic", "openai", "gemini", "bedrock", "bedrock-anthropic", "azure"])
+@pytest.mark.parametrize("dialect", ["anthropic", "openai", "gemini"])
 async def test_the_older_sdk_of_anthropics(dialect):
     """Its first major version, installed beside the newest (the Makefile's `.dev`), in a process of its own."""
     folder = Path(sys.prefix) / "anthropic-1"

@@ -33,6 +33,7 @@ MODELS = {
     "openai-compatible": "llama-4",
 }
 """A model that each of them has."""
+TRUSTING = '[auth]\nmode = "trusted-headers"\n'
 
 
 @dataclass
@@ -59,17 +60,19 @@ class ProviderServer:
 
     def configuration(self) -> str:
         """A gateway's, with this one provider, whose model is called `m`, and every caller believed."""
+        return TRUSTING + self.tables("simulated-provider", "m")
+
+    def tables(self, name: str, alias: str) -> str:
+        """This provider by a name, and its model by an alias, at a dollar and four for a million tokens."""
         version = 'api_version = "2024-10-21"\n' if self.dialect == "azure-deployments" else ""
         return f"""
-[auth]
-mode = "trusted-headers"
-[providers.simulated-provider]
+[providers.{name}]
 dialect = "{self.dialect}"
 base_url = "{self.base_url}"
 provider_key = "{SECRET}"
 {version}
-[[models.m.deployments]]
-provider = "simulated-provider"
+[[models.{alias}.deployments]]
+provider = "{name}"
 model = "{self.model}"
 price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
 context_tokens = 200_000
