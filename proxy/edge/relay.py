@@ -37,12 +37,12 @@ class AsgiDownstream:
     """One request's caller."""
 
     __slots__ = (
-        "_anthropic",
         "_connection",
         "_ended",
         "_gone",
         "_on_gone",
         "_receive",
+        "_request",
         "_send",
         "_watcher",
         "announced_bytes",
@@ -63,7 +63,7 @@ class AsgiDownstream:
         self._on_gone: Callable[[], object] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self.announced_bytes = _announced_bytes(scope) if connection is None else connection.announced_bytes
-        self._anthropic = speaks_anthropic(request)
+        self._request = request
         self._ended = False  # the answer's last byte was given
         self.head_sent = False
         self.body_bytes = 0
@@ -172,7 +172,7 @@ class AsgiDownstream:
             self._cut_short()
             return
         run_id = dict(headers).get(b"x-tollway-run-id", b"").decode() or None
-        status, own, body = render(error, run_id, anthropic=self._anthropic)
+        status, own, body = render(error, run_id, anthropic=speaks_anthropic(self._request))
         await self._send_head(status, [*own, *headers])
         await self._send_chunk(body, more=False)
 

@@ -6,7 +6,7 @@ from proxy.core.types import Deployment
 from proxy.dialects.needs import needed_capabilities
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN
 from proxy.pipeline.exchange import Exchange
-from proxy.routing.selection import Abilities, Needs, select
+from proxy.routing.selection import Needs, select
 
 # Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
 _UNNAMED: Final = {"moderations": "omni-moderation-latest"}
@@ -20,13 +20,13 @@ def choose_deployment(exchange: Exchange) -> Deployment:
     """
     route, prices, call = exchange.route, exchange.snapshot.prices, exchange.call
     assert route is not None, "where a call may go is resolved before one place is chosen"
-    needs = Needs(needed_capabilities(exchange.operation, call.document), len(call.text or b"") // BYTES_PER_TOKEN)
-
-    def abilities_of(deployment: Deployment) -> Abilities:
-        return prices.abilities(deployment, exchange.started_at_ms)
-
-    deployment = exchange.deployment = select(route, needs, abilities_of)
-    priced = deployment
+    if route.is_written:
+        input_tokens = len(call.text or b"") // BYTES_PER_TOKEN
+        needs = Needs(needed_capabilities(exchange.operation, call.document), input_tokens)
+        deployment = select(route, needs, lambda each: prices.abilities(each, exchange.started_at_ms))
+    else:
+        deployment = route.deployments[0]  # what the default provider can do is its own to say
+    exchange.deployment = priced = deployment
     if deployment.model is None:
         priced = deployment._replace(model=_UNNAMED.get(exchange.operation.name))
     exchange.facts = prices.find(priced, exchange.started_at_ms)

@@ -22,7 +22,6 @@ from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import SnapshotSlot
 from proxy.pipeline.translating import is_translated_stream, translate, whole_answer
 from proxy.routing.isolation import refuse_admin, refuse_shared_objects
-from proxy.upstream.client import UpstreamAnswer
 from proxy.upstream.headers import response_headers, translated_headers
 
 _log = logging.getLogger("tollway.line")
@@ -112,32 +111,18 @@ class Line:
         payer = await self._payment.confirmed(exchange, provider, payer)
         answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
         try:
-            await self._give_back(exchange, answer, first_chunk, payer.source, downstream)
+            exchange.status = answer.status
+            headers = response_headers(answer.headers, answer.fields, payer.source, answer.status)
+            if exchange.translation is not None:
+                headers = translated_headers(headers, exchange.operation.base_shape)
+                if not is_translated_stream(answer):
+                    whole = await whole_answer(exchange, answer, first_chunk)
+                    await downstream.send_answer(whole, headers + relay_headers(exchange, is_whole=True))
+                    return
+            headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
+            await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
         finally:
             await answer.aclose()
-
-    async def _give_back(
-        self,
-        exchange: Exchange,
-        answer: UpstreamAnswer,
-        first_chunk: bytes | None,
-        source: KeySource,
-        downstream: Downstream,
-    ) -> None:
-        """Pass the provider's answer on: its own bytes, or what they are in the caller's API."""
-        exchange.status = answer.status
-        headers = response_headers(answer.headers, answer.fields, source, answer.status)
-        translation = exchange.translation
-        if translation is not None:
-            headers = translated_headers(headers, exchange.operation.base_shape)
-            if not is_translated_stream(translation, answer):
-                whole = await whole_answer(exchange, answer, first_chunk)
-                exchange.status = whole.status
-                await downstream.send_answer(whole, headers + relay_headers(exchange, is_whole=True))
-                return
-            headers.append((b"content-type", b"text/event-stream"))
-        headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
-        await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
 
 
 async def _refuse(exchange: Exchange, error: GatewayError, downstream: Downstream) -> None:

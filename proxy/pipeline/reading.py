@@ -17,15 +17,8 @@ _NO_FORM: Final = (b"multipart/", b"application/x-www-form-urlencoded")
 
 
 async def read_call(exchange: Exchange, downstream: Downstream) -> Call:
-    """What the caller asks for; where the path names the model, that one, as to Azure."""
-    call = await _read_call(exchange, downstream)
-    model = exchange.request.model_of_path
-    return call if model is None else call._replace(model_alias=model)
-
-
-async def _read_call(exchange: Exchange, downstream: Downstream) -> Call:
     """Read a JSON body whole and a form until it has decided; leave every other body to be
-    streamed to the upstream.
+    streamed to the upstream. Where the path names the model, as to Azure, the body's is not asked.
 
     Raises:
         RequestTooLarge, CallerGone: from the caller's side.
@@ -49,7 +42,8 @@ async def _read_call(exchange: Exchange, downstream: Downstream) -> Call:
             return Call()
     bytes_max = exchange.snapshot.settings.server.body_bytes_max
     body = await downstream.read_body(bytes_max)
-    return parse_call(operation, body, request.fields.get(b"content-encoding"), bytes_max)
+    call = parse_call(operation, body, request.fields.get(b"content-encoding"), bytes_max)
+    return call if request.model_of_path is None else call._replace(model_alias=request.model_of_path)
 
 
 async def _read_form(exchange: Exchange, downstream: Downstream) -> Call:
@@ -63,6 +57,8 @@ async def _read_form(exchange: Exchange, downstream: Downstream) -> Call:
     if operation.name in _FILING:
         held_bytes_max = min(held_bytes_max, WHOLE_BYTES_MAX)
     call = form_call(operation, await form.hold(held_bytes_max))
+    if exchange.request.model_of_path is not None:
+        call = call._replace(model_alias=exchange.request.model_of_path)
     if operation.body is BodyKind.FORM and call.model_alias is None and not form.is_whole:
         raise RequestTooLarge(
             f"The first {form.held_bytes} bytes of the form name no model, and no more are held here. "

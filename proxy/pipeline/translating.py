@@ -30,6 +30,8 @@ def translate(exchange: Exchange, provider: ProviderAccess) -> None:
         InvalidParameter: the call is not one of the caller's own API.
     """
     shape, operation = provider.dialect.shape, exchange.operation
+    if operation.base_shape is shape:
+        return
     way = way_to(shape, operation)
     if way is not None:
         _translate(exchange, provider, way)
@@ -67,15 +69,15 @@ def _not_honoured(dropped: tuple[str, ...], deployment: str) -> UnsupportedParam
     )
 
 
-def is_translated_stream(translation: Translation | None, answer: UpstreamAnswer) -> bool:
+def is_translated_stream(answer: UpstreamAnswer) -> bool:
     """True for an answer that is translated event by event."""
-    if translation is None or answer.status != 200:
-        return False
-    return is_event_stream(answer.fields.get(b"content-type"), answer.fields.get(b"content-encoding"))
+    return answer.status == 200 and is_event_stream(
+        answer.fields.get(b"content-type"), answer.fields.get(b"content-encoding")
+    )
 
 
 async def whole_answer(exchange: Exchange, answer: UpstreamAnswer, first_chunk: bytes | None) -> Answer:
-    """An answer that is no stream, read to its end and said in the caller's API.
+    """An answer that is no stream, read to its end and said in the caller's API; its status is the exchange's.
 
     Raises:
         UpstreamMalformed: it is encoded although nobody asked for that, or too long, or not of the provider's API.
@@ -101,5 +103,5 @@ async def whole_answer(exchange: Exchange, answer: UpstreamAnswer, first_chunk: 
     body = b"".join(pieces)
     if answer.status == 200:
         return Answer(200, translation.answers.whole(body))
-    status, body = translation.answers.error(answer.status, body)
-    return Answer(status, body)
+    exchange.status, body = translation.answers.error(answer.status, body)
+    return Answer(exchange.status, body)

@@ -42,9 +42,6 @@ def select(route: Route, needs: Needs, abilities_of: Callable[[Deployment], Abil
         UnsupportedParameter: none of them can do what the call needs.
     """
     assert route.deployments, "a route without deployments is refused when the configuration is loaded"
-    first = route.deployments[0]
-    if not route.is_written:
-        return first  # what the default provider can do is its own to say
     short: Deployment | None = None
     missing: frozenset[str] = frozenset()
     for deployment in route.deployments:

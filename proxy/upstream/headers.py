@@ -59,6 +59,7 @@ _QUERY_KEYS = frozenset({"key", "api-key", "api_key", "apikey", "access_token", 
 _OURS = b"x-tollway-"
 _OF_ONE_API = (b"anthropic-", b"openai-", b"content-encoding")
 _REQUEST_IDS = (b"request-id", b"x-request-id")  # Anthropic's, OpenAI's
+_EVENT_STREAM = b"text/event-stream"
 _OF_ONE_BODY = frozenset({b"content-encoding", b"content-length", b"content-type", b"etag"})
 _ZERO_WEIGHT = re.compile(rb"q\s*=\s*0(\.0*)?\s*(;|$)")
 _READABLE_CODINGS = (b"gzip", b"deflate", b"identity")
@@ -126,9 +127,10 @@ def response_headers(
 
 def translated_headers(headers: Sequence[tuple[bytes, bytes]], shape: Shape) -> list[tuple[bytes, bytes]]:
     """The headers beside an answer that was translated for a caller of this shape: not those that
-    describe the body, and the provider's id of the request by the name that the caller's SDK reads."""
+    describe the body, unless it is a stream of events; and the provider's id of the request by the
+    name that the caller's SDK reads."""
     theirs = b"request-id" if shape is Shape.ANTHROPIC else b"x-request-id"
-    kept = [pair for pair in headers if pair[0] not in _OF_ONE_BODY]
+    kept = [pair for pair in headers if pair[0] not in _OF_ONE_BODY or pair[1][:17].lower() == _EVENT_STREAM]
     return [(theirs if name in _REQUEST_IDS else name, value) for name, value in kept]
 
 

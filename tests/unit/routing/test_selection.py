@@ -16,8 +16,8 @@ KNOWN = {
 }
 
 
-def chosen(*deployments, needs=(), input_tokens=0, is_written=True):
-    route = Route("m", deployments, is_written)
+def chosen(*deployments, needs=(), input_tokens=0):
+    route = Route("m", deployments)
     return select(route, Needs(frozenset(needs), input_tokens), KNOWN.__getitem__)
 
 
@@ -43,7 +43,3 @@ def test_none_that_can():
         chosen(SMALL, TOOLED, needs=("vision",))
     assert raised.value.param == "messages"
     assert "pictures" in raised.value.message
-
-
-def test_what_the_default_provider_can_do_is_its_own_to_say():
-    assert chosen(SMALL, needs=("vision",), is_written=False) == SMALL
