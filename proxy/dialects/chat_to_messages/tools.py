@@ -11,6 +11,8 @@ from proxy.dialects.members import array_of, flag_of, object_of, text_of, wrong
 
 _NO_PARAMETERS: Final = {"type": "object", "properties": {}}
 _PASSING: Final = ("description", "strict")
+FORCED: Final = ("any", "tool")
+"""The types of a choice that leaves the model no way to answer without a tool."""
 
 
 def tools_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
