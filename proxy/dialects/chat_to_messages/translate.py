@@ -78,6 +78,8 @@ def _write_tools(
         if choice is not None:
             body["tool_choice"] = choice
         return
+    if choice is not None and choice["type"] in FORCED:
+        raise wrong("tool_choice", "wants a tool to be used, and `tools` holds none. Send the tools, or leave it out.")
     called = dict.fromkeys(
         block["name"] for turn in conversation.turns for block in turn["content"] if block["type"] == "tool_use"
     )
@@ -134,11 +136,9 @@ def _output_config(document: Document, target: TargetModel, lost: list[str]) -> 
 
 
 def _write_account(body: dict[str, Any], document: Document, lost: list[str]) -> None:
-    user = document.get("safety_identifier")
-    if user is None:
-        user = document.get("user")
-    if user is not None:
-        body["metadata"] = {"user_id": text_of(user, "user")}
+    name = "safety_identifier" if document.get("safety_identifier") is not None else "user"
+    if document.get(name) is not None:
+        body["metadata"] = {"user_id": text_of(document[name], name)}
     tier = document.get("service_tier")
     if isinstance(tier, str) and tier in _TIERS:
         body["service_tier"] = _TIERS[tier]
