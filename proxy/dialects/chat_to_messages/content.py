@@ -21,14 +21,14 @@ _WEB: Final = ("https://", "http://")
 
 
 def blocks_of(content: object, place: str) -> list[Block]:
-    """The blocks of a message's content, empty texts left out: Anthropic refuses those.
+    """The blocks of a message's content. Texts of nothing or of white space are left out: Anthropic refuses those.
 
     Raises:
         InvalidParameter: it is no text and no array of parts, or a part is not as documented.
         UnsupportedParameter: a part that Messages has no block for.
     """
     if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
+        return [] if is_blank(content) else [{"type": "text", "text": content}]
     if content is None:
         return []
     if not isinstance(content, list):
@@ -48,6 +48,11 @@ def texts_of(content: object, place: str) -> list[Block]:
     if any(block["type"] != "text" for block in blocks):
         raise wrong(place, "may hold text alone.")
     return blocks
+
+
+def is_blank(text: str) -> bool:
+    """True for a text of nothing, or of white space alone."""
+    return not text or text.isspace()
 
 
 def _block(part: Part, place: str) -> Block | None:
@@ -71,12 +76,12 @@ def _block(part: Part, place: str) -> Block | None:
 
 def _text(part: Part, place: str) -> Block | None:
     text = text_of(part.get("text"), f"{place}.text")
-    return {"type": "text", "text": text} if text else None
+    return None if is_blank(text) else {"type": "text", "text": text}
 
 
 def _refusal(part: Part, place: str) -> Block | None:
     text = text_of(part.get("refusal"), f"{place}.refusal")
-    return {"type": "text", "text": text} if text else None
+    return None if is_blank(text) else {"type": "text", "text": text}
 
 
 def _picture(part: Part, place: str) -> Block:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson, UnsupportedParameter
-from proxy.dialects.chat_to_messages.content import Block, blocks_of, texts_of
+from proxy.dialects.chat_to_messages.content import Block, blocks_of, is_blank, texts_of
 from proxy.dialects.chat_to_messages.thinking_blocks import thinking_in
 from proxy.dialects.members import array_of, messages_of, object_of, text_of, wrong
 
@@ -54,9 +54,10 @@ class Conversation:
             self._take(object_of(message, place), place)
         self._refuse_unanswered("messages")
         if not self.turns:
-            raise wrong("messages", "must hold a message of the user.")
-        if self.turns[0]["role"] != "user":
-            raise wrong("messages", "must begin with the user, after the system's: Anthropic's models want it so.")
+            raise wrong("messages", "must hold a message of the user's or the assistant's.")
+        last = self.turns[-1]["content"][-1]
+        if self.turns[-1]["role"] == "assistant" and last["type"] == "text":
+            last["text"] = last["text"].rstrip()  # what the model is to go on from may not end in white space
 
     def _take(self, message: Mapping[str, Any], place: str) -> None:
         role = message.get("role")
@@ -100,7 +101,7 @@ class Conversation:
             )
         blocks = _content(message, place)
         refusal = message.get("refusal")
-        if refusal is not None and (text := text_of(refusal, f"{place}.refusal")):
+        if refusal is not None and not is_blank(text := text_of(refusal, f"{place}.refusal")):
             blocks.append({"type": "text", "text": text})
         calls, thinking = self._calls(message, place)
         if not blocks and not calls:
@@ -177,7 +178,7 @@ class Conversation:
 
 def _content(message: Mapping[str, Any], place: str) -> list[Block]:
     content = message.get("content")
-    if isinstance(content, str) and content:  # nearly all are, and need no place to be refused at
+    if isinstance(content, str) and not is_blank(content):  # nearly all are, and need no place to be refused at
         return [{"type": "text", "text": content}]
     return blocks_of(content, f"{place}.content")
 

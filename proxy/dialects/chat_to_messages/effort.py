@@ -1,21 +1,23 @@
 """How hard the model is to think: OpenAI's effort, as Anthropic's thinking.
 
 Pure. Sources: platform.openai.com/docs/guides/reasoning; platform.claude.com/docs/en/build-with-claude (effort,
-adaptive thinking, extended thinking). A budget is at least 1,024 tokens and less than `max_tokens`; while a model
-thinks it can neither be told to use a tool nor be given a temperature.
+thinking, thinking in tool workflows). A budget is at least 1,024 tokens and less than `max_tokens`. A model that
+thinks by a budget can neither be told to use a tool, nor go on about a tool without the thinking that called it;
+one that thinks as it likes can do both.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from proxy.dialects.chat_to_messages.tools import FORCED
 from proxy.dialects.claude_models import ClaudeModel
 from proxy.dialects.members import text_of, wrong
 
 _BUDGET_TOKENS_MIN: Final = 1_024
 # What each effort may spend where the model wants a number; of the room that `max_tokens` leaves, at most this.
 _BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
+_LEVELS: Final = tuple(_BUDGETS)  # the least first
 _OFF: Final = ("none", "minimal")
-_FORCED: Final = ("any", "tool")
 
 
 class Thinking(NamedTuple):
@@ -23,7 +25,7 @@ class Thinking(NamedTuple):
 
     thinking: dict[str, Any] | None = None
     effort: str | None = None  # `output_config.effort`
-    is_lost: bool = False  # nothing of it could be written
+    is_lost: bool = False  # the model does otherwise
 
 
 def thinking_of(
@@ -51,14 +53,30 @@ def thinking_of(
         return Thinking()
     effort = text_of(given, "reasoning_effort")
     if effort in _OFF:
-        return Thinking()
+        return _unthinking(model, effort)
     if effort not in _BUDGETS:
         raise wrong("reasoning_effort", f"must be {', '.join(_OFF)}, {' or '.join(_BUDGETS)}.")
-    may_think = model.thinks and not lacks_thinking and (choice is None or choice["type"] not in _FORCED)
-    written = effort if model.has_effort else None
-    if may_think and model.is_adaptive:
-        return Thinking({"type": "adaptive"}, written)
+    level = _level(model, effort)
+    if model.is_adaptive:
+        # What is thought is billed whether it is shown or not; the chat has a place for it.
+        shown = {"display": "summarized"} if model.hides_thinking else {}
+        return Thinking({"type": "adaptive", **shown}, level)
     budget = min(_BUDGETS[effort], max_tokens - 1)
+    may_think = model.thinks and not lacks_thinking and (choice is None or choice["type"] not in FORCED)
     if may_think and budget >= _BUDGET_TOKENS_MIN:
-        return Thinking({"type": "enabled", "budget_tokens": budget}, written)
-    return Thinking(None, written, is_lost=written is None)
+        return Thinking({"type": "enabled", "budget_tokens": budget}, level)
+    return Thinking(None, level, is_lost=lacks_thinking or level is None)
+
+
+def _unthinking(model: ClaudeModel, effort: str) -> Thinking:
+    if not model.thinks_unasked:
+        return Thinking()
+    if model.thinking_off is not None:
+        return Thinking({"type": model.thinking_off})
+    return Thinking(None, model.efforts[0], is_lost=effort == "none")  # as little as it can
+
+
+def _level(model: ClaudeModel, effort: str) -> str | None:
+    """The effort, or the next lower one that the model knows."""
+    known = [level for level in _LEVELS[: _LEVELS.index(effort) + 1] if level in model.efforts]
+    return known[-1] if known else None

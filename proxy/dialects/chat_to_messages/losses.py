@@ -45,7 +45,7 @@ _IDLE: Final[Mapping[str, tuple[object, ...]]] = {
     "verbosity": ("medium",),
 }
 # What only makes a call cheaper or its answer come sooner: without it the answer is the same.
-_SAVING: Final = frozenset({"prompt_cache_key", "prompt_cache_retention", "prediction"})
+_SAVING: Final = frozenset({"prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"})
 
 
 def losses_in(document: Mapping[str, Any]) -> list[str]:

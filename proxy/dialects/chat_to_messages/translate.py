@@ -10,7 +10,7 @@ from proxy.dialects.chat_to_messages.answer import ChatAnswers
 from proxy.dialects.chat_to_messages.conversation import Conversation
 from proxy.dialects.chat_to_messages.effort import thinking_of
 from proxy.dialects.chat_to_messages.losses import losses_in
-from proxy.dialects.chat_to_messages.tools import choice_of, tools_of
+from proxy.dialects.chat_to_messages.tools import FORCED, choice_of, tools_of
 from proxy.dialects.claude_models import ClaudeModel, claude_model
 from proxy.dialects.members import array_of, flag_of, number_of, object_of, text_of, wrong
 from proxy.dialects.translation import Document, TargetModel, Translated
@@ -32,7 +32,7 @@ def translate(document: Document, target: TargetModel, created_s: int) -> Transl
     if conversation.system:
         body["system"] = conversation.system
     body["messages"] = conversation.turns
-    _write_tools(body, document, conversation)
+    _write_tools(body, document, conversation, model, lost)
     _write_stop(body, document, lost)
     thinking = thinking_of(
         document, model, body["max_tokens"], body.get("tool_choice"), lacks_thinking=conversation.lacks_thinking
@@ -65,13 +65,21 @@ def _max_tokens(document: Document, target: TargetModel) -> int:
     return int(min(ceiling, target.max_output_tokens or ceiling))
 
 
-def _write_tools(body: dict[str, Any], document: Document, conversation: Conversation) -> None:
+def _write_tools(
+    body: dict[str, Any], document: Document, conversation: Conversation, model: ClaudeModel, lost: list[str]
+) -> None:
     tools, choice = tools_of(document), choice_of(document)
     if tools:
         body["tools"] = tools
+        if choice is not None and choice["type"] in FORCED and not model.takes_forced_tools:
+            lost.append("tool_choice")
+            choice = {**choice, "type": "auto"}
+            choice.pop("name", None)
         if choice is not None:
             body["tool_choice"] = choice
         return
+    if choice is not None and choice["type"] in FORCED:
+        raise wrong("tool_choice", "wants a tool to be used, and `tools` holds none. Send the tools, or leave it out.")
     called = dict.fromkeys(
         block["name"] for turn in conversation.turns for block in turn["content"] if block["type"] == "tool_use"
     )
@@ -128,11 +136,9 @@ def _output_config(document: Document, target: TargetModel, lost: list[str]) -> 
 
 
 def _write_account(body: dict[str, Any], document: Document, lost: list[str]) -> None:
-    user = document.get("safety_identifier")
-    if user is None:
-        user = document.get("user")
-    if user is not None:
-        body["metadata"] = {"user_id": text_of(user, "user")}
+    name = "safety_identifier" if document.get("safety_identifier") is not None else "user"
+    if document.get(name) is not None:
+        body["metadata"] = {"user_id": text_of(document[name], name)}
     tier = document.get("service_tier")
     if isinstance(tier, str) and tier in _TIERS:
         body["service_tier"] = _TIERS[tier]

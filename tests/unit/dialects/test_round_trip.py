@@ -17,7 +17,9 @@ from proxy.dialects.translation import TargetModel
 CLAUDE = TargetModel("claude-sonnet-4-5", DIALECTS["anthropic"], 8_192)
 GPT = TargetModel("gpt-5-mini", DIALECTS["openai"], 8_192)
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda text: not text.isspace()
+)
 NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
 ARGUMENTS = st.dictionaries(NAMES, st.one_of(TEXTS, st.integers(-9, 9), st.booleans(), st.none()), max_size=3)
 PICTURES = st.sampled_from(["https://example.com/a.png", "data:image/png;base64,AAAA"])
