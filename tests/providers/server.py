@@ -23,7 +23,7 @@ _BASE_PATHS = {
 }
 DIALECTS = tuple(_BASE_PATHS)
 MODELS = {
-    "anthropic": "claude-sonnet-4-5",
+    "anthropic": "claude-haiku-4-5",
     "azure": "gpt-5-mini",
     "azure-deployments": openai_wire.DEPLOYMENT,
     "bedrock": "openai.gpt-oss-120b",
