@@ -54,15 +54,16 @@ def test_an_error(case):
     assert (status, json.loads(said)) == (case["told"], {"error": case["out"]})
 
 
-def chunk_of(expected, reports_usage):
+def chunk_of(expected, case):
     """A whole chunk, of which the file has what differs from one to the next."""
     if expected == "[DONE]" or "error" in expected:
         return expected
-    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": CREATED_S, "model": "claude-x"}
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": CREATED_S, "model": "claude-x"}
+    chunk = {**head, **case.get("chunk", {})}
     if "usage" in expected:
         return {**chunk, "choices": [], **expected}
     choice = {"index": 0, "logprobs": None, "finish_reason": None, **expected}
-    return {**chunk, "choices": [choice], **({"usage": None} if reports_usage else {})}
+    return {**chunk, "choices": [choice], **({"usage": None} if case["reports_usage"] else {})}
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["LF", "CRLF"])
@@ -80,5 +81,5 @@ def test_a_stream(case, bytes_each, line_end):
     assert events_said.pop() == ""
     data = [event.removeprefix("data: ") for event in events_said]
     assert [each if each == "[DONE]" else json.loads(each) for each in data] == [
-        chunk_of(expected, case["reports_usage"]) for expected in case["out"]
+        chunk_of(expected, case) for expected in case["out"]
     ]

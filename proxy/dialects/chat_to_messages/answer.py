@@ -13,7 +13,7 @@ from proxy.core.errors import UpstreamMalformed
 from proxy.dialects.chat_to_messages.failure import chat_failure
 from proxy.dialects.chat_to_messages.stream import ChatStream
 from proxy.dialects.chat_to_messages.thinking_blocks import KINDS, with_thinking
-from proxy.dialects.chat_to_messages.usage import FINISH_REASONS, chat_id, chat_tier, chat_usage
+from proxy.dialects.chat_to_messages.usage import FINISH_REASONS, chat_id, chat_tier, chat_usage, refusal_of
 from proxy.dialects.translation import NOT_AS_DOCUMENTED, StreamTranslator
 
 
@@ -43,14 +43,12 @@ class ChatAnswers(NamedTuple):
 
     def _completion(self, message: Mapping[str, Any]) -> dict[str, Any]:
         said = _said(message["content"])
-        stop_reason = message.get("stop_reason")
-        if stop_reason == "refusal":
-            said["refusal"] = _explanation(message.get("stop_details"))
+        said["refusal"] = refusal_of(message)
         choice = {
             "index": 0,
             "message": said,
             "logprobs": None,
-            "finish_reason": FINISH_REASONS.get(stop_reason, "stop"),
+            "finish_reason": FINISH_REASONS.get(message.get("stop_reason"), "stop"),
         }
         completion = {
             "id": chat_id(message["id"]),
@@ -92,8 +90,3 @@ def _call(block: Mapping[str, Any], thinking: list[Mapping[str, Any]]) -> dict[s
     function = {"name": block["name"], "arguments": jsonio.encode(block["input"]).decode()}
     call: dict[str, Any] = {"id": block["id"], "type": "function", "function": function}
     return {**call, "extra_content": with_thinking(thinking)} if thinking else call
-
-
-def _explanation(details: object) -> str | None:
-    text = details.get("explanation") if isinstance(details, dict) else None
-    return text if isinstance(text, str) and text else None

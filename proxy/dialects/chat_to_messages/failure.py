@@ -9,10 +9,12 @@ from typing import Any, Final, NamedTuple
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
+from proxy.dialects.anthropic_errors import error_type
 
 _OVERLOADED: Final = 529  # a status of Anthropic's own
 _UNAVAILABLE: Final = 503
 _TOO_LONG: Final = ("prompt is too long", "exceed context limit", "context window")
+_MESSAGES: Final = ("message", "Message")
 
 
 class _Kind(NamedTuple):
@@ -42,18 +44,25 @@ def chat_failure(status: int, body: bytes) -> tuple[int, bytes]:
         document = jsonio.parse(body)
     except InvalidJson:
         document = None
-    error = document.get("error") if isinstance(document, dict) else None
-    return _UNAVAILABLE if status == _OVERLOADED else status, jsonio.encode({"error": failure_of(error, status)})
+    return _UNAVAILABLE if status == _OVERLOADED else status, jsonio.encode({"error": failure_of(document, status)})
 
 
-def failure_of(error: object, status: int) -> dict[str, Any]:
-    """OpenAI's error object for Anthropic's; for what is none, by the status."""
-    said = error if isinstance(error, dict) else {}
-    kind = _KINDS.get(str(said.get("type"))) or (_SERVER if status >= 500 else _REQUEST)
-    message = said.get("message")
-    if not isinstance(message, str) or not message:
+def failure_of(document: object, status: int) -> dict[str, Any]:
+    """OpenAI's error object for what Anthropic says of one: `{"error": {"type", "message"}}`. What says less is of
+    the status's type: a cloud before the API says a `message` alone, and a proxy sends a page."""
+    outer = document if isinstance(document, dict) else {}
+    error = outer.get("error")
+    said = error if isinstance(error, dict) else outer
+    kind = _KINDS.get(str(said.get("type"))) or _of_status(status)
+    message = next((text for name in _MESSAGES if isinstance(text := said.get(name), str) and text), None)
+    if message is None:
         message = f"The provider answered {status}, and did not say why."
     code = kind.code
     if kind is _REQUEST and any(mark in message.lower() for mark in _TOO_LONG):
         code = "context_length_exceeded"
     return {"message": message, "type": kind.type, "param": None, "code": code}
+
+
+def _of_status(status: int) -> _Kind:
+    # A page that is not there is no model that is not there: that, the API says itself.
+    return _REQUEST if status == 404 else _KINDS[error_type(status)]

@@ -12,7 +12,7 @@ from proxy.core import jsonio
 from proxy.core.errors import UpstreamMalformed
 from proxy.dialects.chat_to_messages.failure import failure_of
 from proxy.dialects.chat_to_messages.thinking_blocks import KINDS, with_thinking
-from proxy.dialects.chat_to_messages.usage import FINISH_REASONS, chat_id, chat_usage
+from proxy.dialects.chat_to_messages.usage import FINISH_REASONS, chat_id, chat_tier, chat_usage, refusal_of
 from proxy.dialects.sse import EventSplitter, event_data
 from proxy.dialects.translation import NOT_AS_DOCUMENTED
 
@@ -91,8 +91,10 @@ class ChatStream:
             "created": self._created_s,
             "model": message["model"],
         }
-        self._head = b"data: " + jsonio.encode(head)[:-1] + b',"choices":['
         self._usage.update(message.get("usage") or {})
+        if (tier := chat_tier(self._usage)) is not None:
+            head["service_tier"] = tier
+        self._head = b"data: " + jsonio.encode(head)[:-1] + b',"choices":['
         return self._chunk(_ROLE)
 
     def _start_block(self, event: Event) -> bytes:
@@ -172,7 +174,7 @@ class ChatStream:
             self._finish_reason = FINISH_REASONS.get(reason, "stop")
         usage = event.get("usage") or {}
         self._usage.update((name, value) for name, value in usage.items() if value is not None)
-        return b""
+        return self._text("refusal", refusal_of(event["delta"]))
 
     def _stop(self, _event: Event) -> bytes:
         self._is_over = True
@@ -184,7 +186,7 @@ class ChatStream:
 
     def _fail(self, event: Event) -> bytes:
         self._is_over = True
-        return b"data: " + jsonio.encode({"error": failure_of(event.get("error"), _ENDED)}) + b"\n\n"
+        return b"data: " + jsonio.encode({"error": failure_of(event, _ENDED)}) + b"\n\n"
 
     def _chunk(self, delta: bytes, finish_reason: bytes = b"null") -> bytes:
         choice = b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]' % (delta, finish_reason)

@@ -26,11 +26,14 @@ def chat_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     written = usage.get("cache_creation_input_tokens") or 0
     input_tokens = (usage.get("input_tokens") or 0) + cached + written
     output_tokens = usage["output_tokens"]
+    prompt_details = {"cached_tokens": cached}
+    if written:
+        prompt_details["cache_write_tokens"] = written
     reported: dict[str, Any] = {
         "prompt_tokens": input_tokens,
         "completion_tokens": output_tokens,
         "total_tokens": input_tokens + output_tokens,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens_details": prompt_details,
     }
     details = usage.get("output_tokens_details")
     if isinstance(details, dict) and isinstance(details.get("thinking_tokens"), int):
@@ -42,6 +45,13 @@ def chat_tier(usage: Mapping[str, Any]) -> str | None:
     """The service tier by OpenAI's name."""
     tier = usage.get("service_tier")
     return _TIERS.get(tier) if isinstance(tier, str) else None
+
+
+def refusal_of(said: Mapping[str, Any]) -> str | None:
+    """Why the model refused, where `said` (a message, or the end of a stream's) tells that it did, and why."""
+    details = said.get("stop_details") if said.get("stop_reason") == "refusal" else None
+    text = details.get("explanation") if isinstance(details, dict) else None
+    return text if isinstance(text, str) and text else None
 
 
 def chat_id(message_id: str) -> str:

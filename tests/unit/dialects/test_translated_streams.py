@@ -1,8 +1,11 @@
-"""What a stream's translator holds is bounded, whatever the provider sends."""
+"""What a stream's translator holds is bounded, whatever the provider sends; and it says the same however that is cut."""
 
 import json
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.errors import InvalidParameter, UpstreamMalformed
 from proxy.dialects.chat_to_messages.stream import EVENT_BYTES_MAX, THINKING_CHARACTERS_MAX, ChatStream
@@ -86,3 +89,17 @@ def test_a_conversation_that_does_not_end():
     messages = [{"role": "user", "content": "a"}] * 100_001
     with pytest.raises(InvalidParameter, match="100000"):
         translate({"messages": messages}, TargetModel("claude-opus-5-5", DIALECTS["anthropic"]), 0)
+
+
+CASES = json.loads((Path(__file__).parents[2] / "vectors/chat_to_messages/streams.json").read_text())
+
+
+@given(st.sampled_from(CASES), st.lists(st.floats(0, 1), max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_however_the_bytes_are_cut(case, cuts, line_end):
+    whole = b"".join(sse(event) for event in case["in"]).replace(b"\n", line_end)
+    at_once, in_pieces = ChatStream(0, reports_usage=True), ChatStream(0, reports_usage=True)
+    bounds = [0, *sorted(int(cut * len(whole)) for cut in cuts), len(whole)]
+    pieces = [whole[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    said = b"".join([*(in_pieces.feed(piece) for piece in pieces), in_pieces.close()])
+    assert said == at_once.feed(whole) + at_once.close()
+    assert said.startswith(b"data: {")
