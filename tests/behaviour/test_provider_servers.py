@@ -54,7 +54,7 @@ async def test_the_anthropic_sdk_reads_them(dialect):
             {"api_key": SECRET} if dialect == "anthropic" else {"api_key": None, "auth_token": SECRET}
         )
         async with anthropic_sdk(server.base_url, **credentials) as sdk:
-            answer = await sdk.messages.create(model=server.model, max_tokens=50, messages=USER)
+            answer: Any = await sdk.messages.create(model=server.model, max_tokens=50, messages=USER)
             assert answer.content[0].text == "You said: hello there"
             async with sdk.messages.stream(model=server.model, max_tokens=50, messages=USER) as stream:
                 assert [text async for text in stream.text_stream] == ["You", " said:", " hello", " there"]
