@@ -44,7 +44,10 @@ class Load:
         self.served: list[Served] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._call_on(caller)) for caller in self._callers]
+        for caller in self._callers:
+            # One after the other: what a herd of cold callers does to a slow machine is another test's business.
+            self._tasks.append(asyncio.create_task(self._call_on(caller)))
+            await until(lambda: len(self.served) >= len(self._tasks), _BOUND_S)
         await self.more()
         return self
 
