@@ -48,6 +48,8 @@ def translate(document: Document, target: TargetModel, created_s: int) -> Transl
     if output_config:
         body["output_config"] = output_config
     _write_account(body, document, lost)
+    if document.get("cache_control") is not None:
+        body["cache_control"] = document["cache_control"]  # Anthropic's own, as on a part
     if document.get("stream") is not None:
         body["stream"] = flag_of(document["stream"], "stream")
     return Translated(body, tuple(lost), ChatAnswers(created_s, reports_usage=_asks_for_usage(document)))
