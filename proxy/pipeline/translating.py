@@ -3,10 +3,10 @@
 From here on the exchange holds the call that the provider gets: what is reserved, asked and measured is that.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from proxy.core import jsonio
-from proxy.core.errors import UnsupportedEndpoint, UnsupportedParameter, UpstreamMalformed
+from proxy.core.errors import InvalidJson, UnsupportedEndpoint, UnsupportedParameter, UpstreamMalformed
 from proxy.core.types import Answer
 from proxy.dialects.translation import TargetModel
 from proxy.dialects.translators import Way, is_served, way_to
@@ -28,6 +28,7 @@ def translate(exchange: Exchange, provider: ProviderAccess) -> None:
         UnsupportedEndpoint: the provider has nothing like what is asked for.
         UnsupportedParameter: it cannot honour a part of the call, and the tenant has not said to leave it out.
         InvalidParameter: the call is not one of the caller's own API.
+        InvalidJson: it is nested too deep to be said again.
     """
     shape, operation = provider.dialect.shape, exchange.operation
     if operation.base_shape is shape:
@@ -55,9 +56,17 @@ def _translate(exchange: Exchange, provider: ProviderAccess, way: Way) -> None:
     translated = way.translate(call.document, target, exchange.started_at_ms // 1_000)
     if translated.dropped and tenant.on_unsupported is OnUnsupported.REFUSE:
         raise _not_honoured(translated.dropped, deployment.label)
-    text = jsonio.encode(translated.document)
+    text = _written(translated.document)
     exchange.call = call._replace(body=text, text=text, document=translated.document)
     exchange.translation = Translation(way.name, way.operation, way.path, translated.answers, told(translated.dropped))
+
+
+def _written(document: dict[str, Any]) -> bytes:
+    try:
+        return jsonio.encode(document)
+    except TypeError:  # a text may be read that is nested some four times deeper than one can be written
+        message = "The request body is nested too deep to be said in the provider's API. Send a flatter one."
+        raise InvalidJson(message) from None
 
 
 def _not_honoured(dropped: tuple[str, ...], deployment: str) -> UnsupportedParameter:

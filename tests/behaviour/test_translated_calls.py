@@ -75,6 +75,18 @@ async def test_bad_input_is_refused_in_the_callers_own_envelope(dialect, target,
         assert server.upstream.received == []
 
 
+@pytest.mark.parametrize(("dialect", "target"), [("anthropic", CHAT), ("openai", MESSAGES)])
+async def test_what_is_nested_too_deep_to_be_said_again(dialect, target):
+    schema = json.loads('{"properties":' * 300 + "{}" + "}" * 300)
+    function = {"name": "f", "parameters": schema, "input_schema": schema}
+    tool = {**function, "type": "function", "function": function} if target == CHAT else function
+    async with before(dialect) as (gateway, server):
+        status, head, said = await plain_request(gateway, "POST", target, body_of(tools=[tool], max_tokens=9), WHO)
+        assert (status, head[b"x-tollway-error-source"]) == (400, b"caller")
+        assert "nested" in json.loads(said)["error"]["message"]
+        assert server.upstream.received == []
+
+
 async def test_an_endpoint_that_the_provider_does_not_have():
     async with before("anthropic") as (gateway, _):
         status, _, body = await plain_request(gateway, "POST", "/v1/embeddings", b'{"model":"m","input":"x"}', WHO)

@@ -28,17 +28,29 @@ class Conversation:
     - `lacks_thinking`: the turn whose tools are being answered came back without its thinking.
     """
 
-    __slots__ = ("_called_at", "_pending", "_takes_system_within", "lacks_thinking", "lost", "system", "turns")
+    __slots__ = (
+        "_called_at",
+        "_pending",
+        "_takes_system_within",
+        "_waiting",
+        "lacks_thinking",
+        "lost",
+        "system",
+        "turns",
+    )
 
     def __init__(self, *, takes_system_within: bool) -> None:
-        """`takes_system_within`: the model takes a system message within the conversation, between a turn of the
-        user's and one of its own (/docs/en/build-with-claude/mid-conversation-system-messages). Elsewhere, and
-        for other models, it goes behind the system prompt: its words and their weight are kept, its place is not."""
+        """`takes_system_within`: the model takes a system message within the conversation, behind a turn of the
+        user's and before one of its own (/docs/en/build-with-claude/mid-conversation-system-messages). One that
+        stands elsewhere waits for the user's next turn: what was said so far stays as it is, and with it what the
+        provider has cached and signed of it. For other models, and where no such turn comes, it goes behind the
+        system prompt: its words and their weight are kept, its place is not."""
         self.system: list[Block] = []
         self.turns: list[dict[str, Any]] = []
         self.lost: list[str] = []
         self.lacks_thinking = False
         self._takes_system_within = takes_system_within
+        self._waiting: list[Block] = []  # of the system's, until the user's turn is over
         self._pending: dict[str, str] = {}  # what the last turn called and nobody answered yet: its id there and here
         self._called_at = ""
 
@@ -53,6 +65,7 @@ class Conversation:
             place = f"messages.{index}"
             self._take(object_of(message, place), place)
         self._refuse_unanswered("messages")
+        self._end_waiting()
         if not self.turns:
             raise wrong("messages", "must hold a message of the user's or the assistant's.")
         last = self.turns[-1]["content"][-1]
@@ -66,6 +79,7 @@ class Conversation:
             self._add("user", self._spoken(message, place))
         elif role == "assistant":
             self._refuse_unanswered(place)
+            self._end_waiting()
             self._take_assistant(message, place)
         elif role == "tool":
             call_id = text_of(message.get("tool_call_id"), f"{place}.tool_call_id")
@@ -88,10 +102,17 @@ class Conversation:
     def _take_system(self, message: Mapping[str, Any], place: str) -> None:
         blocks = texts_of(message.get("content"), f"{place}.content")
         self._note_name(message, place)
-        if self._takes_system_within and blocks and self.turns and self.turns[-1]["role"] != "assistant":
-            self._add("system", blocks)
+        if self._takes_system_within and self.turns:
+            self._waiting += blocks
         else:
             self.system += blocks
+
+    def _end_waiting(self) -> None:
+        if self._waiting and self.turns[-1]["role"] == "user":
+            self._add("system", self._waiting)
+        else:
+            self.system += self._waiting
+        self._waiting = []
 
     def _take_assistant(self, message: Mapping[str, Any], place: str) -> None:
         if message.get("audio") is not None:
@@ -158,8 +179,6 @@ class Conversation:
     def _add(self, role: str, blocks: list[Block]) -> None:
         if role == "user" and blocks[0]["type"] != "tool_result":
             self.lacks_thinking = False  # of what was thought before the user spoke again, none is wanted
-        if role == "user" and self.turns and self.turns[-1]["role"] == "system":
-            self.system += self.turns.pop()["content"]
         if self.turns and self.turns[-1]["role"] == role:
             self.turns[-1]["content"] += blocks
         else:
@@ -178,7 +197,7 @@ class Conversation:
 
 def _content(message: Mapping[str, Any], place: str) -> list[Block]:
     content = message.get("content")
-    if isinstance(content, str) and not is_blank(content):  # nearly all are, and need no place to be refused at
+    if isinstance(content, str) and content and not content.isspace():  # nearly all are, and need no place to be named
         return [{"type": "text", "text": content}]
     return blocks_of(content, f"{place}.content")
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 # Said in Messages, in whole or by the modules beside this one.
 _SAID: Final = frozenset(
     {
+        "cache_control",
         "functions",
         "max_completion_tokens",
         "max_tokens",

@@ -17,6 +17,7 @@ from proxy.dialects.translation import Document, TargetModel, Translated
 
 # Messages wants a ceiling. Where nobody knows the model's own, every model of theirs allows this much.
 _MAX_TOKENS_UNKNOWN: Final = 4_096
+_MAX_TOKENS_MAX: Final = 999_999_999
 _TEMPERATURE_MAX: Final = 1
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}
 
@@ -48,6 +49,8 @@ def translate(document: Document, target: TargetModel, created_s: int) -> Transl
     if output_config:
         body["output_config"] = output_config
     _write_account(body, document, lost)
+    if document.get("cache_control") is not None:
+        body["cache_control"] = document["cache_control"]  # Anthropic's own, as on a part
     if document.get("stream") is not None:
         body["stream"] = flag_of(document["stream"], "stream")
     return Translated(body, tuple(lost), ChatAnswers(created_s, reports_usage=_asks_for_usage(document)))
@@ -60,8 +63,8 @@ def _max_tokens(document: Document, target: TargetModel) -> int:
     if given is None:
         return target.max_output_tokens or _MAX_TOKENS_UNKNOWN
     ceiling = number_of(given, name)
-    if ceiling != ceiling // 1 or ceiling < 1:
-        raise wrong(name, "must be a whole number of tokens, 1 or more.")
+    if ceiling != ceiling // 1 or not 1 <= ceiling <= _MAX_TOKENS_MAX:
+        raise wrong(name, "must be a whole number of tokens, 1 or more, and not of ten digits.")
     return int(min(ceiling, target.max_output_tokens or ceiling))
 
 

@@ -1,5 +1,6 @@
-"""What a stream's translator holds is bounded, whatever the provider sends; and it says the same however that is cut."""
+"""What a stream's translator holds is bounded, whatever the provider sends; it says the same however that is cut."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_however_the_bytes_are_cut(case, cuts, line_end):
     whole = b"".join(sse(event) for event in case["in"]).replace(b"\n", line_end)
     at_once, in_pieces = ChatStream(0, reports_usage=True), ChatStream(0, reports_usage=True)
     bounds = [0, *sorted(int(cut * len(whole)) for cut in cuts), len(whole)]
-    pieces = [whole[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [whole[start:end] for start, end in itertools.pairwise(bounds)]
     said = b"".join([*(in_pieces.feed(piece) for piece in pieces), in_pieces.close()])
     assert said == at_once.feed(whole) + at_once.close()
     assert said.startswith(b"data: {")
