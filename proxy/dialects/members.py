@@ -20,6 +20,7 @@ _KINDS: Final = {
     dict: "an object",
 }
 _MESSAGES_MAX: Final = 100_000
+_CEILING_MAX: Final = 999_999_999
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 
@@ -62,6 +63,14 @@ def number_of(value: object, place: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     raise wrong(place, f"must be a number, not {_kind(value)}.")
+
+
+def ceiling_of(value: object, place: str) -> int:
+    """A ceiling: a whole number of tokens, 1 or more. Raises InvalidParameter."""
+    ceiling = number_of(value, place)
+    if ceiling != ceiling // 1 or not 1 <= ceiling <= _CEILING_MAX:
+        raise wrong(place, "must be a whole number of tokens, 1 or more, and not of ten digits.")
+    return int(ceiling)
 
 
 def flag_of(value: object, place: str) -> bool:

@@ -14,7 +14,8 @@ from proxy.dialects.claude_models import ClaudeModel
 from proxy.dialects.members import text_of, wrong
 
 _BUDGET_TOKENS_MIN: Final = 1_024
-# What each effort may spend where the model wants a number; of the room that `max_tokens` leaves, at most this.
+# What each effort may spend where the model wants a number; of the ceiling, no more than three quarters, because an
+# answer has to fit behind it.
 _BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
 _LEVELS: Final = tuple(_BUDGETS)  # the least first
 _OFF: Final = ("none", "minimal")
@@ -61,7 +62,7 @@ def thinking_of(
         # What is thought is billed whether it is shown or not; the chat has a place for it.
         shown = {"display": "summarized"} if model.hides_thinking else {}
         return Thinking({"type": "adaptive", **shown}, level)
-    budget = min(_BUDGETS[effort], max_tokens - 1)
+    budget = min(_BUDGETS[effort], max_tokens * 3 // 4)
     may_think = model.thinks and not lacks_thinking and (choice is None or choice["type"] not in FORCED)
     if may_think and budget >= _BUDGET_TOKENS_MIN:
         return Thinking({"type": "enabled", "budget_tokens": budget}, level)

@@ -12,12 +12,11 @@ from proxy.dialects.chat_to_messages.effort import thinking_of
 from proxy.dialects.chat_to_messages.losses import losses_in
 from proxy.dialects.chat_to_messages.tools import FORCED, choice_of, tools_of
 from proxy.dialects.claude_models import ClaudeModel, claude_model
-from proxy.dialects.members import array_of, flag_of, number_of, object_of, text_of, wrong
+from proxy.dialects.members import array_of, ceiling_of, flag_of, number_of, object_of, text_of, wrong
 from proxy.dialects.translation import Document, TargetModel, Translated
 
 # Messages wants a ceiling. Where nobody knows the model's own, every model of theirs allows this much.
 _MAX_TOKENS_UNKNOWN: Final = 4_096
-_MAX_TOKENS_MAX: Final = 999_999_999
 _TEMPERATURE_MAX: Final = 1
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}
 
@@ -62,10 +61,8 @@ def _max_tokens(document: Document, target: TargetModel) -> int:
     given = document.get(name)
     if given is None:
         return target.max_output_tokens or _MAX_TOKENS_UNKNOWN
-    ceiling = number_of(given, name)
-    if ceiling != ceiling // 1 or not 1 <= ceiling <= _MAX_TOKENS_MAX:
-        raise wrong(name, "must be a whole number of tokens, 1 or more, and not of ten digits.")
-    return int(min(ceiling, target.max_output_tokens or ceiling))
+    ceiling = ceiling_of(given, name)
+    return min(ceiling, target.max_output_tokens or ceiling)
 
 
 def _write_tools(

@@ -6,7 +6,7 @@ Pure. Sources: platform.claude.com/docs/en/api/messages; platform.openai.com/doc
 from collections.abc import Mapping
 from typing import Any, Final
 
-from proxy.dialects.members import array_of, flag_of, number_of, object_of, text_of, wrong
+from proxy.dialects.members import array_of, ceiling_of, flag_of, number_of, object_of, text_of, wrong
 from proxy.dialects.messages_to_chat.answer import MessagesAnswers
 from proxy.dialects.messages_to_chat.conversation import Conversation
 from proxy.dialects.messages_to_chat.tools import write_tools
@@ -86,10 +86,8 @@ def _clears_thinking_alone(management: object) -> bool:
 
 def _ceiling(document: Document, target: TargetModel) -> int:
     """The caller's ceiling, up to what the model can write at all: it would refuse more."""
-    ceiling = number_of(document.get("max_tokens"), "max_tokens")
-    if ceiling != ceiling // 1 or ceiling < 1:
-        raise wrong("max_tokens", "must be a whole number of tokens, 1 or more.")
-    return int(min(ceiling, target.max_output_tokens or ceiling))
+    ceiling = ceiling_of(document.get("max_tokens"), "max_tokens")
+    return min(ceiling, target.max_output_tokens or ceiling)
 
 
 def _write_stop(body: dict[str, Any], document: Document, lost: list[str]) -> None:
