@@ -55,8 +55,10 @@ class PriceList:
         context_tokens = own.context_tokens if own is not None else None
         if facts is None:
             return Abilities(capabilities, context_tokens)
+        if capabilities is not None:
+            return Abilities(capabilities, facts.context_tokens)
         # A catalogue that lists none has not been told.
-        return Abilities(capabilities if capabilities is not None else facts.capabilities or None, facts.context_tokens)
+        return Abilities(facts.capabilities or None, facts.context_tokens, is_certain=False)
 
     def find(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
         """What is known of a deployment's model at an instant; None where nobody says a price."""

@@ -26,6 +26,7 @@ class Abilities(NamedTuple):
 
     capabilities: frozenset[str] | None = None  # names of `core.capabilities`
     context_tokens: int | None = None  # the longest input that it takes
+    is_certain: bool = True  # the operator has written the capabilities; else a catalogue, which may be wrong
 
 
 class Needs(NamedTuple):
@@ -36,26 +37,31 @@ class Needs(NamedTuple):
 
 
 def select(route: Route, needs: Needs, abilities_of: Callable[[Deployment], Abilities]) -> Deployment:
-    """The deployment that is asked. One whose context likely is too short comes after all that are long enough.
+    """The deployment that is asked. One whose context likely is too short comes after all that are long enough, and
+    after those one that a catalogue says cannot do it: where there is no other, its provider has the last word.
 
     Raises:
-        UnsupportedParameter: none of them can do what the call needs.
+        UnsupportedParameter: none of them can do what the call needs, by the operator's own word.
     """
     assert route.deployments, "a route without deployments is refused when the configuration is loaded"
     short: Deployment | None = None
+    doubtful: Deployment | None = None
     missing: frozenset[str] = frozenset()
     for deployment in route.deployments:
         known = abilities_of(deployment)
         lacking = _lacking(needs.capabilities, known.capabilities)
-        if lacking:
+        if lacking and known.is_certain:
             missing = missing or lacking
+        elif lacking:
+            doubtful = doubtful or deployment
         elif known.context_tokens is None or needs.input_tokens <= known.context_tokens:
             return deployment
-        elif short is None:
-            short = deployment
-    if short is None:
+        else:
+            short = short or deployment
+    second = short or doubtful
+    if second is None:
         raise _unsupported(route, missing)
-    return short
+    return second
 
 
 def _lacking(needed: frozenset[str], known: frozenset[str] | None) -> frozenset[str]:
@@ -68,7 +74,6 @@ def _lacking(needed: frozenset[str], known: frozenset[str] | None) -> frozenset[
 def _unsupported(route: Route, missing: frozenset[str]) -> UnsupportedParameter:
     words, param = next((said for name, said in _SAID.items() if name in missing), ("what this call asks for", None))
     return UnsupportedParameter(
-        f"No deployment of `{route.alias}` takes {words}. Ask for another model. If it does take that, whoever runs "
-        "this gateway says so in the deployment's `capabilities`.",
+        f"No deployment of `{route.alias}` takes {words}: their `capabilities` lack it. Ask for another model.",
         param=param,
     )

@@ -7,12 +7,14 @@ from proxy.core.types import Deployment
 from proxy.routing.resolve import Route
 from proxy.routing.selection import Abilities, Needs, select
 
-SMALL, TOOLED, SEEING, UNKNOWN = (Deployment("p", name) for name in ("small", "tooled", "seeing", "unknown"))
+NAMES = ("small", "tooled", "seeing", "unknown", "rumoured")
+SMALL, TOOLED, SEEING, UNKNOWN, RUMOURED = (Deployment("p", name) for name in NAMES)
 KNOWN = {
     SMALL: Abilities(frozenset(), 1_000),
     TOOLED: Abilities(frozenset({"tools"}), 1_000),
     SEEING: Abilities(frozenset({"tools", "vision"}), 100_000),
     UNKNOWN: Abilities(),
+    RUMOURED: Abilities(frozenset({"tools"}), 1_000, is_certain=False),
 }
 
 
@@ -31,6 +33,10 @@ def chosen(*deployments, needs=(), input_tokens=0):
         ((SMALL, TOOLED, SEEING), ("tools",), 1_001, SEEING),
         ((SMALL, TOOLED, SEEING), ("tools",), 1_000, TOOLED),
         ((TOOLED, SMALL), ("tools",), 5_000, TOOLED),  # too short, and still the best there is
+        ((RUMOURED, SEEING), ("tools",), 0, RUMOURED),
+        ((RUMOURED, SEEING), ("vision",), 0, SEEING),
+        ((RUMOURED, SEEING), ("vision",), 999_999, SEEING),
+        ((SMALL, RUMOURED), ("vision",), 0, RUMOURED),  # a catalogue may be wrong; the operator is not
         ((SMALL, UNKNOWN, SEEING), ("vision",), 9_999_999, UNKNOWN),  # nothing is held against it
     ],
 )
