@@ -267,26 +267,50 @@ base_url = "{server.base_url}"
 
 
 CLIENT = """
-import sys, anthropic
+import json, sys, anthropic
 assert anthropic.__version__.startswith("1."), anthropic.__version__
 who = {"x-tollway-tenant": "acme"}
 client = anthropic.Anthropic(base_url=sys.argv[1], api_key="callers", max_retries=0, default_headers=who)
-said = client.messages.create(model="m", max_tokens=50, messages=[{"role": "user", "content": "hello there"}])
-assert said.content[0].text == "You said: hello there", said
+sees, thinks = "sees" in sys.argv, "thinks" in sys.argv
+
+def ask(said, **also):
+    turns = said if isinstance(said, list) else [{"role": "user", "content": said}]
+    return client.messages.create(**{"model": "m", "max_tokens": 50, "messages": turns, **also})
+
+assert ask("hello there").content[0].text == "You said: hello there"
 with client.messages.stream(model="m", max_tokens=50, messages=[{"role": "user", "content": "hello there"}]) as stream:
     assert list(stream.text_stream) == ["You", " said:", " hello", " there"]
-schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-tool = {"name": "weather", "input_schema": schema}
-turns = [{"role": "user", "content": "call"}]
-asked = client.messages.create(model="m", max_tokens=50, messages=turns, tools=[tool])
-call = asked.content[-1]
-assert (asked.stop_reason, call.name, call.input) == ("tool_use", "weather", {"city": "Paris"}), asked
-turns += [{"role": "assistant", "content": [block.to_dict() for block in asked.content]},
-          {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}]}]
-told = client.messages.create(model="m", max_tokens=50, messages=turns, tools=[tool])
-assert told.content[0].text == "The tools said: sunny", told
+
+city = {"city": {"type": "string"}}
+schema = {"type": "object", "properties": city, "required": ["city"], "additionalProperties": False}
+tools = [{"name": name, "input_schema": schema} for name in ("weather", "news")]
+for asking, expected in (("call", 1), ("call both", 2), ("call twice", 2)):
+    turns, made = [{"role": "user", "content": asking}], 0
+    while True:
+        answer = ask(turns, tools=tools)
+        turns.append({"role": "assistant", "content": [block.to_dict() for block in answer.content]})
+        calls = [block for block in answer.content if block.type == "tool_use"]
+        if not calls:
+            break
+        assert answer.stop_reason == "tool_use" and all(call.input == {"city": "Paris"} for call in calls), answer
+        made += len(calls)
+        results = [{"type": "tool_result", "tool_use_id": call.id, "content": "sunny"} for call in calls]
+        turns.append({"role": "user", "content": results})
+    assert made == expected and answer.content[0].text.startswith("The tools said: sunny"), (asking, turns)
+
+if sees:
+    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    answer = ask([{"role": "user", "content": [{"type": "image", "source": source}, {"type": "text", "text": "look"}]}])
+    assert answer.content[0].text == "I see image/png of 3 bytes", answer
+if thinks:
+    answer = ask("hello there", max_tokens=9000, thinking={"type": "enabled", "budget_tokens": 2000})
+    assert answer.content[-1].text == "You said: hello there", answer
+answer = ask("hello there", output_config={"format": {"type": "json_schema", "schema": schema}})
+assert json.loads(answer.content[0].text) == {"city": "Paris"}, answer
+assert ask("refuse").stop_reason == "refusal"
+assert ask("hello there", max_tokens=2).stop_reason == "max_tokens"
 try:
-    client.messages.create(model="m", max_tokens=50, messages=[{"role": "user", "content": "fail 429"}])
+    ask("fail 429")
 except anthropic.RateLimitError as error:
     assert error.body["error"]["type"] == "rate_limit_error"
 else:
@@ -295,14 +319,23 @@ print("all of it")
 """
 
 
-@pytest.mark.parametrize("dialect", ["anthropic", "openai", "gemini"])
-async def test_the_older_sdk_of_anthropics(dialect):
+@pytest.mark.parametrize(
+    ("dialect", "can"),
+    [
+        ("anthropic", ["sees", "thinks"]),
+        ("openai", ["sees", "thinks"]),
+        ("gemini", ["sees", "thinks"]),
+        ("bedrock", ["thinks"]),
+        ("bedrock-anthropic", ["sees"]),  # its model there thinks as it likes, and takes no budget
+    ],
+)
+async def test_the_older_sdk_of_anthropics(dialect, can):
     """Its first major version, installed beside the newest (the Makefile's `.dev`), in a process of its own."""
     folder = Path(sys.prefix) / "anthropic-1"
     async with before(dialect) as (gateway, _):
         done = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-c", CLIENT, gateway.url],
+            [sys.executable, "-W", "ignore", "-c", CLIENT, gateway.url, *can],
             env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
