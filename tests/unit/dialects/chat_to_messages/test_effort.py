@@ -42,10 +42,11 @@ def test_an_effort(model, effort, expected):
 @pytest.mark.parametrize(
     ("max_tokens", "expected"),
     [
-        (1_024, Thinking(is_lost=True)),  # a budget is less than the ceiling, and at least 1,024
-        (1_025, Thinking(budget(1_024))),
-        (8_193, Thinking(budget(8_192))),
-        (9_000, Thinking(budget(8_192))),
+        (1_365, Thinking(is_lost=True)),  # three quarters of it are 1,023, and a budget is 1,024 at least
+        (1_366, Thinking(budget(1_024))),
+        (8_192, Thinking(budget(6_144))),
+        (10_923, Thinking(budget(8_192))),
+        (64_000, Thinking(budget(8_192))),
     ],
 )
 def test_a_budget_and_the_ceiling(max_tokens, expected):
