@@ -21,7 +21,7 @@ from proxy.cli.arguments import parse_arguments
 from proxy.core.errors import GatewayError
 from proxy.core.limits import CAPS, ScopeLimits
 from proxy.ledger.entry import Entry
-from proxy.settings import model
+from proxy.settings import model, routing
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -37,16 +37,18 @@ SECTIONS = {
     "state": model.StateSettings,
     "auth": model.AuthSettings,
     "providers": model.ProviderSettings,
-    "models": model.ModelSettings,
+    "models": routing.ModelSettings,
     "plans": model.PlanSettings,
     "tenants": model.TenantSettings,
+    "fallback": model.FallbackSettings,
     "ledger": model.LedgerSettings,
     "admin": model.AdminSettings,
     "keyring": model.KeyringSettings,
 }
 NESTED = {
     ("providers", "timeouts_s"): model.TimeoutSettings,
-    ("models", "deployments"): model.DeploymentSettings,
+    ("models", "deployments"): routing.DeploymentSettings,
+    ("models", "rules"): routing.RuleSettings,
     ("plans", "tenant"): ScopeLimits,
     ("admin", "tokens"): model.AdminTokenSettings,
 }
@@ -117,7 +119,7 @@ def test_every_make_command_that_is_named_exists() -> None:
 def settings_of(section: str) -> Iterator[str]:
     for field in fields(SECTIONS[section]):
         if (section, field.name) not in UNWRITTEN:
-            yield field.name
+            yield field.name.replace("_nusd_", "_usd_")
             if (section, field.name) in NESTED:
                 # In the file, caps are dollars.
                 yield from (CAPS.get(nested.name, nested.name) for nested in fields(NESTED[section, field.name]))

@@ -8,7 +8,8 @@ from proxy.adapters.price_files import names_in, read_price_files, shipped_folde
 from proxy.core.types import Deployment
 from proxy.pipeline.price_list import PriceList, catalog_name
 from proxy.pricing.catalog import Catalog, parse_catalog
-from proxy.settings.model import DeploymentSettings, Settings
+from proxy.settings.model import Settings
+from proxy.settings.routing import DeploymentSettings
 from proxy.settings.spending import advise_prices
 
 _TOKENS_PER_MTOK: Final = 1_000_000

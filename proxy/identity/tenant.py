@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from proxy.core import jsonio
+from proxy.core.consent import Consent
 from proxy.core.tenant import require_tenant_id
 from proxy.settings.model import DEFAULT_PLAN, NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 
@@ -26,6 +27,9 @@ class TenantRecord:
     no_ceiling: NoCeiling = NoCeiling.AUTO
     stream_usage: StreamUsage = StreamUsage.AUTO
     on_unsupported: OnUnsupported = OnUnsupported.REFUSE
+    fallback: Consent = Consent.NONE
+    residency: frozenset[str] | None = None
+    zero_retention: bool = False
     allow_unmetered: bool = False
     count_own_key: bool = False
 
@@ -39,6 +43,9 @@ def settings_of(record: TenantRecord) -> TenantSettings:
         no_ceiling=record.no_ceiling,
         stream_usage=record.stream_usage,
         on_unsupported=record.on_unsupported,
+        fallback=record.fallback,
+        residency=record.residency,
+        zero_retention=record.zero_retention,
         allow_unmetered=record.allow_unmetered,
         count_own_key=record.count_own_key,
     )
@@ -56,6 +63,9 @@ def encode(record: TenantRecord) -> bytes:
             "no_ceiling": str(record.no_ceiling),
             "stream_usage": str(record.stream_usage),
             "on_unsupported": str(record.on_unsupported),
+            "fallback": str(record.fallback),
+            "residency": None if record.residency is None else sorted(record.residency),
+            "zero_retention": record.zero_retention,
             "allow_unmetered": record.allow_unmetered,
             "count_own_key": record.count_own_key,
         }
@@ -68,6 +78,7 @@ def decode(data: bytes) -> TenantRecord:
     A value that only a later release knows becomes the default, which keeps every cap and loses nothing silently.
     """
     fields = jsonio.parse(data)
+    residency = fields.get("residency")
     return TenantRecord(
         id=fields["id"],
         created_at_ms=fields["created_at_ms"],
@@ -77,6 +88,9 @@ def decode(data: bytes) -> TenantRecord:
         no_ceiling=_choice(NoCeiling, fields.get("no_ceiling"), NoCeiling.AUTO),
         stream_usage=_choice(StreamUsage, fields.get("stream_usage"), StreamUsage.AUTO),
         on_unsupported=_choice(OnUnsupported, fields.get("on_unsupported"), OnUnsupported.REFUSE),
+        fallback=_choice(Consent, fields.get("fallback"), Consent.NONE),
+        residency=None if residency is None else frozenset(residency),
+        zero_retention=fields.get("zero_retention", False),
         allow_unmetered=fields.get("allow_unmetered", False),
         count_own_key=fields.get("count_own_key", False),
     )

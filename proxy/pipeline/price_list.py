@@ -11,7 +11,8 @@ from proxy.dialects.dialect import DIALECTS
 from proxy.pricing.catalog import Catalog
 from proxy.pricing.facts import ModelFacts, own_facts
 from proxy.routing.selection import Abilities
-from proxy.settings.model import DeploymentSettings, ProviderSettings, Settings, TransportKind
+from proxy.settings.model import ProviderSettings, Settings, TransportKind
+from proxy.settings.routing import DeploymentSettings
 
 SIMULATED_CATALOG = "simulated"
 

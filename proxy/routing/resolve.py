@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
 from proxy.core.types import Caller, Deployment
-from proxy.settings.model import ModelSettings
+from proxy.settings.routing import ModelSettings
 
 
 class Route(NamedTuple):

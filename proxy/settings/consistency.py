@@ -7,18 +7,10 @@ mistake, one problem.
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from proxy.settings.model import (
-    Address,
-    AuthMode,
-    AuthSettings,
-    DeploymentSettings,
-    KekKind,
-    ProviderSettings,
-    Settings,
-    TransportKind,
-)
+from proxy.settings.model import Address, AuthMode, AuthSettings, KekKind, ProviderSettings, Settings, TransportKind
 from proxy.settings.problem import element, member
 from proxy.settings.reader import Source
+from proxy.settings.routing_checks import advise_routing, check_routing
 from proxy.settings.spending import advise_spending
 from proxy.settings.values import is_https_or_loopback
 
@@ -32,7 +24,7 @@ def check(draft: Settings, source: Source) -> None:
     _check_keks(draft, source)
     for provider in draft.providers.values():
         _check_proxy(provider, source)
-    _check_deployments(draft, source)
+    check_routing(draft, source)
 
 
 def advise(settings: Settings) -> Iterator[str]:
@@ -45,7 +37,7 @@ def advise(settings: Settings) -> Iterator[str]:
         )
     for provider in settings.providers.values():
         yield from _advise_provider(provider, settings)
-    yield from _advise_models(settings)
+    yield from advise_routing(settings)
     yield from _advise_keyring(settings)
     yield from advise_spending(settings)
 
@@ -118,25 +110,6 @@ def _check_proxy(provider: ProviderSettings, source: Source) -> None:
         )
 
 
-def _check_deployments(draft: Settings, source: Source) -> None:
-    """One model of one provider has one price and one size, whatever alias leads to it."""
-    first: dict[tuple[str, str], tuple[str, DeploymentSettings]] = {}
-    for alias, model in draft.models.items():
-        for index, deployment in enumerate(model.deployments):
-            where = element(member(member("models", alias), "deployments"), index)
-            if not deployment.says_something or any(each.path.startswith(f"{where}.") for each in source.problems):
-                continue
-            earlier_where, earlier = first.setdefault((deployment.provider, deployment.model), (where, deployment))
-            if earlier != deployment:
-                source.report(
-                    where,
-                    f"the same price, tokens and capabilities as {earlier_where}, or none",
-                    "others",
-                    f"Both are {deployment.provider}/{deployment.model}, and what is written of that holds wherever "
-                    "it is called. For two prices, write the provider twice, under two names.",
-                )
-
-
 def _advise_auth(settings: Settings) -> Iterator[str]:
     auth = settings.auth
     if auth.mode is not AuthMode.PASSTHROUGH and auth.allow_keyless:
@@ -189,10 +162,3 @@ def _may_have_several_tenants(settings: Settings) -> bool:
     if settings.auth.mode is AuthMode.PASSTHROUGH:
         return False
     return not settings.auth.known_tenants_only or len(settings.tenants) > 1
-
-
-def _advise_models(settings: Settings) -> Iterator[str]:
-    for alias, model in settings.models.items():
-        if model.tenants is not None and not model.tenants:
-            where = member(member("models", alias), "tenants")
-            yield f"{where} is empty: no tenant may use this model. Name one, or remove the list."

@@ -13,14 +13,16 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 
+from proxy.core.limits import CAP_NUSD_MAX
 from proxy.settings.admin import read_admin
 from proxy.settings.consistency import advise, check
-from proxy.settings.deployments import read_model
+from proxy.settings.deployments import IN_FLIGHT_MAX, Existing, read_model
 from proxy.settings.keyring import read_keyring
 from proxy.settings.model import (
     DEFAULT_PLAN,
     AuthMode,
     AuthSettings,
+    FallbackSettings,
     LedgerSettings,
     ServerSettings,
     Settings,
@@ -52,7 +54,13 @@ LEASE_S_MAX = 3_600
 EXPORT_S_MAX = 3_600.0
 SEAL_ROWS_MAX = 100_000
 WORKERS_MAX = 1  # breakers and queues are per process, and the embedded store has one writer
-SECTIONS = ("server", "state", "auth", "providers", "models", "plans", "tenants", "ledger", "admin", "keyring")
+LOOP_LAG_MS_MAX = 60_000
+MEMORY_BYTES_MIN = 64 * 1024 * 1024  # less than a gateway needs that does nothing
+MEMORY_BYTES_MAX = 1 << 44
+SECTIONS = (
+    *("server", "state", "auth", "providers", "models", "plans", "tenants"),
+    *("fallback", "ledger", "admin", "keyring"),
+)
 VERSION_CHARS = 12
 
 _SYNTAX_PLACE = re.compile(r"(?P<what>.*) \(at (?P<place>line \d+, column \d+|end of document)\)", re.DOTALL)
@@ -78,16 +86,17 @@ def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callabl
     # Also those that cannot be read: a model that names one of them is not a second mistake.
     parse_provider = partial(_parse_existing, "provider", "[providers]", providers.names())
     parse_plan = partial(_parse_existing, "plan", "[plans]", (DEFAULT_PLAN, *sections["plans"].names()))
+    parse_model = partial(_parse_existing, "model", "[models]", models.names())
+    existing = Existing(parse_provider, parse_plan, parse_model)
     draft = Settings(
         server=_server(sections["server"]),
         state=_state(sections["state"]),
         auth=_auth(sections["auth"], parse_provider),
         providers={name: read_provider(name, at, source) for name, at in providers.named_tables(parse_provider_name)},
-        models={
-            alias: read_model(alias, at, source, parse_provider) for alias, at in models.named_tables(parse_model_name)
-        },
+        models={alias: read_model(alias, at, source, existing) for alias, at in models.named_tables(parse_model_name)},
         plans=read_plans(sections["plans"]),
         tenants={name: read_tenant(name, at, parse_plan) for name, at in tenants.named_tables(parse_tenant_id)},
+        fallback=_fallback(sections["fallback"]),
         ledger=_ledger(sections["ledger"]),
         admin=read_admin(sections["admin"], source),
         keyring=read_keyring(sections["keyring"], source),
@@ -128,6 +137,10 @@ def _server(at: Reader) -> ServerSettings:
         upload_bytes_max=at.integer("upload_bytes_max", default.upload_bytes_max, 1, UPLOAD_BYTES_MAX),
         drain_s=at.seconds("drain_s", default.drain_s, SECONDS_MAX),
         workers=at.integer("workers", default.workers, 1, WORKERS_MAX),
+        in_flight_max=at.integer("in_flight_max", default.in_flight_max, 1, IN_FLIGHT_MAX),
+        tenant_in_flight_pct=at.integer("tenant_in_flight_pct", default.tenant_in_flight_pct, 1, 100),
+        loop_lag_ms_max=at.integer("loop_lag_ms_max", default.loop_lag_ms_max, 1, LOOP_LAG_MS_MAX),
+        memory_bytes_max=at.integer("memory_bytes_max", default.memory_bytes_max, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX),
     )
     at.close()
     return server
@@ -146,6 +159,12 @@ def _state(at: Reader) -> StateSettings:
     )
     at.close()
     return state
+
+
+def _fallback(at: Reader) -> FallbackSettings:
+    fallback = FallbackSettings(at.dollars("absorb_usd_per_day", None, CAP_NUSD_MAX))
+    at.close()
+    return fallback
 
 
 def _ledger(at: Reader) -> LedgerSettings:

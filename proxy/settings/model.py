@@ -11,8 +11,10 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeAlias
 
+from proxy.core.consent import Consent
 from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.core.secret import Secret
+from proxy.settings.routing import ModelSettings, Retention
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -105,6 +107,10 @@ class ServerSettings:
     upload_bytes_max: int = 536_870_912
     drain_s: float = 120.0
     workers: int = 1
+    in_flight_max: int = 10_000  # calls under way at once
+    tenant_in_flight_pct: int = 20  # of those, one tenant's part while others wait
+    loop_lag_ms_max: int = 2_000  # above it, new calls are shed
+    memory_bytes_max: int | None = None  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,44 +223,9 @@ class ProviderSettings:
     connections_max: int = 1_000
     catalog: str | None = None  # None: the provider's own name if there is such a catalogue, else its dialect's
     usage_unasked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PriceSettings:
-    """What the operator says that a model costs. None: as the input."""
-
-    input_nusd_per_mtok: int
-    output_nusd_per_mtok: int
-    cached_input_nusd_per_mtok: int | None = None
-    cache_write_nusd_per_mtok: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentSettings:
-    """One place to send to, in a model's list. What is None is the catalogue's to say."""
-
-    provider: str
-    model: str
-    price: PriceSettings | None = None
-    context_tokens: int | None = None
-    max_output_tokens: int | None = None
-    capabilities: frozenset[str] | None = None
-    audio_seconds_max: int | None = None
-
-    @property
-    def says_something(self) -> bool:
-        """True where anything is written that the catalogue would say otherwise."""
-        lengths = (self.context_tokens, self.max_output_tokens, self.audio_seconds_max)
-        return any(part is not None for part in (self.price, self.capabilities, *lengths))
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """The alias that callers name, and its deployments in order of preference."""
-
-    alias: str
-    deployments: tuple[DeploymentSettings, ...]
-    tenants: frozenset[str] | None = None  # None: every tenant
+    region: str | None = None  # what a tenant's residency is matched against
+    retention: Retention = Retention.STANDARD
+    probe_every_s: float | None = None  # None: only calls tell whether it is well
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +236,7 @@ class PlanSettings:
     soft_cap_pct: int = 80
     input_bytes_max: int | None = None
     gateway_keys: bool = True  # False: only provider keys that its tenants stored themselves
+    queue_weight: int = 1  # its part of what comes free, where calls wait
     tenant: ScopeLimits = NO_LIMITS
     user: ScopeLimits = NO_LIMITS  # with its share of the tenant's caps, where the file says nothing
     virtual_key: ScopeLimits = NO_LIMITS
@@ -282,9 +254,19 @@ class TenantSettings:
     no_ceiling: NoCeiling = NoCeiling.AUTO
     stream_usage: StreamUsage = StreamUsage.AUTO
     on_unsupported: OnUnsupported = OnUnsupported.REFUSE
+    fallback: Consent = Consent.NONE
+    residency: frozenset[str] | None = None  # the regions that may serve it; None: any
+    zero_retention: bool = False  # only providers that keep nothing
     allow_unmetered: bool = False
     count_own_key: bool = False
     soft_cap_webhook: Secret | None = None  # such URLs often are their own key
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackSettings:
+    """What the operator bears of a fallback that is dearer than what was asked for. None: all."""
+
+    absorb_nusd_per_day: int | None = None
 
 
 def _default_plans() -> Mapping[str, PlanSettings]:
@@ -305,5 +287,6 @@ class Settings:
     ledger: LedgerSettings = LedgerSettings()
     admin: AdminSettings = AdminSettings()
     keyring: KeyringSettings = KeyringSettings()
+    fallback: FallbackSettings = FallbackSettings()
     version: str = "000000000000"  # the first 12 hex digits of SHA-256 over the file's bytes
     warnings: tuple[str, ...] = ()  # legal, but unwise

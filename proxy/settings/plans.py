@@ -10,6 +10,7 @@ from proxy.settings.values import parse_feature_name, parse_model_name, parse_pl
 USER_SHARE_PCT = 20
 USER_SHARED_CAPS = tuple(name for name in CAPS if name != "per_call_nusd")  # that one is no window to share
 INPUT_BYTES_MAX = 1 << 30
+QUEUE_WEIGHT_MAX = 1_000
 
 
 def read_plans(at: Reader) -> dict[str, PlanSettings]:
@@ -36,12 +37,14 @@ def _plan(name: str, at: Reader) -> PlanSettings:
     soft_cap_pct = at.integer("soft_cap_pct", default.soft_cap_pct, 1, 100)
     input_bytes_max = at.integer("input_bytes_max", default.input_bytes_max, 1, INPUT_BYTES_MAX)
     gateway_keys = at.flag("gateway_keys", default.gateway_keys)
+    queue_weight = at.integer("queue_weight", default.queue_weight, 1, QUEUE_WEIGHT_MAX)
     tenant = _limits(at.table("tenant"))
     plan = PlanSettings(
         name=name,
         soft_cap_pct=soft_cap_pct,
         input_bytes_max=input_bytes_max,
         gateway_keys=gateway_keys,
+        queue_weight=queue_weight,
         tenant=tenant,
         user=user_limits(tenant, _limits(at.table("user"))),
         virtual_key=_limits(at.table("virtual_key")),

@@ -5,6 +5,7 @@ from pathlib import Path
 from proxy.core.dialect_names import AZURE_DEPLOYMENTS, DIALECT_NAMES
 from proxy.settings.model import ProviderSettings, TimeoutSettings, TransportKind
 from proxy.settings.reader import Reader, Source
+from proxy.settings.routing import Retention
 from proxy.settings.suggest import did_you_mean
 from proxy.settings.values import (
     Mismatch,
@@ -15,6 +16,7 @@ from proxy.settings.values import (
     parse_provider_key,
     parse_provider_name,
     parse_proxy_url,
+    parse_region,
 )
 
 SECONDS_MAX = 86_400.0
@@ -59,6 +61,9 @@ def read_provider(name: str, at: Reader, source: Source) -> ProviderSettings:
         connections_max=at.integer("connections_max", default.connections_max, 1, CONNECTIONS_MAX),
         catalog=at.text("catalog", _parse_catalog, None),
         usage_unasked=at.flag("usage_unasked", default.usage_unasked),
+        region=at.text("region", parse_region, None),
+        retention=at.choice("retention", Retention, default.retention),
+        probe_every_s=at.seconds("probe_every_s", None, SECONDS_MAX),
     )
     at.close()
     return provider

@@ -175,7 +175,7 @@ class Reader:
 
         return self.text(name, parse, default)
 
-    def flag(self, name: str, default: bool) -> bool:
+    def flag(self, name: str, default: Default) -> bool | Default:
         """true or false."""
         raw = self._take(name)
         if raw is None or isinstance(raw, bool):
@@ -194,7 +194,7 @@ class Reader:
         self._source.report(member(self.path, name), expected, shown(raw, secret=isinstance(raw, str)))
         return default
 
-    def seconds(self, name: str, default: float, maximum_s: float) -> float:
+    def seconds(self, name: str, default: Default, maximum_s: float) -> float | Default:
         """A number of seconds, above 0. A bool is none, nor is nan or inf."""
         raw = self._take(name)
         if raw is None:

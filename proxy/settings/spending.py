@@ -9,16 +9,10 @@ from typing import NamedTuple, TypeAlias
 
 from proxy.core.limits import CAPS, ScopeLimits, has_cap
 from proxy.core.money import usd_text
-from proxy.settings.model import (
-    AuthMode,
-    DeploymentSettings,
-    PlanSettings,
-    Settings,
-    StreamUsage,
-    TenantSettings,
-)
+from proxy.settings.model import AuthMode, PlanSettings, Settings, StreamUsage, TenantSettings
 from proxy.settings.plans import USER_SHARE_PCT, user_limits
 from proxy.settings.problem import element, member
+from proxy.settings.routing import DeploymentSettings
 
 MaxOutputCost: TypeAlias = Callable[[DeploymentSettings], int | None]
 """What a deployment's longest answer costs, in nano-dollars; None where nobody knows a price."""

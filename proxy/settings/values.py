@@ -25,6 +25,7 @@ _PROVIDER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")  # it stands in a response header
 _API_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?|v1|preview|latest", re.ASCII)
 _PROVIDER_KEY = re.compile(r"[!-~]{1,8192}")  # it stands in a request header
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
 _ADMIN_TOKEN = re.compile(r"[!-~]{32,512}")  # likewise
 _URL = re.compile(r"[!-~]{1,2048}")
 _URL_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
@@ -77,6 +78,13 @@ def parse_api_version(text: str) -> str:
     """What Azure's query tells: a date, perhaps `-preview`; or `preview`, `latest`, of the v1 API."""
     if _API_VERSION.fullmatch(text) is None:
         raise Mismatch("the date of an API version, such as 2024-10-21, or preview")
+    return text
+
+
+def parse_region(text: str) -> str:
+    """Where a provider works, as the operator calls it: 1 to 32 of a-z, 0-9 and `-`."""
+    if _REGION.fullmatch(text) is None:
+        raise Mismatch("a region such as eu or us-east-1: 1 to 32 of a-z, 0-9 and `-`")
     return text
 
 

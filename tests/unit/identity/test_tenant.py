@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.consent import Consent
 from proxy.identity.tenant import TenantRecord, decode, encode, settings_of
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 
@@ -23,6 +24,9 @@ INSTANTS = st.integers(0, 2**53 - 1)
         no_ceiling=st.sampled_from(NoCeiling),
         stream_usage=st.sampled_from(StreamUsage),
         on_unsupported=st.sampled_from(OnUnsupported),
+        fallback=st.sampled_from(Consent),
+        residency=st.none() | st.frozensets(st.sampled_from(["eu", "us", "us-east-1"])),
+        zero_retention=st.booleans(),
         allow_unmetered=st.booleans(),
         count_own_key=st.booleans(),
     )
@@ -34,12 +38,21 @@ def test_a_record_survives_being_stored(record):
 def test_a_record_holds_what_the_file_could_say_less_the_webhook():
     names = {field.name for field in fields(TenantSettings)} - {"soft_cap_webhook"}
     assert {field.name for field in fields(TenantRecord)} == names | {"created_at_ms", "updated_at_ms"}
-    record = TenantRecord(
-        "acme", 1, 2, "pro", "Asia/Tokyo", NoCeiling.INSERT, StreamUsage.LEAVE, OnUnsupported.DROP, True, True
-    )
-    assert settings_of(record) == TenantSettings(
-        "acme", "pro", "Asia/Tokyo", NoCeiling.INSERT, StreamUsage.LEAVE, OnUnsupported.DROP, True, True
-    )
+    said = {
+        "plan": "pro",
+        "timezone": "Asia/Tokyo",
+        "no_ceiling": NoCeiling.INSERT,
+        "stream_usage": StreamUsage.LEAVE,
+        "on_unsupported": OnUnsupported.DROP,
+        "fallback": Consent.LOWER,
+        "residency": frozenset({"eu"}),
+        "zero_retention": True,
+        "allow_unmetered": True,
+        "count_own_key": True,
+    }
+    assert said.keys() == names - {"id"}
+    record = TenantRecord("acme", 1, 2, **said)
+    assert settings_of(record) == TenantSettings("acme", **said)
 
 
 def test_a_record_without_anything_is_the_default():

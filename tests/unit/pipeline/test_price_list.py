@@ -8,14 +8,8 @@ from proxy.core.types import Deployment
 from proxy.pipeline.price_list import PriceList, catalog_name
 from proxy.pricing.catalog import parse_catalog
 from proxy.pricing.facts import STANDARD, ModelFacts
-from proxy.settings.model import (
-    DeploymentSettings,
-    ModelSettings,
-    PriceSettings,
-    ProviderSettings,
-    Settings,
-    TransportKind,
-)
+from proxy.settings.model import ProviderSettings, Settings, TransportKind
+from proxy.settings.routing import DeploymentSettings, ModelSettings, PriceSettings
 
 AT_MS = 1_764_072_000_000
 OPENAI = ProviderSettings("openai", "https://api.openai.com/v1")

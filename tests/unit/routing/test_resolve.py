@@ -5,7 +5,7 @@ import pytest
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
 from proxy.core.types import Caller, Deployment
 from proxy.routing.resolve import Routes
-from proxy.settings.model import DeploymentSettings, ModelSettings
+from proxy.settings.routing import DeploymentSettings, ModelSettings
 
 MODELS = {
     "open": ModelSettings("open", (DeploymentSettings("p", "m-1"), DeploymentSettings("q", "m-2"))),

@@ -15,7 +15,6 @@ from proxy.settings.load import load
 from proxy.settings.model import (
     Address,
     AuthMode,
-    DeploymentSettings,
     LedgerSettings,
     NoCeiling,
     Settings,
@@ -26,6 +25,7 @@ from proxy.settings.model import (
     TransportKind,
 )
 from proxy.settings.problem import SettingsError
+from proxy.settings.routing import DeploymentSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 PEPPER = base64.b64encode(bytes(range(32))).decode()
@@ -257,7 +257,7 @@ def test_a_file_that_is_no_text_is_a_problem():
 REFUSED = [
     # what is written, where the problem is, what is expected, what the suggestion says
     ("[plan.default]\n", "plan", "one of server", '"plans"'),
-    ("[fallback]\nabsorb_usd_per_day = 50\n", "fallback", "one of server", ""),
+    ("[cache]\nttl_s = 50\n", "cache", "one of server", ""),
     ("[sever]\n", "sever", "one of server", '"server"'),
     ("server = 1\n", "server", "a table", ""),
     ("[[server]]\n", "server", "a table", ""),
@@ -356,10 +356,10 @@ REFUSED = [
         "",
     ),
     (
-        OPENAI + '[models.m]\nstrategy = "fastest"\ndeployments = [{ provider = "openai", model = "x" }]\n',
-        "models.m.strategy",
-        "one of deployments, tenants",
-        "",
+        OPENAI + '[models.m]\nstrategies = "fastest"\ndeployments = [{ provider = "openai", model = "x" }]\n',
+        "models.m.strategies",
+        "one of rules, default, deployments, tenants",
+        '"strategy"',
     ),
     (
         OPENAI + '[models."a\\nb"]\ndeployments = [{ provider = "openai", model = "x" }]\n',
@@ -368,15 +368,15 @@ REFUSED = [
         "",
     ),
     ("[plans.pro]\n[tenants.acme]\nplan = 'prp'\n", "tenants.acme.plan", "the name of a plan", '"pro"'),
-    ("[tenants.acme]\nplans = 'pro'\n", "tenants.acme.plans", "one of plan", '"plan"'),
+    ("[tenants.acme]\nplans = 'pro'\n", "tenants.acme.plans", "one of residency, plan", '"plan"'),
     ("[tenants.acme]\ntimezone = 'europe/berlin'\n", "tenants.acme.timezone", "a time zone", '"Europe/Berlin"'),
     ("[tenants.acme]\nno_ceiling = 'extent'\n", "tenants.acme.no_ceiling", "one of auto, reserve", '"extend"'),
     ("[tenants.acme]\nstream_usage = 'off'\n", "tenants.acme.stream_usage", "one of auto, leave", ""),
     ("[tenants.acme]\nallow_unmetered = 1\n", "tenants.acme.allow_unmetered", "true or false", ""),
     ("[tenants.acme]\ncount_own_key = 'no'\n", "tenants.acme.count_own_key", "true or false", ""),
     ("[tenants.acme]\nsoft_cap_webhook = 'http://x.example/'\n", "tenants.acme.soft_cap_webhook", "an https URL", ""),
-    ("[tenants.acme]\nqueue_weight = 1\n", "tenants.acme.queue_weight", "one of plan", ""),
-    ("[plans.default]\nqueue_weight = 1\n", "plans.default.queue_weight", "one of soft_cap_pct", ""),
+    ("[tenants.acme]\nqueue_weight = 1\n", "tenants.acme.queue_weight", "one of residency, plan", ""),
+    ("[plans.default]\nqueue_weight = 0\n", "plans.default.queue_weight", "a whole number from 1 to 1000", ""),
     ("[plans.default]\nsoft_cap_pct = 0\n", "plans.default.soft_cap_pct", "a whole number from 1 to 100", ""),
     ("[plans.default]\nsoft_cap_pct = 101\n", "plans.default.soft_cap_pct", "a whole number from 1 to 100", ""),
     ("[plans.default]\nusd_per_day = 1\n", "plans.default.usd_per_day", "one of soft_cap_pct", ""),

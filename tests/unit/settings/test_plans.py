@@ -6,9 +6,10 @@ import pytest
 
 from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.settings.load import load
-from proxy.settings.model import DeploymentSettings, PlanSettings, PriceSettings
+from proxy.settings.model import PlanSettings
 from proxy.settings.plans import user_limits
 from proxy.settings.problem import SettingsError
+from proxy.settings.routing import DeploymentSettings, PriceSettings
 
 USD = 1_000_000_000
 
