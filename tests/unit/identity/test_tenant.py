@@ -1,6 +1,7 @@
 """A tenant's record, and what becomes of it."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,7 @@ def test_a_record_survives_being_stored(record):
 def test_a_record_holds_what_the_file_could_say_less_the_webhook():
     names = {field.name for field in fields(TenantSettings)} - {"soft_cap_webhook"}
     assert {field.name for field in fields(TenantRecord)} == names | {"created_at_ms", "updated_at_ms"}
-    said = {
+    said: dict[str, Any] = {
         "plan": "pro",
         "timezone": "Asia/Tokyo",
         "no_ceiling": NoCeiling.INSERT,
