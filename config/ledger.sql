@@ -16,10 +16,14 @@ CREATE TABLE IF NOT EXISTS tollway_ledger (
     config_version text,
     endpoint text,
     requested_model text,
+    rule text,
+    split text,
     served_model text,
     provider text,
     deployment text,
     attempts integer,
+    given_up text,
+    fallback_reason text,
     translated text,
     dropped_fields text,
     stream boolean,
@@ -53,6 +57,10 @@ ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS details jsonb;
 -- Of a table that an earlier release made.
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS translated text;
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS dropped_fields text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS rule text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS split text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS given_up text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS fallback_reason text;
 
 -- What COPY fills: one line a row, as it stands in a page. Unlogged: it can be filled again at any time.
 CREATE UNLOGGED TABLE IF NOT EXISTS tollway_ledger_lines (line text NOT NULL);

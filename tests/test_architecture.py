@@ -63,7 +63,11 @@ DOORS: dict[str, dict[str, str]] = {
     "botocore": {"proxy.adapters.s3": "its time-outs and errors", "proxy.adapters.kms": "its time-outs and errors"},
     "cryptography": {"proxy.keyring.aead": "seal and open, wrap and unwrap"},
     "prometheus_client": {"proxy.telemetry.metrics": "the metrics' registry"},
-    "sqlite3": {"proxy.adapters.sqlite": "the embedded store", "proxy.*.embedded": "one feature's statements"},
+    "sqlite3": {
+        "proxy.adapters.sqlite": "the embedded store",
+        "proxy.*.embedded": "one feature's statements",
+        "proxy.admission.embedded_absorption": "likewise, of what the operator bears",
+    },
     "ssl": {
         "proxy.adapters.redis_wire": "TLS to the state store",
         "proxy.adapters.http.*": "TLS to an upstream",
@@ -91,6 +95,7 @@ PURE = (
     *("proxy.keyring.envelope", "proxy.keyring.aead", "proxy.keyring.dek_cache"),
     *("proxy.keyring.dek", "proxy.keyring.record", "proxy.keyring.shape", "proxy.keyring.opened_cache"),
     *("proxy.upstream.headers", "proxy.upstream.payer", "proxy.upstream.breaker", "proxy.upstream.fallback"),
+    *("proxy.upstream.throttle", "proxy.upstream.vitals", "proxy.upstream.retry_budget", "proxy.upstream.conditions"),
     *("proxy.ledger.entry", "proxy.ledger.cursor", "proxy.ledger.page", "proxy.ledger.chain"),
     "proxy.ledger.usage",
     "proxy.ledger.change",

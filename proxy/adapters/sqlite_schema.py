@@ -163,4 +163,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX virtual_keys_by_tenant ON virtual_keys (tenant_id, created_at_ms, id)",
         "CREATE INDEX virtual_key_digests_by_id ON virtual_key_digests (id, pepper)",
     ),
+    (
+        """CREATE TABLE absorption_holds (
+            day TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            held_nusd INTEGER NOT NULL,
+            PRIMARY KEY (day, run_id)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE absorption_days (
+            day TEXT NOT NULL PRIMARY KEY,
+            spent_nusd INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )

@@ -31,23 +31,29 @@ from proxy.identity.redigest import Redigest
 from proxy.identity.tenants import Tenants, make_tenant_cache
 from proxy.keyring.schedule import RotationSchedule
 from proxy.ledger.exporter import Exporter, ExportPace
+from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.allowance import Allowances
+from proxy.pipeline.attempts import Attempts
+from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.line import Line
 from proxy.pipeline.local_limits import LocalLimits
+from proxy.pipeline.options import Options
 from proxy.pipeline.payment import Payment
 from proxy.pipeline.price_list import PriceList
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.routing.resolve import Routes
+from proxy.routing.switches import SwitchSlot
 from proxy.settings.consistency import lends_to_strangers
 from proxy.settings.model import AuthMode, Settings
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.sink import Sink
 from proxy.telemetry.webhook import Webhook
+from proxy.upstream.conditions import Conditions
 
 _log = logging.getLogger("tollway")
 
@@ -74,7 +80,10 @@ class App:
         self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
         journal = Journal.open(settings.state.journal_folder, settings.state.url, clock)
         self.keeper = Keeper(self.stores.admission, journal, clock, settings.state.lease_s, self._settled)
-        self.settlement = Settlement(self.stores.ledger, self.keeper, self.metrics, self._access_log, clock)
+        self._absorbing = Absorbing(self.stores.absorption, clock)
+        self.settlement = Settlement(
+            self.stores.ledger, self.keeper, self._absorbing, self.metrics, self._access_log, clock
+        )
         self.snapshots = SnapshotSlot(self._prepare(settings, {}))
         self._exporter = self._make_exporter(settings)
         self.readiness = Readiness(
@@ -95,8 +104,14 @@ class App:
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s
         admittance = Admittance(self.keeper, LocalLimits(), soft_caps, self.metrics, clock, lease_s)
+        self.conditions = Conditions()
+        self.switches = SwitchSlot()
+        payment = Payment(self.keyring)
+        choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
+        options = Options(payment, admittance, self._absorbing, self.conditions, clock)
+        attempts = Attempts(payment, options, Dispatch(clock), self.conditions, clock)
         self.data_plane = DataPlane(
-            Line(self.snapshots, Payment(self.keyring), admittance, Dispatch(clock), self.settlement, clock)
+            Line(self.snapshots, choosing, options, admittance, attempts, self.settlement, clock)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,6 +144,7 @@ class App:
         if self._watch is not None:
             self._watch.cancel()
         lost_rows, left = await asyncio.gather(self.settlement.drain(_SETTLE_S), self.keeper.drain(_SETTLE_S))
+        await self._absorbing.drain(_SETTLE_S)
         if lost_rows:
             _log.error("%d ledger rows could not be written before the end", lost_rows)
         if left:
@@ -183,7 +199,7 @@ class App:
             version_header=(b"x-tollway-config", settings.version.encode()),
             authenticator=authenticator,
             tenants=tenants,
-            routes=Routes(settings.models, settings.auth.default_provider),
+            routes=Routes(settings.models, settings.providers, settings.auth.default_provider),
             prices=prices,
             allowances=Allowances(),
             providers=self.providers.prepare(settings, before),

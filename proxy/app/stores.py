@@ -7,7 +7,9 @@ from typing import Final
 
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import URL_PREFIX, SqliteDoor, boot_id, sqlite_path
+from proxy.admission.absorption import AbsorptionStore, RedisAbsorptionStore
 from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.admission.embedded_absorption import EmbeddedAbsorptionStore
 from proxy.admission.keys import TENANT
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
 from proxy.app.keyring import keyring_store
@@ -35,6 +37,7 @@ class Stores:
     tenants: TenantStore
     ledger: LedgerStore
     admission: AdmissionStore
+    absorption: AbsorptionStore
     keyring: KeyringStore
     door: SqliteDoor | RedisDoor
     sink: LedgerSink | None
@@ -61,6 +64,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
             EmbeddedTenantStore(embedded),
             EmbeddedLedgerStore(embedded),
             kept,
+            EmbeddedAbsorptionStore(embedded),
             keyring_store(embedded),
             embedded,
             sink,
@@ -73,6 +77,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         RedisTenantStore(shared),
         RedisLedgerStore(shared),
         counted,
+        RedisAbsorptionStore(shared),
         keyring_store(shared),
         shared,
         sink,

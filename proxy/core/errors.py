@@ -232,6 +232,13 @@ class ProviderKeyMisplaced(GatewayError):
     should_retry = False
 
 
+class NoDeploymentAllowed(GatewayError):
+    """What was promised to the tenant (where, and what is kept) leaves no deployment that may serve it."""
+
+    status, code, source = 403, "no_deployment_allowed", Source.POLICY
+    should_retry = False
+
+
 class TenantShredded(GatewayError):
     """The tenant was shredded: its id is used up, and nothing can be stored or opened under it again."""
 
@@ -278,7 +285,7 @@ class ProviderKeyUnreadable(GatewayError):
 
 
 class NoDeploymentAvailable(GatewayError):
-    """No deployment could be tried: every connection to it is in use, and none came free."""
+    """No deployment could be tried: all are out of service, unwell, or in use to the last connection."""
 
     status, code, source = 503, "no_deployment_available", Source.GATEWAY
 

@@ -1,7 +1,7 @@
 """A run's row, and its bytes.
 
 Pure. The row never holds a prompt, a completion or a key: there is no field for one. The
-fields of rules, caches and fallbacks come with the features that know them.
+fields of caches come with the feature that knows them.
 """
 
 from typing import Any, NamedTuple, TypedDict
@@ -30,10 +30,14 @@ class Entry(TypedDict):
     config_version: str
     endpoint: str
     requested_model: str | None
+    rule: str | None  # which rules or switches led from that to the model that served: `auto.long`
+    split: str | None  # the deployment that a lot drew for this caller
     served_model: str | None
     provider: str | None
     deployment: str | None
     attempts: int
+    given_up: str | None  # the attempts that came to nothing before: `openai/gpt-5:503`, apart by commas
+    fallback_reason: str | None  # why another deployment was asked than the first choice
     translated: str | None  # `FROM>TO`, where the provider speaks another API than the caller
     dropped_fields: str | None  # what of the call was left out then: names, apart by commas
     stream: bool

@@ -8,16 +8,13 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from proxy.admission.answers import Admission, Admitted, CapRefused, LimitRefused, WrongWindow
+from proxy.admission.answers import Admission, Admitted, CapRefused, Grown, LimitRefused, WrongWindow
 from proxy.admission.caps import demand_of, per_call_refusal
 from proxy.admission.estimate import (
-    FREE,
     Estimate,
     ceiling_that_fits,
     ceiling_to_name,
-    estimate,
     expect_tokens,
-    is_free,
     worst_nusd,
 )
 from proxy.admission.figures import tightest_cap
@@ -25,20 +22,22 @@ from proxy.admission.keeper import Keeper
 from proxy.admission.keys import TENANT
 from proxy.admission.terms import TOKENS_MAX, Demand, WindowKind
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable, UnpricedEndpoint, UnpricedModel
+from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable
 from proxy.core.types import KeySource
 from proxy.dialects.stream_usage import UsageAsking, choose
 from proxy.dialects.usage_remover import UsageRemover, is_event_stream
 from proxy.pipeline.allowance import Allowance, is_capped
+from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charging import hides_reasoning
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.local_limits import LocalLimits
 from proxy.pipeline.meter import Meter
 from proxy.pipeline.passage import Passage
-from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind, unpriced
+from proxy.pipeline.refusals import cap_refusal, refusal, scope_kind
 from proxy.pipeline.rows import pending_row
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.pipeline.ticket import Ticket
+from proxy.pipeline.worst import worst_case
 from proxy.settings.model import NoCeiling
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.client import UpstreamAnswer
@@ -80,41 +79,61 @@ class Admittance:
             InvalidApiKey: the virtual key was revoked a moment ago.
             StateUnavailable: the store is away, and money is capped.
         """
-        snapshot, caller, tenant, deployment = exchange.snapshot, exchange.caller, exchange.tenant, exchange.deployment
+        snapshot, caller, tenant, attempt = exchange.snapshot, exchange.caller, exchange.tenant, exchange.attempt
         assert exchange.route is not None
         assert caller is not None
         assert tenant is not None
-        assert deployment is not None
+        assert attempt is not None
         plan = exchange.plan
-        text = exchange.call.text
+        text = attempt.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        exchange.counts_dollars = exchange.key_source is KeySource.GATEWAY or tenant.count_own_key
+        exchange.counts_dollars = attempt.key_source is KeySource.GATEWAY or tenant.count_own_key
         allowances = snapshot.allowances.find(
             plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars
         )
         capped = is_capped(allowances)
-        if exchange.call.stream:
-            exchange.asking = choose(
-                tenant.stream_usage.value,
-                exchange.upstream_operation,
-                exchange.call.document,
-                dollar_cap_holds=capped,
-                usage_unasked=snapshot.settings.providers[deployment.provider].usage_unasked,
-            )
+        _choose_asking(exchange, attempt, is_capped=capped)
         if allowances:
-            worst = _worst_case(exchange) if capped else None
-            exchange.may_hide_reasoning = worst is not None and hides_reasoning(exchange)
-            await self._reserve(exchange, allowances, worst)
+            worst = worst_case(exchange, attempt).estimate if capped else None
+            attempt.may_hide_reasoning = worst is not None and hides_reasoning(attempt)
+            await self._reserve(exchange, attempt, allowances, worst)
+
+    async def cover(self, exchange: Exchange, attempt: Attempt, worst: Estimate | None) -> None:
+        """Let what is held cover another attempt, which may have a longer answer or a higher price.
+
+        Raises:
+            CapExceeded: a cap cannot hold it.
+            StateUnavailable: the store is away, or has given the reservation up.
+        """
+        ticket = exchange.ticket
+        is_held = ticket is not None and ticket.estimate is not None
+        _choose_asking(exchange, attempt, is_capped=is_held)
+        if ticket is None or not is_held or worst is None:
+            return
+        attempt.may_hide_reasoning = hides_reasoning(attempt)
+        answer_tokens = ticket.inserted_ceiling or ticket.answer_tokens
+        needed_nusd = worst.held_nusd if answer_tokens is None else worst_nusd(worst, answer_tokens)
+        if needed_nusd > ticket.held_nusd:
+            answer = await self._keeper.grow(ticket.demand, needed_nusd, pending_row(exchange, needed_nusd))
+            if isinstance(answer, CapRefused):
+                raise self._counted(answer, cap_refusal(answer))
+            if not isinstance(answer, Grown):
+                raise StateUnavailable("The state store gave this call's reservation up. Send it again.")
+            self._metrics.held(answer.held_nusd - ticket.held_nusd)
+            ticket.held_nusd = answer.held_nusd
+        ticket.estimate = worst
 
     def passage(self, exchange: Exchange, answer: UpstreamAnswer) -> Passage:
         """What the answer's chunks pass on their way."""
-        tap, ticket, counter = exchange.usage_tap, exchange.ticket, exchange.output_counter
+        attempt, ticket = exchange.attempt, exchange.ticket
+        assert attempt is not None
+        tap, counter = attempt.usage_tap, attempt.output_counter
         assert tap is not None, "dispatch puts a listener beside every answer"
         passage = Passage(tap, exchange.operation.stream_end)
-        if exchange.translation is not None:
-            passage.rewriter = exchange.translation.answers.stream()
-        elif exchange.asking is UsageAsking.RESTORE and answer.status == 200:
+        if attempt.translation is not None:
+            passage.rewriter = attempt.translation.answers.stream()
+        elif attempt.asking is UsageAsking.RESTORE and answer.status == 200:
             fields = answer.fields
             if is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
                 passage.rewriter = UsageRemover()
@@ -123,7 +142,9 @@ class Admittance:
             passage.meter = Meter(exchange, counter, self._keeper, self._metrics)
         return passage
 
-    async def _reserve(self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate | None) -> None:
+    async def _reserve(
+        self, exchange: Exchange, attempt: Attempt, allowances: tuple[Allowance, ...], worst: Estimate | None
+    ) -> None:
         """Hold the worst case; where a call names no ceiling and that does not fit, what its tenant chose."""
         assert exchange.tenant is not None
         mode = exchange.tenant.no_ceiling
@@ -133,7 +154,7 @@ class Admittance:
             if refused is not None:
                 raise self._counted(refused, cap_refusal(refused))
             return
-        can_extend = exchange.call.stream and not exchange.may_hide_reasoning
+        can_extend = exchange.call.stream and not attempt.may_hide_reasoning
         if mode is NoCeiling.EXTEND and can_extend:
             refused = await self._hold_tokens(exchange, allowances, worst, SLICE_TOKENS, step=0)
         else:
@@ -198,7 +219,10 @@ class Admittance:
     def _note_admitted(self, exchange: Exchange, ticket: Ticket, admitted: Admitted) -> None:
         self._metrics.held(ticket.held_nusd)
         use = ticket.cap_use = tightest_cap(ticket.demand, admitted)
-        if use is not None and use.used_pct >= exchange.plan.soft_cap_pct:
+        if use is None:
+            return
+        self._soft_caps.heard(ticket.demand.tenant_id, use.used_pct)
+        if use.used_pct >= exchange.plan.soft_cap_pct:
             ticket.is_soft = True
             self._soft_caps.note(exchange, use)
 
@@ -227,7 +251,8 @@ class Admittance:
     ) -> Demand:
         assert exchange.tenant is not None
         assert exchange.caller is not None
-        expected = expect_tokens(exchange.call.text, None) if worst is None else worst.expected_tokens
+        assert exchange.attempt is not None
+        expected = expect_tokens(exchange.attempt.call.text, None) if worst is None else worst.expected_tokens
         expected = min(expected, TOKENS_MAX)  # a call may ask for any number of answers
         zone = _zone(exchange.tenant.timezone)
         scopes = tuple(
@@ -268,23 +293,14 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def _worst_case(exchange: Exchange) -> Estimate | None:
-    """What the call may cost; None where nobody knows, and the tenant may call it all the same.
-
-    Raises:
-        UnpricedModel, UnpricedEndpoint.
-    """
-    assert exchange.tenant is not None
-    assert exchange.deployment is not None
-    operation = exchange.upstream_operation
-    if is_free(exchange.request.method, operation):
-        return FREE
-    try:
-        if exchange.facts is None:
-            raise unpriced(names_a_model=exchange.deployment.model is not None)
-        catalog = exchange.snapshot.prices.catalog_of(exchange.deployment.provider)
-        return estimate(operation, exchange.call, exchange.facts, catalog=catalog)
-    except (UnpricedModel, UnpricedEndpoint):
-        if exchange.tenant.allow_unmetered:
-            return None
-        raise
+def _choose_asking(exchange: Exchange, attempt: Attempt, *, is_capped: bool) -> None:
+    """Say how the usage of the attempt's stream will be known."""
+    if attempt.call.stream:
+        assert exchange.tenant is not None
+        attempt.asking = choose(
+            exchange.tenant.stream_usage.value,
+            attempt.operation,
+            attempt.call.document,
+            dollar_cap_holds=is_capped,
+            usage_unasked=exchange.snapshot.settings.providers[attempt.deployment.provider].usage_unasked,
+        )

@@ -20,6 +20,7 @@ from proxy.core.errors import (
 from proxy.core.limits import CAP_NUSD_MAX
 from proxy.core.types import KeySource, Usage, UsageSource
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
+from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.exchange import Exchange
 from proxy.pricing.cost import price
 
@@ -50,61 +51,74 @@ def charge(exchange: Exchange) -> Charge:
     """Say what a run used and cost."""
     if not exchange.dispatched:
         return _NOTHING
-    status = exchange.upstream_status
+    attempt = exchange.attempt
+    assert attempt is not None, "what was dispatched was sent to somebody"
+    return _with_given_up(exchange, _of_last(exchange, attempt))
+
+
+def _with_given_up(exchange: Exchange, charged: Charge) -> Charge:
+    """What providers may bill for attempts that came to nothing is the operator's."""
+    if not exchange.given_up_nusd:
+        return charged
+    return charged._replace(absorbed_nusd=(charged.absorbed_nusd or 0) + exchange.given_up_nusd)
+
+
+def _of_last(exchange: Exchange, attempt: Attempt) -> Charge:
+    status = attempt.upstream_status
     if status is None:
-        return _without_answer(exchange)
-    tap = exchange.usage_tap
+        return _without_answer(exchange, attempt)
+    tap = attempt.usage_tap
     usage = tap.usage if tap is not None else None
     broke_off = isinstance(exchange.error, _BROKE_OFF) or (tap is not None and tap.saw_end is False)
-    if usage is not None and not broke_off and not (status < 300 and _says_too_little(exchange, usage)):
-        return _priced(exchange, usage, UsageSource.EXACT)
+    if usage is not None and not broke_off and not (status < 300 and _says_too_little(exchange, attempt, usage)):
+        return _priced(exchange, attempt, usage, UsageSource.EXACT)
     if status >= 300 and usage is None:  # an error, or the way to somewhere else: nothing was made
-        return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
-    return _priced_estimate(exchange, usage, broke_off=broke_off)
+        return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else _NOTHING
+    return _priced_estimate(exchange, attempt, usage, broke_off=broke_off)
 
 
-def _says_too_little(exchange: Exchange, usage: Usage) -> bool:
+def _says_too_little(exchange: Exchange, attempt: Attempt, usage: Usage) -> bool:
     """True where a report is none: of a text that cost nothing, or of no output in a stream that had some
     (some servers report zeros, or before they begin); or of nothing that the model is sold by, as of minutes
     where tokens have a price."""
-    counter, ticket, facts = exchange.output_counter, exchange.ticket, exchange.facts
-    if exchange.upstream_operation.stream_end is None:
+    counter, ticket, facts = attempt.output_counter, exchange.ticket, attempt.facts
+    if attempt.operation.stream_end is None:
         return ticket is not None and ticket.held_nusd > 0 and facts is not None and not price(usage, facts)
     if usage.output_tokens:
         return False
     return not usage.input_tokens or (counter is not None and counter.output_bytes > 0)
 
 
-def _without_answer(exchange: Exchange) -> Charge:
+def _without_answer(exchange: Exchange, attempt: Attempt) -> Charge:
     if isinstance(exchange.error, _BROKE_OFF):
         return _worst_case(exchange)  # it was asked for, and nobody was told that it is no longer wanted in time
-    is_ours = exchange.key_source is KeySource.GATEWAY  # the operator bears no bill of somebody else's
+    is_ours = attempt.key_source is KeySource.GATEWAY  # the operator bears no bill of somebody else's
     if _may_be_billed(exchange.error) and exchange.ticket is not None and is_ours:
         return Charge(cost_nusd=0, charged_nusd=0, absorbed_nusd=exchange.ticket.held_nusd)
-    return Charge(cost_nusd=0, charged_nusd=0) if exchange.facts is not None else _NOTHING
+    return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else _NOTHING
 
 
 def _may_be_billed(error: GatewayError | None) -> bool:
     return isinstance(error, _MAYBE_BILLED) and not isinstance(error, UpstreamNotConnected)
 
 
-def _priced_estimate(exchange: Exchange, reported: Usage | None, *, broke_off: bool) -> Charge:
-    ticket, counter = exchange.ticket, exchange.output_counter
+def _priced_estimate(exchange: Exchange, attempt: Attempt, reported: Usage | None, *, broke_off: bool) -> Charge:
+    ticket, counter = exchange.ticket, attempt.output_counter
     worst = ticket.estimate if ticket is not None else None
     if worst is not None and worst.unreported is not None and reported is None:
-        return _priced(exchange, worst.unreported, UsageSource.ESTIMATED)
-    if counter is not None and counter.is_complete and not exchange.may_hide_reasoning:
+        return _priced(exchange, attempt, worst.unreported, UsageSource.ESTIMATED)
+    if counter is not None and counter.is_complete and not attempt.may_hide_reasoning:
         has_input = reported is not None and reported.input_tokens > 0
         if worst is not None and (worst.runs_tools or not (has_input or worst.is_in_sight)):
             # Leaving just before the report must not make a film, or ten searches, cost what their names do.
             return _bounded(exchange, worst, counter.expected_tokens)
         # What was reported until then counts too: of Anthropic's streams, all of the input.
-        base = reported if reported is not None and has_input else Usage(_expected_input(exchange))
+        base = reported if reported is not None and has_input else Usage(_expected_input(exchange, attempt))
         output_tokens = max(base.output_tokens, counter.expected_tokens)
-        return _priced(exchange, base._replace(output_tokens=output_tokens), UsageSource.ESTIMATED)
+        return _priced(exchange, attempt, base._replace(output_tokens=output_tokens), UsageSource.ESTIMATED)
     if worst is not None:
         return _worst_case(exchange)
-    return _priced(exchange, reported, UsageSource.ESTIMATED) if reported is not None else _NOTHING
+    return _priced(exchange, attempt, reported, UsageSource.ESTIMATED) if reported is not None else _NOTHING
 
 
 def _bounded(exchange: Exchange, worst: Estimate, output_tokens: int) -> Charge:
@@ -115,15 +129,21 @@ def _bounded(exchange: Exchange, worst: Estimate, output_tokens: int) -> Charge:
     return Charge(usage, UsageSource.ESTIMATED, cost_nusd, cost_nusd if exchange.counts_dollars else 0)
 
 
-def _priced(exchange: Exchange, usage: Usage, source: UsageSource) -> Charge:
-    if exchange.facts is None:
+def _priced(exchange: Exchange, attempt: Attempt, usage: Usage, source: UsageSource) -> Charge:
+    if attempt.facts is None:
         return Charge(usage, source)
     # A provider may report anything; what no counter holds could never be settled.
-    cost_nusd = min(price(usage, exchange.facts), CAP_NUSD_MAX)
+    cost_nusd = due_nusd = min(price(usage, attempt.facts), CAP_NUSD_MAX)
+    if attempt.promised_facts is not None:  # another model answered than the one that was asked for
+        due_nusd = min(cost_nusd, price(usage, attempt.promised_facts))
     ticket = exchange.ticket
     if source is UsageSource.ESTIMATED and ticket is not None and ticket.estimate is not None:
-        cost_nusd = min(cost_nusd, ticket.held_nusd)  # a guess is no reason to charge beyond what was held
-    return Charge(usage, source, cost_nusd, cost_nusd if exchange.counts_dollars else 0)
+        due_nusd = min(due_nusd, ticket.held_nusd)  # a guess is no reason to charge beyond what was held
+        if attempt.promised_facts is None:
+            cost_nusd = due_nusd
+    is_borne = cost_nusd > due_nusd and attempt.key_source is KeySource.GATEWAY
+    charged_nusd = due_nusd if exchange.counts_dollars else 0
+    return Charge(usage, source, cost_nusd, charged_nusd, cost_nusd - due_nusd if is_borne else None)
 
 
 def _worst_case(exchange: Exchange) -> Charge:
@@ -134,17 +154,17 @@ def _worst_case(exchange: Exchange) -> Charge:
     return Charge(None, UsageSource.WORST_CASE, held_nusd, held_nusd if exchange.counts_dollars else 0)
 
 
-def _expected_input(exchange: Exchange) -> int:
-    ticket, text = exchange.ticket, exchange.call.text
+def _expected_input(exchange: Exchange, attempt: Attempt) -> int:
+    ticket, text = exchange.ticket, attempt.call.text
     expected = -(-len(text or b"") // BYTES_PER_TOKEN)
     worst = ticket.estimate if ticket is not None else None
     return expected if worst is None else min(expected, worst.input_tokens_max)
 
 
-def hides_reasoning(exchange: Exchange) -> bool:
+def hides_reasoning(attempt: Attempt) -> bool:
     """True where tokens may be billed that the stream does not show. Asked while the body is still here."""
-    document = exchange.call.document
+    document = attempt.call.document
     if document is not None and document.get("background"):
         return True  # it goes on when nobody listens any more (the Responses API's background mode)
-    model_reasons = exchange.facts is None or "reasoning" in exchange.facts.capabilities
-    return may_hide_reasoning(exchange.upstream_operation, document, model_reasons=model_reasons)
+    model_reasons = attempt.facts is None or "reasoning" in attempt.facts.capabilities
+    return may_hide_reasoning(attempt.operation, document, model_reasons=model_reasons)

@@ -1,33 +1,220 @@
-"""Which deployment is asked, and what is known of its model: routing meets the prices."""
+"""Whom to ask: routing meets the prices, the tenant's consent, and what this process knows of every deployment."""
 
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from proxy.core.types import Deployment
+from proxy.admission.estimate import EXPECTED_OUTPUT_TOKENS
+from proxy.core.clock import Clock
+from proxy.core.consent import Consent, narrower
+from proxy.core.errors import GatewayError, InvalidHeader, NoDeploymentAvailable
+from proxy.core.types import Usage
+from proxy.dialects.conversation import beginning
 from proxy.dialects.needs import needed_capabilities
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN
 from proxy.pipeline.exchange import Exchange
-from proxy.routing.selection import Needs, select
+from proxy.pipeline.payment import Payment, payer_mark
+from proxy.pipeline.reading import named_model
+from proxy.pipeline.soft_cap import SoftCaps
+from proxy.pricing.cost import price
+from proxy.routing.eligible import Seeker, eligible
+from proxy.routing.resolve import Candidate, Route
+from proxy.routing.rules import Asked
+from proxy.routing.selection import Choice, Needs, Standing, choose
+from proxy.routing.strategy import draw, speed
+from proxy.routing.switches import SwitchSlot
+from proxy.settings.routing import Sticky, Strategy
+from proxy.upstream.conditions import Conditions
 
-# Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
-_UNNAMED: Final = {"moderations": "omni-moderation-latest"}
+FALLBACK_HEADER: Final = b"x-tollway-fallback"
+TIER_HEADER: Final = b"x-tollway-tier"
+
+_CONSENTS: Final = {consent.value.encode(): consent for consent in Consent}
+_TIER: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
+_FENCE: Final = b"```"
+_UNPRICED_FUSD: Final = float("inf")
 
 
-def choose_deployment(exchange: Exchange) -> Deployment:
-    """The deployment that is asked first.
+class Choosing:
+    """Says where a call may go, and whom of those to ask first."""
+
+    __slots__ = ("_clock", "_conditions", "_payment", "_soft_caps", "_switches")
+
+    def __init__(
+        self, payment: Payment, conditions: Conditions, switches: SwitchSlot, soft_caps: SoftCaps, clock: Clock
+    ) -> None:
+        self._payment = payment
+        self._conditions = conditions
+        self._switches = switches
+        self._soft_caps = soft_caps
+        self._clock = clock
+
+    def resolve(self, exchange: Exchange) -> Route:
+        """Where the call may go, through switches and rules.
+
+        Raises:
+            ModelNotFound, MissingParameter, EndpointNotAllowed, UnknownUrl: see `Routes.resolve`.
+            InvalidHeader: `x-tollway-tier` is no tier's name.
+        """
+        assert exchange.caller is not None
+        assert exchange.tenant is not None
+        return exchange.snapshot.routes.resolve(
+            exchange.caller,
+            exchange.tenant.plan,
+            named_model(exchange),
+            model_required=exchange.operation.model_required,
+            switched=self._switches.current.switched,
+            asked=partial(self._asked, exchange),
+        )
+
+    def choose(self, exchange: Exchange) -> Choice:
+        """Whom to ask, one after the other.
+
+        Raises:
+            NoDeploymentAllowed: what the tenant was promised leaves none.
+            NoDeploymentAvailable: all are out of service, or unwell.
+            UnsupportedParameter: none can do what the call needs.
+            InvalidHeader: `x-tollway-fallback` is no consent.
+        """
+        route, tenant = exchange.route, exchange.tenant
+        assert route is not None, "where a call may go is resolved before one place is chosen"
+        assert tenant is not None
+        consent = consent_of(exchange)
+        seeker = Seeker(tenant.id, tenant.plan, consent, tenant.residency, tenant.zero_retention)
+        candidates, withheld = eligible(route, seeker, self._switches.current.drained)
+        if not route.is_written:  # what the default provider can do is its own to say
+            needs = Needs()
+        else:
+            input_tokens = len(exchange.call.text or b"") // BYTES_PER_TOKEN
+            needs = Needs(needed_capabilities(exchange.operation, exchange.call.document), input_tokens)
+        now_us = self._clock.monotonic_us()
+        prices, at_ms = exchange.snapshot.prices, exchange.started_at_ms
+        choice = choose(
+            route,
+            candidates,
+            withheld,
+            consent,
+            needs,
+            lambda deployment: prices.abilities(deployment, at_ms),
+            self._preference(exchange, route, candidates, now_us) if len(candidates) > 1 else None,
+            lambda candidate: self._standing(exchange, candidate, now_us),
+        )
+        if choice.blocked == len(choice.asked):
+            exchange.withheld = choice.withheld
+            raise self._all_blocked(exchange, choice, now_us)
+        return choice
+
+    def _standing(self, exchange: Exchange, candidate: Candidate, now_us: int) -> Standing:
+        provider = exchange.snapshot.providers[candidate.deployment.provider].settings
+        try:
+            payer = self._payment.known(exchange, provider)
+        except GatewayError:
+            return Standing.DEGRADED  # nobody pays there for this caller; where it comes first, it is told so
+        # A stored key that is still to be opened: the gateway's own tells as much as is known.
+        mark = None if payer is None else payer_mark(exchange, payer)
+        condition = self._conditions.find(candidate.name, mark)
+        if condition.blocked_us(now_us):
+            return Standing.BLOCKED
+        return Standing.DEGRADED if condition.vitals.is_degraded(now_us) else Standing.WELL
+
+    def _all_blocked(self, exchange: Exchange, choice: Choice, now_us: int) -> NoDeploymentAvailable:
+        waits_us = []
+        for candidate in choice.asked:
+            provider = exchange.snapshot.providers[candidate.deployment.provider].settings
+            payer = self._payment.known(exchange, provider)
+            mark = None if payer is None else payer_mark(exchange, payer)
+            waits_us.append(self._conditions.find(candidate.name, mark).blocked_us(now_us))
+        return NoDeploymentAvailable(
+            f"{choice.first.deployment.label} fails or throttles calls just now, and nothing else may answer. "
+            "Try again shortly.",
+            retry_after_ms=max(1, min(waits_us) // 1_000),
+        )
+
+    # ── strategies ───────────────────────────────────────────────────────────────────────
+
+    def _preference(
+        self, exchange: Exchange, route: Route, candidates: tuple[Candidate, ...], now_us: int
+    ) -> Callable[[Candidate], float] | None:
+        if route.strategy is Strategy.CHEAPEST:
+            return partial(_likely_fusd, exchange)
+        if route.strategy is Strategy.PRIORITY:
+            return None
+        who, salt = _who(exchange, route.sticky), route.alias or ""
+        if route.strategy is Strategy.WEIGHTED:
+            drawn = {each.name: draw(each, who, salt) for each in candidates}
+            exchange.split = min(candidates, key=lambda each: drawn[each.name]).deployment.label
+            return lambda each: drawn[each.name]
+        stream = exchange.call.stream
+        first_byte_us = {
+            each.name: self._conditions.vitals(each.name).first_byte_us(now_us, stream=stream) for each in candidates
+        }
+        fastest_us = min(first_byte_us.values())
+        return lambda each: speed(first_byte_us[each.name], fastest_us, draw(each, who, salt))
+
+    # ── rules ────────────────────────────────────────────────────────────────────────────
+
+    def _asked(self, exchange: Exchange) -> Asked:
+        call, caller, tenant = exchange.call, exchange.caller, exchange.tenant
+        assert caller is not None
+        assert tenant is not None
+        text = call.text or b""
+        needs = needed_capabilities(exchange.operation, call.document)
+        return Asked(
+            input_tokens=len(text) // BYTES_PER_TOKEN,
+            code_blocks=text.count(_FENCE) // 2,
+            images="vision" in needs,
+            tools="tools" in needs,
+            feature=caller.feature,
+            plan=tenant.plan,
+            cap_used_pct=self._soft_caps.used_pct(tenant.id),
+            tier=_tier_of(exchange),
+        )
+
+
+def consent_of(exchange: Exchange) -> Consent:
+    """What the tenant, or the key in its place, has agreed to, as far as this call goes along.
 
     Raises:
-        UnsupportedParameter: no deployment of the route can do what the call needs.
+        InvalidHeader: `x-tollway-fallback` is no consent.
     """
-    route, prices, call = exchange.route, exchange.snapshot.prices, exchange.call
-    assert route is not None, "where a call may go is resolved before one place is chosen"
-    if route.is_written:
-        input_tokens = len(call.text or b"") // BYTES_PER_TOKEN
-        needs = Needs(needed_capabilities(exchange.operation, call.document), input_tokens)
-        deployment = select(route, needs, lambda each: prices.abilities(each, exchange.started_at_ms))
-    else:
-        deployment = route.deployments[0]  # what the default provider can do is its own to say
-    exchange.deployment = priced = deployment
-    if deployment.model is None:
-        priced = deployment._replace(model=_UNNAMED.get(exchange.operation.name))
-    exchange.facts = prices.find(priced, exchange.started_at_ms)
-    return deployment
+    assert exchange.tenant is not None
+    agreed = exchange.tenant.fallback
+    asked = exchange.request.fields.get(FALLBACK_HEADER)
+    if asked is None:
+        return agreed
+    narrowed = _CONSENTS.get(asked.strip().lower())
+    if narrowed is None:
+        raise InvalidHeader("`x-tollway-fallback` is none, equivalent or lower.")
+    return narrower(agreed, narrowed)
+
+
+def _tier_of(exchange: Exchange) -> str | None:
+    value = exchange.request.fields.get(TIER_HEADER)
+    if value is None:
+        return None
+    if _TIER.fullmatch(value.strip()) is None:
+        raise InvalidHeader("`x-tollway-tier` is a tier's name: 1 to 64 letters, digits, `_`, `.` and `-`.")
+    return value.strip().decode("ascii")
+
+
+def _who(exchange: Exchange, sticky: Sticky) -> bytes:
+    """Whose calls go to the same deployment."""
+    caller = exchange.caller
+    assert caller is not None
+    if sticky is Sticky.TENANT:
+        return caller.tenant_id.encode()
+    if sticky is Sticky.USER:
+        return f"{caller.tenant_id}\0{caller.user or ''}".encode()
+    if sticky is Sticky.CONVERSATION and (begins := beginning(exchange.call.document)):
+        return caller.tenant_id.encode() + b"\0" + begins
+    return exchange.run_id.encode()
+
+
+def _likely_fusd(exchange: Exchange, candidate: Candidate) -> float:
+    """What the call will likely cost there; without a price it is asked last."""
+    facts = exchange.snapshot.prices.find(candidate.deployment, exchange.started_at_ms)
+    if facts is None:
+        return _UNPRICED_FUSD
+    input_tokens = len(exchange.call.text or b"") // BYTES_PER_TOKEN
+    return price(Usage(input_tokens, output_tokens=EXPECTED_OUTPUT_TOKENS), facts)

@@ -1,36 +1,39 @@
-"""Sends the call to a deployment, and holds its answer until the first byte of the body.
+"""Sends an attempt's call, and holds its answer until the first byte of the body that says something.
 
 Until that byte a failure is still a clear error of its own status; after it, the caller
 already holds part of an answer and nothing can be taken back.
 """
 
+import asyncio
 from typing import Final
 
 from proxy.adapters.http.transport import WholeBody
 from proxy.core import jsonio
 from proxy.core.clock import Clock
-from proxy.core.errors import ProviderAuthFailed
-from proxy.core.types import Deployment, KeySource
+from proxy.core.errors import ProviderAuthFailed, UpstreamTimedOut
+from proxy.core.types import KeySource
 from proxy.dialects.openai import is_credential_error
+from proxy.dialects.opening import Opening, read_opening
 from proxy.dialects.splice import replace_string, set_member
 from proxy.dialects.stream_usage import UsageAsking, inject
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.target import provider_path, provider_query
 from proxy.dialects.usage import UsageTap
+from proxy.dialects.usage_remover import is_event_stream
+from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.reading import upload_bytes_max
 from proxy.pipeline.snapshot import ProviderAccess
 from proxy.upstream.client import ArrivingBody, PreparedHead, RequestBody, UpstreamAnswer
 from proxy.upstream.headers import outbound_query, request_headers
-from proxy.upstream.payer import Payer
 
 _REFUSAL_BYTES_MAX: Final = 65_536
 _LARGE_BYTES: Final = 65_536
 
 
 class Dispatch:
-    """Makes the attempts of an exchange."""
+    """Makes attempts."""
 
     __slots__ = ("_clock",)
 
@@ -38,74 +41,100 @@ class Dispatch:
         self._clock = clock
 
     async def send(
-        self, exchange: Exchange, payer: Payer, downstream: Downstream
+        self, exchange: Exchange, attempt: Attempt, downstream: Downstream, total_s: float | None
     ) -> tuple[UpstreamAnswer, bytes | None]:
-        """Ask the chosen deployment: its answer, and the first bytes of the body (None: there
-        is none). From then on the caller of this closes the answer.
+        """Ask the attempt's deployment: its answer, and the first bytes of the body (None: there
+        is none). From then on the caller of this closes the answer. `total_s` is what is left of the time that a
+        call may take; None: all of it.
 
         Raises:
-            ProviderAuthFailed: the provider refused the gateway's own key.
+            ProviderAuthFailed: the provider refused a key that is not the caller's own.
             GatewayError: there is no answer to give (see `upstream.client`).
         """
-        deployment = exchange.deployment
-        assert deployment is not None, "selection comes before dispatch"
-        provider = exchange.snapshot.providers[deployment.provider]
-        body, is_edited, told_length = _outbound_body(exchange, deployment, downstream)
-        call = exchange.call
+        provider, payer = exchange.snapshot.providers[attempt.deployment.provider], attempt.payer
+        body, is_edited, told_length = _outbound_body(exchange, attempt, downstream)
+        call = attempt.call
         if call.text is not None and len(call.text) > _LARGE_BYTES:
-            # All is decided: what was parsed need not be held for as long as the provider thinks.
-            exchange.call = call._replace(document=None)
-        decompressed = is_edited and exchange.call.text is not exchange.call.body
+            # All is decided: what was parsed need not be held for as long as the provider thinks. A
+            # fallback parses it again.
+            attempt.call = call._replace(document=None)
+            exchange.call = exchange.call._replace(document=None)
+        decompressed = is_edited and call.text is not call.body
         if decompressed or told_length is not None or payer.source is KeySource.TENANT:
             # Nothing keeps a stored provider key for longer than the keyring does.
-            head = _outbound_head(exchange, provider, payer, told_length, decompressed=decompressed)
+            head = _outbound_head(exchange, attempt, provider, told_length, decompressed=decompressed)
         else:
             # The same for as often as the caller's head comes again, while the provider's settings hold.
-            restores = exchange.asking is UsageAsking.RESTORE
-            model = deployment.model if provider.dialect.model_in_path else None
+            restores = attempt.asking is UsageAsking.RESTORE
+            model = attempt.deployment.model if provider.dialect.model_in_path else None
             what = (provider.client, payer.source is KeySource.CALLER, restores, model)
-            head = exchange.request.once(what, lambda: _outbound_head(exchange, provider, payer))
+            head = exchange.request.once(what, lambda: _outbound_head(exchange, attempt, provider))
         exchange.attempts += 1
-        exchange.sent_at_us = self._clock.monotonic_us()
-        answer = await provider.client.send(head, body, stream=exchange.call.stream)
+        if exchange.sent_at_us is None:
+            exchange.sent_at_us = self._clock.monotonic_us()
+        answer = await provider.client.send(head, body, stream=call.stream, total_s=total_s)
         try:
-            return answer, await self._first_chunk(exchange, answer, payer)
+            return answer, await self._first_chunk(exchange, attempt, answer)
         except BaseException:
             await answer.aclose()
             raise
 
-    async def _first_chunk(self, exchange: Exchange, answer: UpstreamAnswer, payer: Payer) -> bytes | None:
-        exchange.upstream_status = answer.status
-        if answer.status in (401, 403) and payer.source is not KeySource.CALLER:
+    async def _first_chunk(self, exchange: Exchange, attempt: Attempt, answer: UpstreamAnswer) -> bytes | None:
+        attempt.upstream_status = answer.status
+        fields = answer.fields
+        if answer.status in (401, 403) and attempt.key_source is not KeySource.CALLER:
             first_chunk = await _beginning(answer)
-            _refuse_credentials(exchange, answer, first_chunk, payer.source)
+            _refuse_credentials(attempt, answer, first_chunk)
         else:
             first_chunk = await answer.next_chunk()
+            if attempt.call.stream and first_chunk is not None and _is_stream(answer):
+                first_chunk = await self._first_event(exchange, attempt, answer, first_chunk)
         exchange.first_byte_at_us = self._clock.monotonic_us()
-        fields = answer.fields
-        if exchange.call.stream and exchange.ticket is not None and exchange.ticket.estimate is not None:
-            exchange.output_counter = StreamedOutputCounter(exchange.upstream_operation)
-        exchange.usage_tap = UsageTap(
-            exchange.upstream_operation,
+        if attempt.call.stream and exchange.ticket is not None and exchange.ticket.estimate is not None:
+            attempt.output_counter = StreamedOutputCounter(attempt.operation)
+        attempt.usage_tap = UsageTap(
+            attempt.operation,
             fields.get(b"content-type"),
             fields.get(b"content-encoding"),
-            exchange.output_counter,
+            attempt.output_counter,
         )
         if first_chunk is not None:
-            exchange.usage_tap.feed(first_chunk)
+            attempt.usage_tap.feed(first_chunk)
         return first_chunk
+
+    async def _first_event(
+        self, exchange: Exchange, attempt: Attempt, answer: UpstreamAnswer, first_chunk: bytes
+    ) -> bytes:
+        """Hold a stream until its first event that is no ping: that may be an error which another need not make."""
+        opening = read_opening(first_chunk)
+        if opening is Opening.PENDING:
+            provider = exchange.snapshot.providers[attempt.deployment.provider].settings
+            try:
+                async with asyncio.timeout(provider.timeouts_s.first_byte):
+                    while opening is Opening.PENDING and (chunk := await answer.next_chunk()) is not None:
+                        first_chunk += chunk
+                        opening = read_opening(first_chunk)
+            except TimeoutError:
+                message = f"{provider.name} sent nothing but pings for {provider.timeouts_s.first_byte:g} s. Try again."
+                raise UpstreamTimedOut(message) from None
+        attempt.begins_with_error = opening is Opening.ERROR
+        return first_chunk
+
+
+def _is_stream(answer: UpstreamAnswer) -> bool:
+    fields = answer.fields
+    return answer.status == 200 and is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding"))
 
 
 def _outbound_head(
     exchange: Exchange,
+    attempt: Attempt,
     provider: ProviderAccess,
-    payer: Payer,
     told_length: bytes | None = None,
     *,
     decompressed: bool = False,
 ) -> PreparedHead:
-    request, translation, deployment = exchange.request, exchange.translation, exchange.deployment
-    assert deployment is not None
+    request, translation, payer = exchange.request, attempt.translation, attempt.payer
     provider_key = payer.provider_key
     if provider_key is None and payer.source is KeySource.CALLER and translation is not None:
         assert exchange.caller is not None
@@ -118,11 +147,11 @@ def _outbound_head(
         content_length=told_length,
         decompressed=decompressed,
         # What asking adds can only be taken out of plain bytes, and only those can be translated.
-        uncoded=exchange.asking is UsageAsking.RESTORE or translation is not None,
+        uncoded=attempt.asking is UsageAsking.RESTORE or translation is not None,
         translated=translation is not None,
     )
     path = request.endpoint_path if translation is None else translation.path
-    path = provider_path(provider.dialect, path, deployment.model)
+    path = provider_path(provider.dialect, path, attempt.deployment.model)
     query = outbound_query(request.query, payer.source) if translation is None else ""
     if request.model_of_path is not None or provider.settings.api_version is not None:
         query = provider_query(query, provider.settings.api_version)
@@ -130,16 +159,16 @@ def _outbound_head(
 
 
 def _outbound_body(
-    exchange: Exchange, deployment: Deployment, downstream: Downstream
+    exchange: Exchange, attempt: Attempt, downstream: Downstream
 ) -> tuple[RequestBody, bool, bytes | None]:
     """The body of an attempt, whether anything in it was edited, and the length to tell."""
-    call = exchange.call
+    call, model = attempt.call, attempt.deployment.model
     if call.body is None:
         if not exchange.request.has_body:
             return WholeBody(b""), False, None
         if exchange.form is not None:
-            renamed = exchange.request.model_of_path is not None or call.model_alias not in (None, deployment.model)
-            passing, length = exchange.form.outbound(deployment.model if renamed else None)
+            renamed = exchange.request.model_of_path is not None or call.model_alias not in (None, model)
+            passing, length = exchange.form.outbound(model if renamed else None)
         else:
             length = downstream.announced_bytes
             passing = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
@@ -148,15 +177,15 @@ def _outbound_body(
     if text is None:
         return WholeBody(call.body), False, None
     ticket, document = exchange.ticket, call.document
-    if exchange.asking is not UsageAsking.LEAVE:
+    if attempt.asking is not UsageAsking.LEAVE:
         assert document is not None, "who chose to ask has read it"
         text = inject(text, document)
     if ticket is not None and ticket.inserted_ceiling is not None:
         assert document is not None
         assert ticket.estimate is not None
         text = set_member(text, document, ticket.estimate.ceiling_names[0], b"%d" % ticket.inserted_ceiling)
-    if exchange.translation is None and deployment.model is not None and call.model_alias is not None:
-        text = _renamed(exchange, text, deployment.model)
+    if attempt.translation is None and model is not None and call.model_alias is not None:
+        text = _renamed(exchange, text, model)
     return (WholeBody(call.body), False, None) if text is call.text else (WholeBody(text), True, None)
 
 
@@ -183,15 +212,15 @@ async def _beginning(answer: UpstreamAnswer) -> bytes | None:
     return b"".join(pieces) or None
 
 
-def _refuse_credentials(exchange: Exchange, answer: UpstreamAnswer, body: bytes | None, source: KeySource) -> None:
+def _refuse_credentials(attempt: Attempt, answer: UpstreamAnswer, body: bytes | None) -> None:
     if is_credential_error(answer.status, body or b""):
-        assert exchange.deployment is not None
-        if source is KeySource.TENANT:
+        provider = attempt.deployment.provider
+        if attempt.key_source is KeySource.TENANT:
             raise ProviderAuthFailed(
-                f"{exchange.deployment.provider} refused the provider key that is stored for this tenant (it answered "
+                f"{provider} refused the provider key that is stored for this tenant (it answered "
                 f"{answer.status}). Your request is fine; `tollway provider-keys rotate` puts another in its place."
             )
         raise ProviderAuthFailed(
-            f"{exchange.deployment.provider} refused the gateway's key (it answered {answer.status}). "
+            f"{provider} refused the gateway's key (it answered {answer.status}). "
             "Your request is fine; whoever runs this gateway must renew that key."
         )

@@ -1,25 +1,23 @@
 """Everything that is known of one request while it is under way.
 
-State lives here and nowhere else: the line fills the fields in its own order, and the
-settlement reads them once, at the end, whatever happened.
+State lives here, and in the attempt that it holds, and nowhere else: the line fills the fields in
+its own order, and the settlement reads them once, at the end, whatever happened.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from proxy.core.consent import Consent
 from proxy.core.errors import GatewayError
-from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource
+from proxy.core.types import Call, Caller, InboundRequest
 from proxy.dialects.openai import Operation
-from proxy.dialects.stream_usage import UsageAsking
-from proxy.dialects.streamed_output import StreamedOutputCounter
-from proxy.dialects.usage import UsageTap
 from proxy.identity.caller import Prompt
+from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.form_body import FormBody
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
-from proxy.pipeline.translation import Translation
-from proxy.pricing.facts import ModelFacts
-from proxy.routing.resolve import Route
+from proxy.routing.resolve import Candidate, Route
+from proxy.routing.selection import Choice
 from proxy.settings.model import PlanSettings, TenantSettings
 
 _NO_CALL: Final = Call()  # until the body is read
@@ -37,33 +35,27 @@ class Exchange:
     accepted_at_us: int
     prompt: Prompt | None = None
     caller: Caller | None = None
-    call: Call = _NO_CALL
+    call: Call = _NO_CALL  # as the caller made it
     form: FormBody | None = None  # the body, where it is a form
-    route: Route | None = None
-    deployment: Deployment | None = None
-    key_source: KeySource | None = None
     tenant: TenantSettings | None = None
-    facts: ModelFacts | None = None  # what is known of the model that is asked; None: not its price
+    route: Route | None = None
+    choice: Choice | None = None
+    options_left: tuple[Candidate, ...] = ()  # whom else to ask
+    split: str | None = None  # the deployment that a lot has drawn for this caller
+    attempt: Attempt | None = None  # the one under way, or the last
+    attempts: int = 0  # sends, however they ended
+    given_up: list[GivenUp] = field(default_factory=list)
+    given_up_nusd: int = 0  # what providers may bill for attempts that came to nothing
+    withheld: Consent | None = None  # it failed, and with this consent there was a fallback to be had
     counts_dollars: bool = True  # whether what it costs counts against the tenant's caps
     ticket: Ticket | None = None  # None: nothing is limited
-    asking: UsageAsking = UsageAsking.LEAVE
-    may_hide_reasoning: bool = False
-    attempts: int = 0
-    upstream_status: int | None = None
-    usage_tap: UsageTap | None = None
-    output_counter: StreamedOutputCounter | None = None  # beside the tap, where a cap holds for a stream
     status: int = 0  # what the caller was told; 0 while nothing is
     error: GatewayError | None = None
-    sent_at_us: int | None = None
+    sent_at_us: int | None = None  # the first time
     first_byte_at_us: int | None = None
     ended_at_us: int = 0  # set when it is closed
     body_bytes: int = 0
-    translation: Translation | None = None  # None: the provider speaks the caller's own API
-
-    @property
-    def upstream_operation(self) -> Operation:
-        """What the provider is asked: what the caller asks for, or what that is in the provider's API."""
-        return self.operation if self.translation is None else self.translation.operation
+    absorption_day: str | None = None  # the day (UTC) on which the operator holds an amount for it
 
     @property
     def plan(self) -> PlanSettings:
@@ -75,3 +67,14 @@ class Exchange:
     def dispatched(self) -> bool:
         """True once a provider may have seen the call: from then on it has a row."""
         return self.attempts > 0
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why another deployment than the first choice was asked; None: none was."""
+        choice, attempt = self.choice, self.attempt
+        if choice is None or attempt is None or attempt.candidate is choice.first:
+            return None
+        skipped = next((each for each in self.given_up if each.name != attempt.candidate.name), None)
+        if skipped is None:
+            return "unwell"  # the first choice was passed over before anything was sent
+        return str(skipped.failure) if skipped.status is None else f"{skipped.failure}:{skipped.status}"

@@ -4,24 +4,32 @@ import asyncio
 import logging
 
 from proxy.core.clock import Clock
-from proxy.core.errors import CallerGone, GatewayError, GatewayStopped, InternalError
-from proxy.core.types import InboundRequest, KeySource
+from proxy.core.errors import (
+    CallerGone,
+    GatewayError,
+    GatewayStopped,
+    InternalError,
+    UpstreamMalformed,
+    UpstreamTimedOut,
+    UpstreamTruncated,
+)
+from proxy.core.types import InboundRequest
 from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.admittance import Admittance
-from proxy.pipeline.choosing import choose_deployment
-from proxy.pipeline.dispatch import Dispatch
+from proxy.pipeline.attempts import Attempts
+from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.hang_up import HangUp
+from proxy.pipeline.options import Options
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers
-from proxy.pipeline.payment import Payment
-from proxy.pipeline.reading import named_model, read_call
+from proxy.pipeline.reading import read_call
 from proxy.pipeline.run_ids import RunIds
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import SnapshotSlot
-from proxy.pipeline.translating import is_translated_stream, translate, whole_answer
-from proxy.routing.isolation import refuse_admin, refuse_shared_objects
+from proxy.pipeline.translating import is_translated_stream, whole_answer
+from proxy.routing.isolation import refuse_admin
 from proxy.upstream.headers import response_headers, translated_headers
 
 _log = logging.getLogger("tollway.line")
@@ -30,21 +38,23 @@ _log = logging.getLogger("tollway.line")
 class Line:
     """Serves requests, one exchange each."""
 
-    __slots__ = ("_admittance", "_clock", "_dispatch", "_payment", "_run_ids", "_settlement", "_snapshots")
+    __slots__ = ("_admittance", "_attempts", "_choosing", "_clock", "_options", "_run_ids", "_settlement", "_snapshots")
 
     def __init__(
         self,
         snapshots: SnapshotSlot,
-        payment: Payment,
+        choosing: Choosing,
+        options: Options,
         admittance: Admittance,
-        dispatch: Dispatch,
+        attempts: Attempts,
         settlement: Settlement,
         clock: Clock,
     ) -> None:
         self._snapshots = snapshots
-        self._payment = payment
+        self._choosing = choosing
+        self._options = options
         self._admittance = admittance
-        self._dispatch = dispatch
+        self._attempts = attempts
         self._settlement = settlement
         self._clock = clock
         self._run_ids = RunIds()
@@ -96,24 +106,18 @@ class Line:
             await downstream.send_answer(models, own_headers(exchange))
             return
 
-        model_required = exchange.operation.model_required
-        exchange.route = snapshot.routes.resolve(caller, named_model(exchange), model_required=model_required)
-        deployment = choose_deployment(exchange)
-        access = snapshot.providers[deployment.provider]
-        provider = access.settings
-        payer = self._payment.known(exchange, provider) or await self._payment.find(exchange, provider)
-        exchange.key_source = payer.source
-        if payer.source is KeySource.GATEWAY and not provider.allow_shared_state:
-            refuse_shared_objects(request, call)
-        translate(exchange, access)
+        exchange.route = self._choosing.resolve(exchange)
+        choice = exchange.choice = self._choosing.choose(exchange)
+        exchange.options_left = choice.asked[1:]
+        exchange.attempt = await self._options.prepare(exchange, choice.asked[0])
         self._settlement.check_room()
         await self._admittance.admit(exchange)
-        payer = await self._payment.confirmed(exchange, provider, payer)
-        answer, first_chunk = await self._dispatch.send(exchange, payer, downstream)
+        answer, first_chunk = await self._attempts.answer(exchange, downstream)
+        attempt = exchange.attempt
         try:
             exchange.status = answer.status
-            headers = response_headers(answer.headers, answer.fields, payer.source, answer.status)
-            if exchange.translation is not None:
+            headers = response_headers(answer.headers, answer.fields, attempt.key_source, answer.status)
+            if attempt.translation is not None:
                 headers = translated_headers(headers, exchange.operation.base_shape)
                 if not is_translated_stream(answer):
                     whole = await whole_answer(exchange, answer, first_chunk)
@@ -121,6 +125,9 @@ class Line:
                     return
             headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
             await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
+        except (UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed):
+            self._attempts.cut(exchange)
+            raise
         finally:
             await answer.aclose()
 

@@ -18,28 +18,35 @@ from proxy.routing import listing
 
 def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     """The headers that every answer carries, refusals too."""
-    return [(b"x-tollway-run-id", exchange.run_id.encode()), exchange.snapshot.version_header]
+    headers = [(b"x-tollway-run-id", exchange.run_id.encode()), exchange.snapshot.version_header]
+    route = exchange.route
+    if route is not None and route.rule is not None:
+        headers.append((b"x-tollway-rule", route.rule.encode()))
+    if exchange.withheld is not None:
+        headers.append((b"x-tollway-fallback-available", exchange.withheld.value.encode()))
+    return headers
 
 
 def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, bytes]]:
     """The headers beside a provider's answer; of one that is whole already, with what it cost."""
-    assert exchange.deployment is not None
+    attempt = exchange.attempt
+    assert attempt is not None
     assert exchange.sent_at_us is not None
     assert exchange.first_byte_at_us is not None
     own_us = exchange.sent_at_us - exchange.accepted_at_us
     upstream_us = exchange.first_byte_at_us - exchange.sent_at_us
     timing = b"tollway;dur=%.3f, upstream;dur=%.3f" % (own_us / 1_000, upstream_us / 1_000)
     headers = own_headers(exchange)
-    headers.append((b"x-tollway-model", _header_text(exchange.deployment.label)))
+    headers.append((b"x-tollway-model", _header_text(attempt.deployment.label)))
     headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
     headers.append((b"server-timing", timing))
-    if exchange.translation is not None:
-        headers.append((b"x-tollway-translated", exchange.translation.name.encode()))
-        if exchange.translation.dropped is not None:
-            headers.append((b"x-tollway-dropped", exchange.translation.dropped.encode()))
-    if is_whole and exchange.facts is not None:
-        assert exchange.usage_tap is not None
-        exchange.usage_tap.close()
+    if attempt.translation is not None:
+        headers.append((b"x-tollway-translated", attempt.translation.name.encode()))
+        if attempt.translation.dropped is not None:
+            headers.append((b"x-tollway-dropped", attempt.translation.dropped.encode()))
+    if is_whole and attempt.facts is not None:
+        assert attempt.usage_tap is not None
+        attempt.usage_tap.close()
         cost_nusd = charge(exchange).cost_nusd
         if cost_nusd is not None:
             headers.append((b"x-tollway-cost-usd", usd_text(cost_nusd).encode()))
@@ -75,7 +82,8 @@ def list_models(exchange: Exchange) -> Answer | None:
     operation, snapshot, caller = exchange.operation, exchange.snapshot, exchange.caller
     assert operation.gateway_served, "every other call goes to a provider"
     assert caller is not None, "only a caller who is known sees models"
-    visible = snapshot.routes.visible_to(caller)
+    assert exchange.tenant is not None
+    visible = snapshot.routes.visible_to(caller, exchange.tenant.plan)
     shape = _anthropic_shape if b"anthropic-version" in exchange.request.fields else _openai_shape
     if operation.name == "models":
         return Answer(200, jsonio.encode(shape(visible, None, snapshot.created_s)))

@@ -79,3 +79,12 @@ class Payment:
         auth, gateway_keys = exchange.snapshot.settings.auth, exchange.plan.gateway_keys
         stores_keys = self._keyring is not None and auth.mode is not AuthMode.PASSTHROUGH
         return choose_payer(auth, exchange.caller, provider, gateway_keys=gateway_keys, stores_keys=stores_keys)
+
+
+def payer_mark(exchange: Exchange, payer: Payer) -> object:
+    """A value that tells provider keys apart, for what is remembered of each; None: the gateway's own.
+    Whoever holds it cannot get at the key."""
+    if payer.source is KeySource.GATEWAY:
+        return None
+    assert exchange.caller is not None
+    return (exchange.caller.tenant_id, hash(payer.provider_key or exchange.caller.provider_token))

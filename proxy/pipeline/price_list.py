@@ -5,9 +5,11 @@ Pure. What the operator writes beside a deployment wins over the catalogue.
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Final
 
 from proxy.core.types import Deployment
 from proxy.dialects.dialect import DIALECTS
+from proxy.dialects.openai import Operation
 from proxy.pricing.catalog import Catalog
 from proxy.pricing.facts import ModelFacts, own_facts
 from proxy.routing.selection import Abilities
@@ -15,6 +17,8 @@ from proxy.settings.model import ProviderSettings, Settings, TransportKind
 from proxy.settings.routing import DeploymentSettings
 
 SIMULATED_CATALOG = "simulated"
+# Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
+_UNNAMED: Final = {"moderations": "omni-moderation-latest"}
 
 
 def catalog_name(provider: ProviderSettings, available: Collection[str]) -> str:
@@ -60,6 +64,12 @@ class PriceList:
             return Abilities(capabilities, facts.context_tokens)
         # A catalogue that lists none has not been told.
         return Abilities(facts.capabilities or None, facts.context_tokens, is_certain=False)
+
+    def facts_of(self, deployment: Deployment, operation: Operation, at_ms: int) -> ModelFacts | None:
+        """As `find`; of a call that names no model, what the provider then takes."""
+        if deployment.model is None and operation.name in _UNNAMED:
+            deployment = deployment._replace(model=_UNNAMED[operation.name])
+        return self.find(deployment, at_ms)
 
     def find(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
         """What is known of a deployment's model at an instant; None where nobody says a price."""

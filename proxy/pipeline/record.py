@@ -33,12 +33,12 @@ def end(exchange: Exchange) -> Ending:
         exchange.first_byte_at_us,
         exchange.sent_at_us,
     )
-    deployment = exchange.deployment
+    attempt = exchange.attempt
     return Ending(
         rfc3339(exchange.started_at_ms),
         status,
         error.source if error is not None else ("upstream" if status >= 400 else None),
-        deployment.label if deployment is not None else None,
+        attempt.deployment.label if attempt is not None else None,
         exchange.ended_at_us - accepted_at_us,
         None if first_byte_at_us is None else first_byte_at_us - accepted_at_us,
         None if sent_at_us is None else sent_at_us - accepted_at_us,
@@ -60,13 +60,6 @@ def model_label(exchange: Exchange) -> str:
     return alias if exchange.snapshot.routes.is_routed(alias) else "other"
 
 
-def deployment_label(exchange: Exchange, model: str, ending: Ending) -> str:
-    """The deployment as a metric label, from the configuration's names alone."""
-    assert exchange.deployment is not None
-    assert ending.deployment is not None
-    return exchange.deployment.provider if model in ("other", "none") else ending.deployment
-
-
 def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, object]:
     """The access log's line. The query is left out: people put secrets there."""
     request, caller, error = exchange.request, exchange.caller, exchange.error
@@ -81,6 +74,7 @@ def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, ob
         "virtual_key_id": caller.virtual_key_id if caller else None,
         "model": exchange.call.model_alias,
         "deployment": ending.deployment,
+        "attempts": exchange.attempts,
         "stream": exchange.call.stream,
         "status": ending.status,
         "error": error.code if error else None,

@@ -18,10 +18,15 @@ _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller
 def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
     """The row of a run that is over."""
     entry = _begun(exchange, ending.started_at)
-    tap, ticket, usage = exchange.usage_tap, exchange.ticket, charge.usage
+    attempt, ticket, usage = exchange.attempt, exchange.ticket, charge.usage
+    assert attempt is not None
+    tap = attempt.usage_tap
     if tap is not None and tap.served_model is not None:
         entry["served_model"] = tap.served_model
     entry["attempts"] = exchange.attempts
+    if exchange.given_up:
+        entry["given_up"] = ", ".join(str(each) for each in exchange.given_up)
+        entry["fallback_reason"] = exchange.fallback_reason
     entry["status"] = ending.status
     entry["error_source"] = ending.error_source
     if usage is not None:
@@ -70,11 +75,12 @@ def adjustment_row(exchange: Exchange, ending: Ending, charge: Charge) -> bytes:
 
 
 def _begun(exchange: Exchange, started_at: str) -> Entry:
-    caller, deployment = exchange.caller, exchange.deployment
+    caller, attempt, route = exchange.caller, exchange.attempt, exchange.route
     assert caller is not None, "what has a row has a caller"
-    assert deployment is not None, "what has a row has a deployment"
+    assert attempt is not None, "what has a row was to be sent somewhere"
+    assert route is not None
+    deployment, translation = attempt.deployment, attempt.translation
     prompt_id, prompt_version = exchange.prompt or (None, None)
-    key_source, translation = exchange.key_source, exchange.translation
     return {
         "run_id": exchange.run_id,
         "started_at": started_at,
@@ -89,10 +95,14 @@ def _begun(exchange: Exchange, started_at: str) -> Entry:
         "config_version": exchange.snapshot.version,
         "endpoint": exchange.operation.name,
         "requested_model": exchange.call.model_alias,
+        "rule": route.rule or None,
+        "split": exchange.split,
         "served_model": deployment.model,
         "provider": deployment.provider,
         "deployment": deployment.label,
         "attempts": 1,
+        "given_up": None,
+        "fallback_reason": exchange.fallback_reason,
         "translated": None if translation is None else translation.name,
         "dropped_fields": None if translation is None else translation.dropped,
         "stream": exchange.call.stream,
@@ -104,12 +114,12 @@ def _begun(exchange: Exchange, started_at: str) -> Entry:
         "output_tokens": None,
         "reasoning_tokens": None,
         "usage_source": None,
-        "price_version": exchange.snapshot.prices.version if exchange.facts is not None else None,
+        "price_version": exchange.snapshot.prices.version if attempt.facts is not None else None,
         "held_nusd": None,
         "cost_nusd": None,
         "charged_nusd": None,
         "absorbed_nusd": None,
-        "key_source": None if key_source is None else str(key_source),
+        "key_source": str(attempt.key_source),
         "latency_ms": 0.0,
         "first_byte_ms": None,
         "overhead_us": None,

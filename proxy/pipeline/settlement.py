@@ -16,9 +16,11 @@ from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import LedgerStore
+from proxy.pipeline.absorbing import Absorbing
+from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charging import Charge, charge
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import Ending, deployment_label, end, log_line, model_label, outcome, refusal_line
+from proxy.pipeline.record import Ending, end, log_line, model_label, outcome, refusal_line
 from proxy.pipeline.rows import adjustment_row, run_row
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
@@ -37,10 +39,17 @@ class Settlement:
     """Closes exchanges and writes their rows."""
 
     def __init__(
-        self, ledger: LedgerStore, keeper: Keeper, metrics: Metrics, access_log: AccessLog, clock: Clock
+        self,
+        ledger: LedgerStore,
+        keeper: Keeper,
+        absorbing: Absorbing,
+        metrics: Metrics,
+        access_log: AccessLog,
+        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._keeper = keeper
+        self._absorbing = absorbing
         self._metrics = metrics
         self._access_log = access_log
         self._clock = clock
@@ -110,11 +119,13 @@ class Settlement:
                 self._keeper.give_up(exchange.ticket.demand.run_step)
 
     def _sum_up(self, exchange: Exchange) -> None:
-        if exchange.usage_tap is not None:
-            exchange.usage_tap.close()
+        attempt = exchange.attempt
+        if attempt is not None and attempt.usage_tap is not None:
+            attempt.usage_tap.close()
         ending = end(exchange)
         charged = charge(exchange)
         self._settle(exchange, ending, charged)
+        self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
         self._observe(exchange, ending, charged)
         self._access_log.write(log_line(exchange, ending, charged))
 
@@ -184,21 +195,25 @@ class Settlement:
         )
         if exchange.caller is None and error is not None and error.status in (401, 403):
             metrics.auth_failed(error.code)
-        if exchange.dispatched:
-            metrics.attempt_ended(deployment_label(exchange, model, ending), outcome(exchange))
-            metrics.usage_source(_usage_source(exchange, charged))
+        attempt = exchange.attempt
+        for given_up in exchange.given_up:
+            metrics.attempt_ended(given_up.name, given_up.failure)
+        if exchange.dispatched and attempt is not None:
+            metrics.attempt_ended(attempt.candidate.name, outcome(exchange))
+            metrics.usage_source(_usage_source(attempt, charged))
         if charged.usage is not None:
             metrics.usage_known(charged.usage)
-            if exchange.facts is not None and exchange.facts.context_tokens:
-                metrics.context_used(charged.usage.input_tokens / exchange.facts.context_tokens)
+            facts = None if attempt is None else attempt.facts
+            if facts is not None and facts.context_tokens:
+                metrics.context_used(charged.usage.input_tokens / facts.context_tokens)
         if charged.charged_nusd:
             metrics.spent("charged", charged.charged_nusd)
         if charged.absorbed_nusd:
             metrics.spent("absorbed", charged.absorbed_nusd)
 
 
-def _usage_source(exchange: Exchange, charged: Charge) -> str:
+def _usage_source(attempt: Attempt, charged: Charge) -> str:
     """How far a run's figures can be trusted, as a metric label."""
     if charged.usage_source is None:
         return "unknown"
-    return str(charged.usage_source) if exchange.facts is not None else "unpriced"
+    return str(charged.usage_source) if attempt.facts is not None else "unpriced"

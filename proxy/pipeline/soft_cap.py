@@ -1,4 +1,5 @@
-"""Says that a cap is nearly used up: once for each window to people, at each call to the metrics."""
+"""Knows how full caps are, and says that one is nearly used up: once for each window to people, at each call to
+the metrics."""
 
 import logging
 from typing import Final
@@ -23,6 +24,17 @@ class SoftCaps:
         self._metrics = metrics
         self._webhook = webhook
         self._said: dict[tuple[str, str, WindowKind], int] = {}  # tenant, scope, window → its start
+        self._used_pct: dict[str, int] = {}  # by tenant, as of its last call here
+
+    def used_pct(self, tenant_id: str) -> int:
+        """How far the tenant's tightest cap was filled at its last call in this process; 0: none is known."""
+        return self._used_pct.get(tenant_id, 0)
+
+    def heard(self, tenant_id: str, used_pct: int) -> None:
+        """A call was admitted; its tightest cap is filled so far."""
+        if len(self._used_pct) >= _SAID_MAX and tenant_id not in self._used_pct:
+            self._used_pct.clear()
+        self._used_pct[tenant_id] = used_pct
 
     def note(self, exchange: Exchange, use: CapUse) -> None:
         """A call was admitted while a cap is filled beyond its plan's `soft_cap_pct`."""

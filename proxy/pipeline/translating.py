@@ -1,6 +1,6 @@
 """Where the provider speaks another API than the caller: the call on its way there, the answer on its way back.
 
-From here on the exchange holds the call that the provider gets: what is reserved, asked and measured is that.
+From here on the attempt holds the call that the provider gets: what is reserved, asked and measured is that.
 """
 
 from typing import Any, Final
@@ -11,6 +11,7 @@ from proxy.core.types import Answer
 from proxy.dialects.translation import TargetModel
 from proxy.dialects.translators import Way, is_served, way_to
 from proxy.dialects.usage_remover import is_event_stream
+from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.snapshot import ProviderAccess
 from proxy.pipeline.translation import Translation, told
@@ -21,8 +22,8 @@ _ANSWER_BYTES_MAX: Final = 33_554_432
 _PLAIN: Final = (None, b"", b"identity")
 
 
-def translate(exchange: Exchange, provider: ProviderAccess) -> None:
-    """Say the call in the provider's API, where that is another than the caller's.
+def translate(exchange: Exchange, attempt: Attempt, provider: ProviderAccess) -> None:
+    """Say the attempt's call in the provider's API, where that is another than the caller's.
 
     Raises:
         UnsupportedEndpoint: the provider has nothing like what is asked for.
@@ -35,17 +36,16 @@ def translate(exchange: Exchange, provider: ProviderAccess) -> None:
         return
     way = way_to(shape, operation)
     if way is not None:
-        _translate(exchange, provider, way)
+        _translate(exchange, attempt, provider, way)
     elif not is_served(shape, operation):
         raise UnsupportedEndpoint(
             f"{provider.settings.name} has no {exchange.request.endpoint_path}. Ask for a model of another provider."
         )
 
 
-def _translate(exchange: Exchange, provider: ProviderAccess, way: Way) -> None:
-    call, deployment, facts, tenant = exchange.call, exchange.deployment, exchange.facts, exchange.tenant
+def _translate(exchange: Exchange, attempt: Attempt, provider: ProviderAccess, way: Way) -> None:
+    call, deployment, facts, tenant = attempt.call, attempt.deployment, attempt.facts, exchange.tenant
     assert call.document is not None, "what can be translated is a JSON object"
-    assert deployment is not None
     assert tenant is not None
     target = TargetModel(
         deployment.model or call.model_alias or "",
@@ -57,8 +57,9 @@ def _translate(exchange: Exchange, provider: ProviderAccess, way: Way) -> None:
     if translated.dropped and tenant.on_unsupported is OnUnsupported.REFUSE:
         raise _not_honoured(translated.dropped, deployment.label)
     text = _written(translated.document)
-    exchange.call = call._replace(body=text, text=text, document=translated.document)
-    exchange.translation = Translation(way.name, way.operation, way.path, translated.answers, told(translated.dropped))
+    attempt.call = call._replace(body=text, text=text, document=translated.document)
+    attempt.operation = way.operation
+    attempt.translation = Translation(way.name, way.path, translated.answers, told(translated.dropped))
 
 
 def _written(document: dict[str, Any]) -> bytes:
@@ -92,7 +93,9 @@ async def whole_answer(exchange: Exchange, answer: UpstreamAnswer, first_chunk: 
         UpstreamMalformed: it is encoded although nobody asked for that, or too long, or not of the provider's API.
         UpstreamTruncated, UpstreamTimedOut: it broke off.
     """
-    translation, tap = exchange.translation, exchange.usage_tap
+    attempt = exchange.attempt
+    assert attempt is not None
+    translation, tap = attempt.translation, attempt.usage_tap
     assert translation is not None
     assert tap is not None
     if answer.fields.get(b"content-encoding") not in _PLAIN:

@@ -3,7 +3,6 @@
 import re
 from typing import Final, NamedTuple
 
-from proxy.dialects.openai import Operation
 from proxy.dialects.translation import AnswerTranslator
 
 _TOLD_MAX: Final = 16
@@ -15,7 +14,6 @@ class Translation(NamedTuple):
     """One call's."""
 
     name: str  # `FROM>TO`, by the operations' names: a header and a column of the row
-    operation: Operation  # what the provider is asked
     path: str  # where, behind `/v1`
     answers: AnswerTranslator
     dropped: str | None  # what was left out, as it is told; None: nothing

@@ -4,51 +4,90 @@ Pure. A model that a caller may not use does not exist for it: the refusal is th
 as for a name that nobody routes, so that names of other tenants' models cannot be guessed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from proxy.core.consent import Tier
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
 from proxy.core.types import Caller, Deployment
-from proxy.settings.routing import ModelSettings
+from proxy.routing.rules import Asked, first_that_holds
+from proxy.settings.model import ProviderSettings
+from proxy.settings.routing import DeploymentSettings, ModelSettings, Retention, Sticky, Strategy
+
+
+class Candidate(NamedTuple):
+    """A deployment, and whom it may serve. `name` is what health and metrics know it by: a name that
+    only the configuration can make."""
+
+    deployment: Deployment
+    name: str
+    tier: Tier = Tier.SAME
+    weight: int = 1
+    region: str | None = None
+    keeps_nothing: bool = False
+    tenants: frozenset[str] | None = None
+    plans: frozenset[str] | None = None
+    drained: bool = False
+    in_flight_max: int | None = None
 
 
 class Route(NamedTuple):
-    """The alias whose limits and caps hold, and its deployments, in order of preference."""
+    """The alias whose limits and caps hold, and its candidates, in order of preference."""
 
     alias: str | None
-    deployments: tuple[Deployment, ...]
+    candidates: tuple[Candidate, ...]
     is_written: bool = True  # False: the default provider's own name for a model, or no model at all
+    strategy: Strategy = Strategy.PRIORITY
+    sticky: Sticky = Sticky.NONE
+    is_open: bool = True  # every candidate is of tier same, for everybody, and not drained
+    rule: str | None = None  # which rules led here: `auto.long`
 
 
 class Routes:
     """The routes of one snapshot, prepared once."""
 
-    __slots__ = ("_aliases_of", "_default_provider", "_routes", "_tenants")
+    __slots__ = ("_aliases_of", "_default_provider", "_models", "_providers", "_routes")
 
-    def __init__(self, models: Mapping[str, ModelSettings], default_provider: str | None) -> None:
-        self._routes = {
-            alias: Route(alias, tuple(Deployment(d.provider, d.model) for d in model.deployments))
-            for alias, model in models.items()
-        }
-        self._tenants = {alias: model.tenants for alias, model in models.items() if model.tenants is not None}
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        providers: Mapping[str, ProviderSettings],
+        default_provider: str | None,
+    ) -> None:
+        self._models = models
+        self._providers = providers
+        self._routes = {alias: self._route(alias, model) for alias, model in models.items() if model.deployments}
         self._default_provider = default_provider
-        self._aliases_of: dict[str, list[str]] = {}  # what the default provider itself calls it
+        # What the default provider itself calls it, and the aliases that stand for that.
+        self._aliases_of: dict[str, list[tuple[str, Candidate]]] = {}
         for alias, route in self._routes.items():
-            for deployment in route.deployments:
-                if deployment.provider == default_provider and deployment.model is not None:
-                    self._aliases_of.setdefault(deployment.model, []).append(alias)
+            for candidate in route.candidates:
+                provider, name = candidate.deployment
+                if provider == default_provider and name is not None:
+                    self._aliases_of.setdefault(name, []).append((alias, candidate))
 
     def is_routed(self, alias: str) -> bool:
         """True where the configuration names this alias."""
-        return alias in self._routes
+        return alias in self._models
 
-    def visible_to(self, caller: Caller) -> list[str]:
+    def visible_to(self, caller: Caller, plan: str) -> list[str]:
         """The aliases that this caller may use, in order of the configuration."""
-        return [alias for alias in self._routes if self._may_use(caller, alias)]
+        return [alias for alias in self._models if self._may_use(caller, plan, alias)]
 
-    def resolve(self, caller: Caller, alias: str | None, *, model_required: bool) -> Route:
+    def resolve(
+        self,
+        caller: Caller,
+        plan: str,
+        alias: str | None,
+        *,
+        model_required: bool,
+        switched: Mapping[str, str],
+        asked: Callable[[], Asked],
+    ) -> Route:
         """Where this call may go. A name that only the default provider knows goes there; where an alias
         stands for the same model, its tenants and its limits hold, so that no other name is a way around them.
+
+        `switched` are aliases that were switched to others at run time; `asked` says what rules decide on.
 
         Raises:
             ModelNotFound: nobody routes the alias, or not for this caller.
@@ -58,27 +97,99 @@ class Routes:
         """
         if alias is None:
             return self._without_model(caller, model_required)
-        if not self._may_use(caller, alias):
+        if not self._may_use(caller, plan, alias):
             raise _not_found(alias)
         route = self._routes.get(alias)
-        if route is not None:
-            return route
+        if alias in switched or (alias in self._models and (route is None or self._models[alias].switched_to)):
+            return self._follow(caller, plan, alias, switched, asked)
+        return route if route is not None else self._unrouted(caller, plan, alias)
+
+    def _follow(
+        self, caller: Caller, plan: str, alias: str, switched: Mapping[str, str], asked: Callable[[], Asked]
+    ) -> Route:
+        """Through switches and rules to a model with deployments. Both are checked to come to an end."""
+        steps: list[str] = []
+        at = alias
+        for _ in range(len(self._models) + 1):
+            model = self._models[at]
+            to = switched.get(at) or model.switched_to
+            if to is not None:
+                steps.append(f"{at}.switched")
+            elif model.deployments:
+                return self._routes[at]._replace(rule=">".join(steps))
+            else:
+                to, name = self._ruled(model, caller, plan, asked())
+                steps.append(f"{at}.{name}")
+            if to not in self._models or not self._is_for(caller, plan, to):
+                raise _not_found(alias)
+            at = to
+        raise _not_found(alias)  # switches of the store and of the file can make a circle together
+
+    def _ruled(self, model: ModelSettings, caller: Caller, plan: str, asked: Asked) -> tuple[str, str]:
+        """Where a model's rules lead this call, and which one it was."""
+        usable = [self._is_for(caller, plan, rule.use) for rule in model.rules]
+        index = first_that_holds(model.rules, usable, asked)
+        if index is None:
+            assert model.default is not None, "a model without deployments has a default"
+            return model.default, "default"
+        rule = model.rules[index]
+        return rule.use, rule.name or f"rules[{index}]"
+
+    def _unrouted(self, caller: Caller, plan: str, alias: str) -> Route:
         if self._default_provider is None:
             raise _not_found(alias)
-        aliases = self._aliases_of.get(alias)
-        standing = alias if aliases is None else next((name for name in aliases if self._is_for(caller, name)), None)
-        if standing is None:
-            raise _not_found(alias)
-        return Route(standing, (Deployment(self._default_provider, alias),), is_written=False)
+        known = self._aliases_of.get(alias)
+        if known is None:
+            return Route(alias, (self._of_default(alias),), is_written=False)
+        for standing, candidate in known:
+            if self._is_for(caller, plan, standing):
+                is_open = candidate.tenants is None and candidate.plans is None and not candidate.drained
+                return Route(standing, (candidate._replace(tier=Tier.SAME),), is_written=False, is_open=is_open)
+        raise _not_found(alias)
 
-    def _may_use(self, caller: Caller, alias: str) -> bool:
+    def _route(self, alias: str, model: ModelSettings) -> Route:
+        candidates = tuple(self._candidate(deployment) for deployment in model.deployments)
+        is_open = all(
+            each.tier is Tier.SAME and each.tenants is None and each.plans is None and not each.drained
+            for each in candidates
+        )
+        return Route(alias, candidates, True, model.strategy, model.sticky, is_open)
+
+    def _candidate(self, settings: DeploymentSettings) -> Candidate:
+        deployment = Deployment(settings.provider, settings.model)
+        provider = self._providers[settings.provider]
+        return Candidate(
+            deployment,
+            deployment.label,
+            settings.tier,
+            settings.weight,
+            provider.region,
+            provider.retention is Retention.ZERO,
+            settings.tenants,
+            settings.plans,
+            settings.drained,
+            settings.in_flight_max,
+        )
+
+    def _of_default(self, model: str | None) -> Candidate:
+        assert self._default_provider is not None
+        provider = self._providers[self._default_provider]
+        keeps_nothing = provider.retention is Retention.ZERO
+        deployment = Deployment(self._default_provider, model)
+        return Candidate(deployment, provider.name, region=provider.region, keeps_nothing=keeps_nothing)
+
+    def _may_use(self, caller: Caller, plan: str, alias: str) -> bool:
         if caller.allowed_models is not None and alias not in caller.allowed_models:
             return False
-        return self._is_for(caller, alias)
+        return self._is_for(caller, plan, alias)
 
-    def _is_for(self, caller: Caller, alias: str) -> bool:
-        tenants = self._tenants.get(alias)
-        return tenants is None or caller.tenant_id in tenants
+    def _is_for(self, caller: Caller, plan: str, alias: str) -> bool:
+        model = self._models.get(alias)
+        if model is None:
+            return True
+        return (model.tenants is None or caller.tenant_id in model.tenants) and (
+            model.plans is None or plan in model.plans
+        )
 
     def _without_model(self, caller: Caller, model_required: bool) -> Route:
         if model_required:
@@ -93,7 +204,7 @@ class Routes:
                 "No route has this path: it names no model, and no default provider is configured. "
                 "Check it against the base URL, or have `auth.default_provider` set."
             )
-        return Route(None, (Deployment(self._default_provider, None),), is_written=False)
+        return Route(None, (self._of_default(None),), is_written=False)
 
 
 def _not_found(alias: str) -> ModelNotFound:

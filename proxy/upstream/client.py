@@ -152,14 +152,18 @@ class UpstreamClient:
         except httpx.LocalProtocolError as error:
             raise _before_head(error, self._name) from error
 
-    async def send(self, head: PreparedHead, body: RequestBody, *, stream: bool) -> UpstreamAnswer:
-        """Make one attempt.
+    async def send(
+        self, head: PreparedHead, body: RequestBody, *, stream: bool, total_s: float | None = None
+    ) -> UpstreamAnswer:
+        """Make one attempt. `total_s` bounds all of it where that is sooner than the provider's settings say.
 
         Raises:
             NoDeploymentAvailable: no connection came free in time.
             UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
         """
         timeouts_s = self._stream_timeouts_s if stream else self._plain_timeouts_s
+        if total_s is not None and total_s < timeouts_s["total"]:
+            timeouts_s = {**timeouts_s, "total": total_s}
         try:
             if isinstance(head, StockHead):
                 return await self._send_by_httpx(head, body, timeouts_s)

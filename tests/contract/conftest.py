@@ -9,6 +9,8 @@ import pytest
 from proxy.adapters import redis, sqlite
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
+from proxy.admission.absorption import AbsorptionStore, RedisAbsorptionStore
+from proxy.admission.embedded_absorption import EmbeddedAbsorptionStore
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
@@ -22,6 +24,7 @@ class Stores:
     virtual_keys: VirtualKeyStore
     tenants: TenantStore
     ledger: LedgerStore
+    absorption: AbsorptionStore
 
 
 @pytest.fixture
@@ -36,11 +39,19 @@ async def stores(request, tmp_path, patient) -> AsyncIterator[Stores]:
     if request.param == "redis":
         async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
             await shared.call("FLUSHALL")
-            yield Stores(RedisVirtualKeyStore(shared), RedisTenantStore(shared), RedisLedgerStore(shared))
+            yield Stores(
+                RedisVirtualKeyStore(shared),
+                RedisTenantStore(shared),
+                RedisLedgerStore(shared),
+                RedisAbsorptionStore(shared),
+            )
     else:
         async with SqliteDoor(tmp_path / "tollway.db") as embedded:
             yield Stores(
-                EmbeddedVirtualKeyStore(embedded), EmbeddedTenantStore(embedded), EmbeddedLedgerStore(embedded)
+                EmbeddedVirtualKeyStore(embedded),
+                EmbeddedTenantStore(embedded),
+                EmbeddedLedgerStore(embedded),
+                EmbeddedAbsorptionStore(embedded),
             )
 
 
@@ -52,6 +63,11 @@ def virtual_keys(stores) -> VirtualKeyStore:
 @pytest.fixture
 def tenants(stores) -> TenantStore:
     return stores.tenants
+
+
+@pytest.fixture
+def absorption(stores) -> AbsorptionStore:
+    return stores.absorption
 
 
 @pytest.fixture

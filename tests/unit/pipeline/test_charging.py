@@ -15,20 +15,24 @@ from proxy.core.errors import (
     UpstreamTimedOut,
     UpstreamUnreachable,
 )
-from proxy.core.types import Call, InboundRequest, KeySource, Usage, UsageSource
+from proxy.core.types import Call, Deployment, InboundRequest, KeySource, Usage, UsageSource
 from proxy.dialects.openai import classify
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
+from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charging import Charge, charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
-from proxy.pricing.facts import own_facts
+from proxy.pricing.facts import ModelFacts, own_facts
+from proxy.routing.resolve import Candidate
+from proxy.upstream.payer import Payer
 
 HELD_NUSD = 900
 ESTIMATE = Estimate(HELD_NUSD, 0, 50, 200)
 CHAT = classify("POST", ("chat", "completions"))
 FACTS = own_facts(1_000_000, 4_000_000)  # a nano-dollar for each token in, four for each out
+DEARER, CHEAPER = own_facts(2_000_000, 8_000_000), own_facts(1_000_000, 1_000_000)
 REPORT = b'{"usage":{"prompt_tokens":7,"completion_tokens":5}}'
 REPORTED = Usage(7, output_tokens=5)
 EXACT = Charge(REPORTED, UsageSource.EXACT, 27, 27)  # 7 × 1 + 5 × 4
@@ -48,24 +52,28 @@ def run(
     counts_dollars: bool = True,
     key_source: KeySource = KeySource.GATEWAY,
     may_hide_reasoning: bool = False,
+    promised: ModelFacts | None = None,
+    given_up_nusd: int = 0,
 ) -> Exchange:
     """A call of 30 bytes, which are ten tokens where nobody reports them, that was sent."""
     exchange = Exchange("run_1", cast(InboundRequest, None), cast(Snapshot, None), CHAT, 0, 0)
     exchange.attempts = 1
-    exchange.call = Call(text=b"x" * 30)
-    exchange.upstream_status = status
+    call = Call(text=b"x" * 30)
+    candidate = Candidate(Deployment("p", "m"), "p/m")
+    attempt = exchange.attempt = Attempt(candidate, CHAT, call, Payer(key_source, None), FACTS if is_priced else None)
+    attempt.promised_facts = promised
+    attempt.upstream_status = status
     exchange.error = error
-    exchange.facts = FACTS if is_priced else None
     exchange.counts_dollars = counts_dollars
-    exchange.key_source = key_source
-    exchange.may_hide_reasoning = may_hide_reasoning
+    exchange.given_up_nusd = given_up_nusd
+    attempt.may_hide_reasoning = may_hide_reasoning
     if is_limited:
         exchange.ticket = Ticket(cast(Demand, None), 0 if estimate is None else estimate.held_nusd, estimate)
     if status is not None:
         is_stream = body.startswith(b"data:")
-        exchange.output_counter = StreamedOutputCounter(CHAT) if is_stream and estimate is not None else None
+        attempt.output_counter = StreamedOutputCounter(CHAT) if is_stream and estimate is not None else None
         content_type = b"text/event-stream" if is_stream else b"application/json"
-        tap = exchange.usage_tap = UsageTap(CHAT, content_type, None, exchange.output_counter)
+        tap = attempt.usage_tap = UsageTap(CHAT, content_type, None, attempt.output_counter)
         tap.feed(body)
         tap.close()
     return exchange
@@ -103,6 +111,16 @@ def heard(cost_nusd: int) -> Charge:
         (run(status=None, error=CallerGone(""), is_limited=False), Charge()),
         (run(body=b"{", error=CallerGone("")), WORST),  # a plain answer of which the report is missing
         (run(body=DELTA, error=CallerGone("")), heard(22)),  # 10 × 1 + 3 × 4
+        # another model answered than the one that was asked for: the lower price, and the rest is the operator's
+        (run(body=REPORT, promised=CHEAPER), Charge(REPORTED, UsageSource.EXACT, 27, 12, 15)),  # 7 × 1 + 5 × 1
+        (run(body=REPORT, promised=DEARER), EXACT),
+        (run(body=REPORT, promised=CHEAPER, counts_dollars=False), Charge(REPORTED, UsageSource.EXACT, 27, 0, 15)),
+        (run(body=REPORT, promised=CHEAPER, key_source=KeySource.TENANT), Charge(REPORTED, UsageSource.EXACT, 27, 12)),
+        (run(body=DELTA, promised=CHEAPER), heard(22)._replace(charged_nusd=13, absorbed_nusd=9)),
+        # what earlier attempts may cost
+        (run(body=REPORT, given_up_nusd=100), EXACT._replace(absorbed_nusd=100)),
+        (run(body=REPORT, promised=CHEAPER, given_up_nusd=100), Charge(REPORTED, UsageSource.EXACT, 27, 12, 115)),
+        (run(status=500, given_up_nusd=100), NOTHING_SPENT._replace(absorbed_nusd=100)),
         # not reported
         (run(body=DELTA), heard(22)),
         (run(body=DELTA, may_hide_reasoning=True), WORST),

@@ -4,10 +4,12 @@ import io
 from collections.abc import Sequence
 from typing import cast
 
+from proxy.admission.absorption import AbsorptionStore
 from proxy.admission.keeper import Keeper
 from proxy.core.clock import Clock
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
+from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.settlement import Settlement
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
@@ -31,7 +33,9 @@ class BrokenLedger(EmbeddedLedgerStore):
 async def test_an_unforeseen_failure_keeps_the_rows_and_tells_the_operator():
     ledger, metrics = BrokenLedger(), Metrics()
     access_log = AccessLog(io.BytesIO(), metrics.log_dropped)
-    settlement = Settlement(ledger, cast(Keeper, None), metrics, access_log, Clock())  # nothing here was reserved
+    nobody_bears = Absorbing(cast(AbsorptionStore, None), Clock())
+    # Nothing here was reserved.
+    settlement = Settlement(ledger, cast(Keeper, None), nobody_bears, metrics, access_log, Clock())
     settlement._rows.append(SealedRow("acme", "run_1", b"{}"))
     settlement.sum_up()
     await until(lambda: settlement.failure is not None)

@@ -1,0 +1,215 @@
+"""Asks until somebody answers: retries, then the next deployment that the tenant consents to.
+
+`upstream.fallback` says what follows a failure; here is the loop around it. An answer is held until it begins, so
+that nobody ever gets parts of two.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from proxy.core.clock import Clock
+from proxy.core.errors import (
+    GatewayError,
+    NoDeploymentAvailable,
+    ProviderAuthFailed,
+    UpstreamBrokeOff,
+    UpstreamMalformed,
+    UpstreamNotConnected,
+    UpstreamTimedOut,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from proxy.core.types import KeySource
+from proxy.pipeline.attempt import Attempt, GivenUp
+from proxy.pipeline.dispatch import Dispatch
+from proxy.pipeline.downstream import Downstream
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.options import Options, may_be_billed_nusd
+from proxy.pipeline.payment import Payment, payer_mark
+from proxy.upstream.client import UpstreamAnswer
+from proxy.upstream.conditions import Condition, Conditions
+from proxy.upstream.fallback import Failure, Next, Outcome, decide, is_failure
+from proxy.upstream.retry_budget import delay_ms
+from proxy.upstream.throttle import wait_asked_ms
+
+_TOO_MANY_REQUESTS: Final = 429
+_OF_THE_CALL: Final = frozenset({408, 409})  # sent again, and yet no sign that the deployment is unwell
+_LEFT_US_MIN: Final = 1_000
+# In this order: the first that fits.
+_FAILURES: Final = (
+    (UpstreamNotConnected, Failure.NOT_SENT),
+    (UpstreamTimedOut, Failure.TIMED_OUT),
+    (UpstreamBrokeOff, Failure.BROKE_OFF),
+    (UpstreamTruncated, Failure.BROKE_OFF),  # before the first byte of its body
+    (UpstreamUnreachable, Failure.NOT_SENT),
+    (UpstreamMalformed, Failure.MALFORMED),
+    (NoDeploymentAvailable, Failure.NO_ROOM),
+)
+_ERRORS: Final = tuple(kind for kind, _ in _FAILURES)
+
+
+class Tried(NamedTuple):
+    """What came of sending a call once: an answer, an error, or an answer that is a failure."""
+
+    answer: UpstreamAnswer | None = None
+    first_chunk: bytes | None = None
+    failure: Failure | None = None
+    error: GatewayError | None = None
+
+    async def aclose(self) -> None:
+        """Let go of the answer."""
+        if self.answer is not None:
+            await self.answer.aclose()
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far a call has come."""
+
+    until_us: int  # all attempts together may take so long
+    retries: int = 0
+    reported: str | None = None  # the deployment that this call's failure was told of
+
+
+class Attempts:
+    """Makes the attempts of an exchange."""
+
+    __slots__ = ("_clock", "_conditions", "_dispatch", "_options", "_payment")
+
+    def __init__(
+        self, payment: Payment, options: Options, dispatch: Dispatch, conditions: Conditions, clock: Clock
+    ) -> None:
+        self._payment = payment
+        self._options = options
+        self._dispatch = dispatch
+        self._conditions = conditions
+        self._clock = clock
+
+    async def answer(self, exchange: Exchange, downstream: Downstream) -> tuple[UpstreamAnswer, bytes | None]:
+        """The answer to relay, and its first bytes. From then on the caller of this closes it.
+
+        Raises:
+            GatewayError: nobody gave one.
+        """
+        attempt = exchange.attempt
+        assert attempt is not None
+        provider = exchange.snapshot.providers[attempt.deployment.provider].settings
+        attempt.payer = await self._payment.confirmed(exchange, provider, attempt.payer)
+        course = _Course(self._clock.monotonic_us() + int(provider.timeouts_s.total * 1e6))
+        while True:
+            condition = self._conditions.find(attempt.candidate.name, payer_mark(exchange, attempt.payer))
+            tried = await self._try(exchange, attempt, condition, downstream, course)
+            if tried.failure is None:
+                break
+            try:
+                self._report(attempt, condition, tried, course)
+                following = await self._following(exchange, attempt, condition, tried, course)
+            except BaseException:
+                await tried.aclose()
+                raise
+            if following is None:
+                break
+            await tried.aclose()
+            exchange.given_up.append(_given_up(attempt, tried))
+            if following is not attempt:
+                exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, tried.failure)
+            attempt = exchange.attempt = following
+        if tried.answer is None:
+            assert tried.error is not None, "what gave no answer says why"
+            raise tried.error
+        return tried.answer, tried.first_chunk
+
+    def cut(self, exchange: Exchange) -> None:
+        """An answer that had begun broke off: that tells of the deployment's health, and its breaker nothing."""
+        if exchange.attempt is not None:
+            self._conditions.vitals(exchange.attempt.candidate.name).failed(self._clock.monotonic_us())
+
+    async def _try(
+        self, exchange: Exchange, attempt: Attempt, condition: Condition, downstream: Downstream, course: _Course
+    ) -> Tried:
+        """Send it once."""
+        began_us = self._clock.monotonic_us()
+        if not condition.breaker.enter(began_us):
+            message = f"{attempt.deployment.label} fails calls just now. Try again shortly."
+            return Tried(failure=Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
+        condition.vitals.in_flight += 1
+        try:
+            # The first one has all of its provider's time.
+            left_s = max(_LEFT_US_MIN, course.until_us - began_us) / 1e6 if exchange.attempts else None
+            answer, first_chunk = await self._dispatch.send(exchange, attempt, downstream, left_s)
+        except _ERRORS as error:
+            return Tried(failure=next(kind for known, kind in _FAILURES if isinstance(error, known)), error=error)
+        except ProviderAuthFailed as error:
+            if attempt.key_source is KeySource.GATEWAY:
+                return Tried(failure=Failure.CREDENTIALS, error=error)
+            condition.breaker.left()
+            raise  # it is the tenant's own key, which nobody else can mend
+        except BaseException:  # the caller hung up, or a fault of ours: it says nothing of the deployment
+            condition.breaker.left()
+            raise
+        finally:
+            condition.vitals.in_flight -= 1
+        if is_failure(answer.status):
+            return Tried(answer, first_chunk, Failure.STATUS)
+        if attempt.begins_with_error:
+            return Tried(answer, first_chunk, Failure.ERROR_EVENT)
+        if answer.status >= 400:
+            condition.breaker.left()
+        else:
+            now_us = self._clock.monotonic_us()
+            condition.breaker.succeeded(now_us)
+            condition.throttle.answered()
+            condition.vitals.answered(now_us, now_us - began_us, stream=attempt.call.stream)
+        self._conditions.budget(attempt.deployment.provider).called()
+        return Tried(answer, first_chunk)
+
+    def _report(self, attempt: Attempt, condition: Condition, tried: Tried, course: _Course) -> None:
+        """What a failure says of the deployment. One call is one failure, however often it was sent."""
+        if tried.failure is Failure.BLOCKED:
+            return
+        status = 0 if tried.answer is None else tried.answer.status
+        now_us = self._clock.monotonic_us()
+        if tried.answer is not None and status == _TOO_MANY_REQUESTS:
+            condition.throttle.told(wait_asked_ms(tried.answer.fields, self._clock.now_ms()), now_us)
+        is_told = course.reported == attempt.candidate.name
+        course.reported = attempt.candidate.name
+        if is_told or status == _TOO_MANY_REQUESTS or status in _OF_THE_CALL or tried.failure is Failure.NO_ROOM:
+            condition.breaker.left()
+            return
+        condition.breaker.failed(now_us)
+        condition.vitals.failed(now_us)
+
+    async def _following(
+        self, exchange: Exchange, attempt: Attempt, condition: Condition, tried: Tried, course: _Course
+    ) -> Attempt | None:
+        """The attempt that follows a failure: the same, after a while, or another; None: that was all."""
+        assert tried.failure is not None
+        if exchange.call.body is None and exchange.request.has_body:
+            return None  # it is gone
+        asked_ms = None if tried.answer is None else wait_asked_ms(tried.answer.fields, self._clock.now_ms())
+        wait_ms = delay_ms(course.retries + 1, asked_ms, random.random())
+        now_us = self._clock.monotonic_us()
+        may_wait = wait_ms is not None and now_us + wait_ms * 1_000 < course.until_us
+        outcome = Outcome(tried.failure, course.retries, may_wait, has_fallback=bool(exchange.options_left))
+        step = decide(outcome)
+        if step is Next.RETRY and wait_ms is not None:
+            budget = self._conditions.budget(attempt.deployment.provider)
+            if condition.breaker.admits(now_us) and budget.take(now_us):
+                course.retries += 1
+                await asyncio.sleep(wait_ms / 1_000)
+                return attempt
+        if now_us < course.until_us and exchange.options_left:
+            following = await self._options.next(exchange, attempt, tried.failure)
+            if following is not None:
+                return following
+        assert exchange.choice is not None
+        exchange.withheld = exchange.choice.withheld
+        return None
+
+
+def _given_up(attempt: Attempt, tried: Tried) -> GivenUp:
+    assert tried.failure is not None
+    status = tried.answer.status if tried.answer is not None and tried.failure is Failure.STATUS else None
+    return GivenUp(attempt.candidate.name, attempt.deployment.label, tried.failure, status)

@@ -1,0 +1,103 @@
+"""From a candidate to an attempt that can be made: who pays, in whose API, within what is held.
+
+A fallback is one that the first choice's promises cover: what the tenant pays is bounded by the price that it asked
+for, and what is dearer by what the operator bears.
+"""
+
+import logging
+
+from proxy.core import jsonio
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError
+from proxy.core.types import KeySource
+from proxy.pipeline.absorbing import Absorbing
+from proxy.pipeline.admittance import Admittance
+from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.payment import Payment, payer_mark
+from proxy.pipeline.translating import translate
+from proxy.pipeline.worst import worst_case
+from proxy.routing.isolation import refuse_shared_objects
+from proxy.routing.resolve import Candidate
+from proxy.upstream.conditions import Conditions
+from proxy.upstream.fallback import Failure, is_maybe_billed
+
+_log = logging.getLogger("tollway.options")
+
+
+class Options:
+    """Makes attempts of candidates."""
+
+    __slots__ = ("_absorbing", "_admittance", "_clock", "_conditions", "_payment")
+
+    def __init__(
+        self, payment: Payment, admittance: Admittance, absorbing: Absorbing, conditions: Conditions, clock: Clock
+    ) -> None:
+        self._payment = payment
+        self._admittance = admittance
+        self._absorbing = absorbing
+        self._conditions = conditions
+        self._clock = clock
+
+    async def prepare(self, exchange: Exchange, candidate: Candidate) -> Attempt:
+        """What asking this candidate takes: who pays, and the call in its API.
+
+        Raises:
+            InvalidApiKey, ProviderKeyMissing: nobody pays there.
+            StatefulPathNotIsolated: the call names what the provider holds for every tenant of the gateway's key.
+            GatewayError: see `Payment.find` and `translating.translate`.
+        """
+        access = exchange.snapshot.providers[candidate.deployment.provider]
+        payer = self._payment.known(exchange, access.settings)
+        if payer is None:
+            payer = await self._payment.find(exchange, access.settings)
+        if payer.source is KeySource.GATEWAY and not access.settings.allow_shared_state:
+            refuse_shared_objects(exchange.request, exchange.call)
+        prices, at_ms, choice = exchange.snapshot.prices, exchange.started_at_ms, exchange.choice
+        facts = prices.facts_of(candidate.deployment, exchange.operation, at_ms)
+        attempt = Attempt(candidate, exchange.operation, exchange.call, payer, facts)
+        if choice is not None and candidate is not choice.first:
+            attempt.promised_facts = prices.facts_of(choice.first.deployment, exchange.operation, at_ms)
+        translate(exchange, attempt, access)
+        return attempt
+
+    async def next(self, exchange: Exchange, attempt: Attempt, failure: Failure) -> Attempt | None:
+        """The next candidate that can be asked where an attempt has failed; None: nobody is left."""
+        borne_nusd = exchange.given_up_nusd + may_be_billed_nusd(exchange, attempt, failure)
+        call = exchange.call
+        if call.document is None and call.text is not None:  # it was let go when the call was sent
+            exchange.call = call._replace(document=jsonio.parse(call.text))
+        while exchange.options_left:
+            candidate, *left = exchange.options_left
+            exchange.options_left = tuple(left)
+            try:
+                following = await self._fall_back(exchange, attempt, candidate, borne_nusd)
+            except GatewayError as error:
+                _log.info("run %s: no fallback to %s: %s", exchange.run_id, candidate.deployment.label, error.message)
+            else:
+                if following is not None:
+                    return following
+        return None
+
+    async def _fall_back(
+        self, exchange: Exchange, attempt: Attempt, candidate: Candidate, borne_nusd: int
+    ) -> Attempt | None:
+        following = await self.prepare(exchange, candidate)
+        if following.key_source is KeySource.GATEWAY and attempt.key_source is not KeySource.GATEWAY:
+            return None  # who calls with a key of its own has not asked to be charged by the gateway
+        condition = self._conditions.find(candidate.name, payer_mark(exchange, following.payer))
+        if condition.blocked_us(self._clock.monotonic_us()):
+            return None
+        is_capped = exchange.ticket is not None and exchange.ticket.estimate is not None
+        worst = worst_case(exchange, following) if is_capped or self._absorbing.is_bounded(exchange) else None
+        if not await self._absorbing.hold(exchange, worst, borne_nusd):
+            return None
+        await self._admittance.cover(exchange, following, None if worst is None else worst.estimate)
+        return following
+
+
+def may_be_billed_nusd(exchange: Exchange, attempt: Attempt, failure: Failure) -> int:
+    """What the operator may have to bear of an attempt that came to nothing."""
+    if not is_maybe_billed(failure) or exchange.ticket is None or attempt.key_source is not KeySource.GATEWAY:
+        return 0
+    return exchange.ticket.held_nusd

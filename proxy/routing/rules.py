@@ -1,0 +1,45 @@
+"""Which rule of a model holds for a call: decided from the call and its caller alone.
+
+Pure. The order is the file's, and the first that holds decides.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from proxy.settings.routing import RuleSettings, When
+
+
+class Asked(NamedTuple):
+    """What rules know of a call."""
+
+    input_tokens: int = 0  # a guess
+    code_blocks: int = 0
+    images: bool = False
+    tools: bool = False
+    feature: str | None = None
+    plan: str = ""
+    cap_used_pct: int = 0  # of the tenant's tightest cap, as of its last call here
+    tier: str | None = None  # what the caller's header says
+
+
+def first_that_holds(rules: Sequence[RuleSettings], usable: Sequence[bool], asked: Asked) -> int | None:
+    """The place of the first rule that holds and whose model this caller may use; None: none does."""
+    for index, (rule, may_use) in enumerate(zip(rules, usable, strict=True)):
+        if may_use and holds(rule.when, asked):
+            return index
+    return None
+
+
+def holds(when: When, asked: Asked) -> bool:
+    """True where the call is all that the rule wants."""
+    return (
+        (when.input_tokens_min is None or asked.input_tokens >= when.input_tokens_min)
+        and (when.input_tokens_max is None or asked.input_tokens <= when.input_tokens_max)
+        and (when.code_blocks_min is None or asked.code_blocks >= when.code_blocks_min)
+        and (when.images is None or asked.images is when.images)
+        and (when.tools is None or asked.tools is when.tools)
+        and (when.feature is None or asked.feature in when.feature)
+        and (when.plan is None or asked.plan in when.plan)
+        and (when.cap_used_pct_min is None or asked.cap_used_pct >= when.cap_used_pct_min)
+        and (when.tier is None or asked.tier in when.tier)
+    )

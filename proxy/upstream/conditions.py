@@ -1,0 +1,95 @@
+"""What this process knows of every deployment: breakers, throttles, health, budgets of retries.
+
+Kept over reloads of the configuration. Bounded: of the entries that callers can make (by their own provider keys),
+those that were used longest ago are forgotten.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from proxy.upstream.breaker import Breaker, BreakerState
+from proxy.upstream.retry_budget import RetryBudget
+from proxy.upstream.throttle import Throttle
+from proxy.upstream.vitals import Vitals
+
+CONDITIONS_MAX: Final = 10_000
+_LOOK_AGAIN_US: Final = 1_000_000
+
+
+class Condition:
+    """Of one deployment, for one provider key."""
+
+    __slots__ = ("breaker", "throttle", "vitals")
+
+    def __init__(self, vitals: Vitals) -> None:
+        self.breaker = Breaker()
+        self.throttle = Throttle()
+        self.vitals = vitals
+
+    def blocked_us(self, now_us: int) -> int:
+        """How long it is not to be asked, as far as can be told; 0: it may be."""
+        if not self.breaker.admits(now_us):
+            return _LOOK_AGAIN_US
+        return self.throttle.left_us(now_us)
+
+
+class Status(NamedTuple):
+    """A deployment's, over all provider keys."""
+
+    label: str
+    health: float
+    state: BreakerState  # of the gateway's own key
+    throttled_us: int
+    in_flight: int
+
+
+class Conditions:
+    """All of them."""
+
+    __slots__ = ("_budgets", "_of_payers", "_own", "_vitals")
+
+    def __init__(self) -> None:
+        self._vitals: dict[str, Vitals] = {}
+        self._own: dict[str, Condition] = {}  # for the gateway's own key
+        self._of_payers: OrderedDict[tuple[str, object], Condition] = OrderedDict()
+        self._budgets: dict[str, RetryBudget] = {}
+
+    def vitals(self, label: str) -> Vitals:
+        """How a deployment of the configuration has done."""
+        known = self._vitals.get(label)
+        if known is None:
+            known = self._vitals[label] = Vitals()
+        return known
+
+    def find(self, label: str, payer: object) -> Condition:
+        """The condition of a deployment for whoever pays: a value that tells provider keys apart, None being
+        the gateway's own."""
+        if payer is None:
+            own = self._own.get(label)
+            if own is None:
+                own = self._own[label] = Condition(self.vitals(label))
+            return own
+        known = self._of_payers.get((label, payer))
+        if known is None:
+            if len(self._of_payers) >= CONDITIONS_MAX:
+                self._of_payers.popitem(last=False)
+            known = self._of_payers[label, payer] = Condition(self.vitals(label))
+        else:
+            self._of_payers.move_to_end((label, payer))
+        return known
+
+    def budget(self, provider: str) -> RetryBudget:
+        """How often calls to a provider may be sent again."""
+        known = self._budgets.get(provider)
+        if known is None:
+            known = self._budgets[provider] = RetryBudget()
+        return known
+
+    def statuses(self, now_us: int) -> Iterator[Status]:
+        """How each deployment does that was asked since this process began."""
+        for label, vitals in self._vitals.items():
+            own = self._own.get(label)
+            state = BreakerState.CLOSED if own is None else own.breaker.state(now_us)
+            throttled_us = 0 if own is None else own.throttle.left_us(now_us)
+            yield Status(label, vitals.score(now_us), state, throttled_us, vitals.in_flight)

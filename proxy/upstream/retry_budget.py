@@ -1,0 +1,52 @@
+"""How often a provider may be sent the same call again: a tenth of its calls, and one a second.
+
+Pure: the instant is handed in, in monotonic microseconds. Without it, a provider that is down
+would get every call three times, when it can bear them least.
+"""
+
+from typing import Final
+
+RETRIES_PER_CALL: Final = 0.1
+RETRIES_PER_S: Final = 1.0
+RETRIES_MAX: Final = 10.0  # that may have been saved up
+
+FIRST_DELAY_MS: Final = 100
+DELAY_MS_MAX: Final = 2_000
+"""A provider that asks to wait for longer is not waited for: the caller's SDK can do that better."""
+
+
+class RetryBudget:
+    """One provider's."""
+
+    __slots__ = ("_at_us", "_left")
+
+    def __init__(self) -> None:
+        self._left = 1.0
+        self._at_us: int | None = None
+
+    def called(self) -> None:
+        """A call was sent for the first time."""
+        if self._left < RETRIES_MAX:
+            self._left += RETRIES_PER_CALL
+
+    def take(self, now_us: int) -> bool:
+        """Take one retry, if there is one."""
+        if self._at_us is not None:
+            self._left = min(RETRIES_MAX, self._left + (now_us - self._at_us) / 1e6 * RETRIES_PER_S)
+        self._at_us = now_us
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+def delay_ms(retry: int, asked_ms: int | None, fraction: float) -> float | None:
+    """How long to wait before the retry of this number (from 1); None: too long to wait here.
+
+    Full jitter (aws.amazon.com/builders-library, timeouts, retries and backoff with jitter): any part of twice as
+    long each time, `fraction` being a random number in [0, 1). What the provider asks for comes before that.
+    """
+    assert retry >= 1
+    backoff_ms = fraction * min(DELAY_MS_MAX, FIRST_DELAY_MS << (retry - 1))
+    wait_ms = backoff_ms if asked_ms is None else asked_ms + backoff_ms
+    return None if wait_ms > DELAY_MS_MAX else wait_ms

@@ -1,0 +1,71 @@
+"""How a deployment has done of late: a score of its health, and how soon its answers begin.
+
+Pure: the instant is handed in, in monotonic microseconds. Both forget: what is not asked any more cannot show
+that it is well again, so the score drifts back by itself.
+"""
+
+from math import exp
+from typing import Final
+
+DEGRADED_BELOW: Final = 0.8
+"""A deployment with a lower score is asked after those that are well."""
+
+_WEIGHT: Final = 0.1  # of the newest call
+_HEALS_US: Final = 30_000_000  # in so long, a score makes up for two thirds of what it lacks
+_FIRST_BYTE_WEIGHT: Final = 0.2
+STALE_US: Final = 30_000_000
+"""A time to the first byte that is older is measured anew, by one call."""
+
+
+class Vitals:
+    """One deployment's, over all provider keys."""
+
+    __slots__ = ("_at_us", "_first_byte_us", "_measured_at_us", "_score", "in_flight")
+
+    def __init__(self) -> None:
+        self._score = 1.0
+        self._at_us = 0
+        self._first_byte_us = [0.0, 0.0]  # of plain calls, of streams; 0: never measured
+        self._measured_at_us = [0, 0]
+        self.in_flight = 0
+
+    def score(self, now_us: int) -> float:
+        """1.0: every call of late was answered; 0.0: none was."""
+        if self._score >= 1.0:
+            return 1.0
+        return 1.0 - (1.0 - self._score) * exp((self._at_us - now_us) / _HEALS_US)
+
+    def is_degraded(self, now_us: int) -> bool:
+        """True where others are to be asked first."""
+        return self._score < DEGRADED_BELOW and self.score(now_us) < DEGRADED_BELOW
+
+    def answered(self, now_us: int, first_byte_us: int, *, stream: bool) -> None:
+        """An answer began, so long after it was asked for."""
+        if self._score < 1.0:
+            score = self.score(now_us)
+            self._score = score + _WEIGHT * (1.0 - score)
+            self._at_us = now_us
+        before = self._first_byte_us[stream]
+        is_first = not before or now_us - self._measured_at_us[stream] > STALE_US
+        self._first_byte_us[stream] = (
+            first_byte_us if is_first else before + _FIRST_BYTE_WEIGHT * (first_byte_us - before)
+        )
+        self._measured_at_us[stream] = now_us
+
+    def failed(self, now_us: int) -> None:
+        """A call failed, before its answer or in the middle of it."""
+        self._score = self.score(now_us) * (1.0 - _WEIGHT)
+        self._at_us = now_us
+
+    def first_byte_us(self, now_us: int, *, stream: bool) -> float:
+        """How soon answers of this kind begin; 0 where that is to be measured, by the call that asks.
+
+        The call that is told 0 measures it: the next one is told the old time until then.
+        """
+        if now_us - self._measured_at_us[stream] > STALE_US or not self._first_byte_us[stream]:
+            return 0.0
+        return self._first_byte_us[stream]
+
+    def to_be_measured(self, now_us: int, *, stream: bool) -> None:
+        """A call is on its way that will measure it anew."""
+        self._measured_at_us[stream] = now_us

@@ -1,0 +1,73 @@
+"""Who may serve a caller at all: promises first, then what is in service, then consent."""
+
+import pytest
+
+from proxy.core.consent import Consent, Tier
+from proxy.core.errors import NoDeploymentAllowed, NoDeploymentAvailable
+from proxy.core.types import Deployment
+from proxy.routing.eligible import Seeker, eligible
+from proxy.routing.resolve import Candidate, Route
+
+
+def candidate(name, **said):
+    return Candidate(Deployment("p", name), f"p/{name}", **said)
+
+
+HOME = candidate("home", region="eu", keeps_nothing=True)
+AWAY = candidate("away", region="us")
+ALIKE = candidate("alike", region="eu", tier=Tier.EQUIVALENT)
+LESSER = candidate("lesser", region="eu", tier=Tier.LOWER)
+KEPT = candidate("kept", tenants=frozenset({"acme"}))
+PAID = candidate("paid", plans=frozenset({"pro"}))
+DRAINED = candidate("drained", drained=True)
+EU = frozenset({"eu"})
+
+
+def names(candidates):
+    return [each.deployment.model for each in candidates]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "seeker", "drained", "agreed", "withheld"),
+    [
+        ((HOME, AWAY), {}, (), ["home", "away"], []),
+        ((HOME, AWAY), {"residency": EU}, (), ["home"], []),
+        ((HOME, AWAY), {"zero_retention": True}, (), ["home"], []),
+        ((HOME, KEPT), {}, (), ["home"], []),
+        ((HOME, KEPT), {"tenant_id": "acme"}, (), ["home", "kept"], []),
+        ((HOME, PAID), {"plan": "pro"}, (), ["home", "paid"], []),
+        ((HOME, PAID), {}, (), ["home"], []),
+        ((HOME, DRAINED), {}, (), ["home"], []),
+        ((HOME, AWAY), {}, ("p/home",), ["away"], []),
+        ((HOME, ALIKE, LESSER), {}, (), ["home"], ["alike", "lesser"]),
+        ((HOME, ALIKE, LESSER), {"consent": Consent.EQUIVALENT}, (), ["home", "alike"], ["lesser"]),
+        ((HOME, ALIKE, LESSER), {"consent": Consent.LOWER}, (), ["home", "alike", "lesser"], []),
+        ((AWAY, LESSER), {"consent": Consent.LOWER, "residency": EU}, (), ["lesser"], []),
+    ],
+)
+def test_eligible(candidates, seeker, drained, agreed, withheld):
+    is_open = all(each.tier is Tier.SAME and each not in (KEPT, PAID, DRAINED) for each in candidates)
+    route = Route("m", candidates, is_open=is_open)
+    found, besides = eligible(route, Seeker(**{"tenant_id": "other", "plan": "default", **seeker}), frozenset(drained))
+    assert (names(found), names(besides)) == (agreed, withheld)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "seeker", "drained", "error", "said"),
+    [
+        ((AWAY,), {"residency": EU}, (), NoDeploymentAllowed, "served in eu"),
+        ((AWAY,), {"zero_retention": True}, (), NoDeploymentAllowed, "keep nothing"),
+        ((KEPT,), {}, (), NoDeploymentAllowed, "kept for others"),
+        ((DRAINED,), {}, (), NoDeploymentAvailable, "out of service"),
+        ((HOME,), {}, ("p/home",), NoDeploymentAvailable, "out of service"),
+        ((DRAINED, LESSER), {}, (), NoDeploymentAvailable, "out of service"),  # the other is not agreed to
+    ],
+)
+def test_nobody_may(candidates, seeker, drained, error, said):
+    with pytest.raises(error) as raised:
+        eligible(
+            Route("m", candidates, is_open=False),
+            Seeker(**{"tenant_id": "other", "plan": "default", **seeker}),
+            frozenset(drained),
+        )
+    assert said in raised.value.message
