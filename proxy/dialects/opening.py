@@ -24,6 +24,7 @@ class Opening(Enum):
 
     PENDING = "pending"  # nothing yet: pings, comments, half an event
     ANSWER = "answer"
+    REFUSAL = "refusal"  # an error of the caller's own making: an answer as well
     ERROR = "error"  # it says: not now, or not here
 
 
@@ -36,7 +37,7 @@ def read_opening(held: bytes) -> Opening:
         event = held[start : line.start()].lstrip(b"\xef\xbb\xbf\r\n")
         start = line.end()
         if not _is_silent(event):
-            return Opening.ERROR if _is_error(event) else Opening.ANSWER
+            return _read_event(event)
     return Opening.ANSWER if len(held) > HELD_BYTES_MAX else Opening.PENDING
 
 
@@ -44,20 +45,19 @@ def _is_silent(event: bytes) -> bool:
     return event_name(event) == b"ping" or not event_data(event)
 
 
-def _is_error(event: bytes) -> bool:
+def _read_event(event: bytes) -> Opening:
     name, data = event_name(event), event_data(event)
     if name != b"error" and b"error" not in data:
-        return False
+        return Opening.ANSWER
     try:
         document = jsonio.parse(data)
     except InvalidJson:
-        return name == b"error"
+        document = None
     if not isinstance(document, dict):
-        return name == b"error"
-    kind = document.get("type")
-    if name != b"error" and kind not in ("error", "response.failed") and not document.get("error"):
-        return False
-    return _type_of(document) not in _OF_THE_CALLER
+        return Opening.ERROR if name == b"error" else Opening.ANSWER
+    if name != b"error" and document.get("type") not in ("error", "response.failed") and not document.get("error"):
+        return Opening.ANSWER
+    return Opening.REFUSAL if _type_of(document) in _OF_THE_CALLER else Opening.ERROR
 
 
 def _type_of(document: dict[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from proxy.core.types import Call, Deployment, KeySource
 from proxy.dialects.openai import Operation
+from proxy.dialects.opening import Opening
 from proxy.dialects.stream_usage import UsageAsking
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
@@ -34,7 +35,7 @@ class Attempt:
     asking: UsageAsking = UsageAsking.LEAVE
     may_hide_reasoning: bool = False
     upstream_status: int | None = None
-    begins_with_error: bool = False  # its stream's first event is an error, and not one of the caller's making
+    opening: Opening = Opening.ANSWER  # how its stream began
     usage_tap: UsageTap | None = None
     output_counter: StreamedOutputCounter | None = None  # beside the tap, where a cap holds for a stream
 

@@ -5,8 +5,8 @@ that nobody ever gets parts of two.
 """
 
 import asyncio
-import random
 from dataclasses import dataclass
+from random import random
 from typing import Final, NamedTuple
 
 from proxy.core.clock import Clock
@@ -22,6 +22,7 @@ from proxy.core.errors import (
     UpstreamUnreachable,
 )
 from proxy.core.types import KeySource
+from proxy.dialects.opening import Opening
 from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
@@ -131,8 +132,8 @@ class Attempts:
     ) -> Tried:
         """Send it once."""
         began_us = self._clock.monotonic_us()
-        if not condition.breaker.enter(began_us):
-            message = f"{attempt.deployment.label} fails calls just now. Try again shortly."
+        if condition.throttle.left_us(began_us) or not condition.breaker.enter(began_us):
+            message = f"{attempt.deployment.label} fails or throttles calls just now. Try again shortly."
             return Tried(failure=Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
         condition.vitals.in_flight += 1
         try:
@@ -153,7 +154,7 @@ class Attempts:
             condition.vitals.in_flight -= 1
         if is_failure(answer.status):
             return Tried(answer, first_chunk, Failure.STATUS)
-        if attempt.begins_with_error:
+        if attempt.opening is Opening.ERROR:
             return Tried(answer, first_chunk, Failure.ERROR_EVENT)
         if answer.status >= 400:
             condition.breaker.left()
@@ -188,25 +189,28 @@ class Attempts:
         assert tried.failure is not None
         if exchange.call.body is None and exchange.request.has_body:
             return None  # it is gone
-        asked_ms = None if tried.answer is None else wait_asked_ms(tried.answer.fields, self._clock.now_ms())
-        wait_ms = delay_ms(course.retries + 1, asked_ms, random.random())
         now_us = self._clock.monotonic_us()
-        may_wait = wait_ms is not None and now_us + wait_ms * 1_000 < course.until_us
-        outcome = Outcome(tried.failure, course.retries, may_wait, has_fallback=bool(exchange.options_left))
-        step = decide(outcome)
-        if step is Next.RETRY and wait_ms is not None:
+        if now_us >= course.until_us:
+            return None
+        asked_ms = self._asked_ms(condition, tried, now_us)
+        wait_ms = delay_ms(course.retries + 1, asked_ms, random())
+        outcome = Outcome(tried.failure, course.retries, wait_ms, has_fallback=bool(exchange.options_left))
+        if decide(outcome) is Next.RETRY and now_us + wait_ms * 1_000 < course.until_us:
             budget = self._conditions.budget(attempt.deployment.provider)
             if condition.breaker.admits(now_us) and budget.take(now_us):
                 course.retries += 1
                 await asyncio.sleep(wait_ms / 1_000)
                 return attempt
-        if now_us < course.until_us and exchange.options_left:
-            following = await self._options.next(exchange, attempt, tried.failure)
-            if following is not None:
-                return following
-        assert exchange.choice is not None
-        exchange.withheld = exchange.choice.withheld
-        return None
+        following = await self._options.next(exchange, attempt, tried.failure)
+        if following is None:
+            assert exchange.choice is not None
+            exchange.withheld = exchange.choice.withheld
+        return following
+
+    def _asked_ms(self, condition: Condition, tried: Tried, now_us: int) -> float:
+        """How long the provider wants to be left alone."""
+        asked_ms = None if tried.answer is None else wait_asked_ms(tried.answer.fields, self._clock.now_ms())
+        return max(asked_ms or 0, condition.throttle.left_us(now_us) / 1_000)
 
 
 def _given_up(attempt: Attempt, tried: Tried) -> GivenUp:

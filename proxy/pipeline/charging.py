@@ -16,9 +16,11 @@ from proxy.core.errors import (
     UpstreamMalformed,
     UpstreamNotConnected,
     UpstreamTimedOut,
+    UpstreamTruncated,
 )
 from proxy.core.limits import CAP_NUSD_MAX
 from proxy.core.types import KeySource, Usage, UsageSource
+from proxy.dialects.opening import Opening
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.exchange import Exchange
@@ -44,7 +46,7 @@ class Charge(NamedTuple):
 _NOTHING: Final = Charge()
 _BROKE_OFF: Final = (CallerGone, GatewayStopped)
 # The provider may have worked, and bill for it; the tenant got nothing.
-_MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed, UpstreamBrokeOff)
+_MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed, UpstreamBrokeOff, UpstreamTruncated)
 
 
 def charge(exchange: Exchange) -> Charge:
@@ -64,15 +66,15 @@ def _with_given_up(exchange: Exchange, charged: Charge) -> Charge:
 
 
 def _of_last(exchange: Exchange, attempt: Attempt) -> Charge:
-    status = attempt.upstream_status
-    if status is None:
+    status, tap = attempt.upstream_status, attempt.usage_tap
+    if status is None or tap is None:  # no head, or no byte of a body: the caller was told so
         return _without_answer(exchange, attempt)
-    tap = attempt.usage_tap
-    usage = tap.usage if tap is not None else None
-    broke_off = isinstance(exchange.error, _BROKE_OFF) or (tap is not None and tap.saw_end is False)
+    usage = tap.usage
+    broke_off = isinstance(exchange.error, _BROKE_OFF) or tap.saw_end is False
     if usage is not None and not broke_off and not (status < 300 and _says_too_little(exchange, attempt, usage)):
         return _priced(exchange, attempt, usage, UsageSource.EXACT)
-    if status >= 300 and usage is None:  # an error, or the way to somewhere else: nothing was made
+    is_error = status >= 300 or attempt.opening in (Opening.ERROR, Opening.REFUSAL)
+    if is_error and usage is None:  # an error, or the way to somewhere else: nothing was made
         return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else _NOTHING
     return _priced_estimate(exchange, attempt, usage, broke_off=broke_off)
 

@@ -111,9 +111,9 @@ class Choosing:
             payer = self._payment.known(exchange, provider)
         except GatewayError:
             return Standing.DEGRADED  # nobody pays there for this caller; where it comes first, it is told so
-        # A stored key that is still to be opened: the gateway's own tells as much as is known.
-        mark = None if payer is None else payer_mark(exchange, payer)
-        condition = self._conditions.find(candidate.name, mark)
+        if payer is None:
+            return Standing.WELL  # a stored key is still to be opened: what is known of it shows then
+        condition = self._conditions.find(candidate.name, payer_mark(exchange, payer))
         if condition.blocked_us(now_us):
             return Standing.BLOCKED
         return Standing.DEGRADED if condition.vitals.is_degraded(now_us) else Standing.WELL
@@ -123,8 +123,9 @@ class Choosing:
         for candidate in choice.asked:
             provider = exchange.snapshot.providers[candidate.deployment.provider].settings
             payer = self._payment.known(exchange, provider)
-            mark = None if payer is None else payer_mark(exchange, payer)
-            waits_us.append(self._conditions.find(candidate.name, mark).blocked_us(now_us))
+            assert payer is not None, "nothing is known to be blocked of a key that is not known"
+            condition = self._conditions.find(candidate.name, payer_mark(exchange, payer))
+            waits_us.append(condition.blocked_us(now_us))
         return NoDeploymentAvailable(
             f"{choice.first.deployment.label} fails or throttles calls just now, and nothing else may answer. "
             "Try again shortly.",

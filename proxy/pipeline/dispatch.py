@@ -117,7 +117,7 @@ class Dispatch:
             except TimeoutError:
                 message = f"{provider.name} sent nothing but pings for {provider.timeouts_s.first_byte:g} s. Try again."
                 raise UpstreamTimedOut(message) from None
-        attempt.begins_with_error = opening is Opening.ERROR
+        attempt.opening = opening
         return first_chunk
 
 

@@ -8,6 +8,9 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 RETRIES_MAX: Final = 2  # of one call, over all its deployments
+WAIT_MS_MAX: Final = 2_000
+"""A provider that asks for a longer wait is not waited for: the caller's SDK can do that better."""
+WAIT_BEFORE_FALLBACK_MS_MAX: Final = 250  # whoever may be answered elsewhere is not made to wait
 
 _RETRYABLE: Final = frozenset({408, 409, 429})
 
@@ -45,7 +48,7 @@ class Outcome(NamedTuple):
 
     failure: Failure
     retries_made: int
-    may_wait: bool = True  # the provider asks for no longer wait than can be waited for
+    wait_ms: float  # before it can be sent again
     has_fallback: bool = False
 
 
@@ -62,6 +65,7 @@ def is_maybe_billed(failure: Failure) -> bool:
 def decide(outcome: Outcome) -> Next:
     """Say what follows. The same model is asked once more before another is."""
     assert outcome.retries_made >= 0
-    if outcome.failure in _RETRIED and outcome.retries_made < RETRIES_MAX and outcome.may_wait:
+    wait_ms_max = WAIT_BEFORE_FALLBACK_MS_MAX if outcome.has_fallback else WAIT_MS_MAX
+    if outcome.failure in _RETRIED and outcome.retries_made < RETRIES_MAX and outcome.wait_ms <= wait_ms_max:
         return Next.RETRY
     return Next.FALL_BACK if outcome.has_fallback else Next.END

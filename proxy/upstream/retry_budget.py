@@ -11,8 +11,6 @@ RETRIES_PER_S: Final = 1.0
 RETRIES_MAX: Final = 10.0  # that may have been saved up
 
 FIRST_DELAY_MS: Final = 100
-DELAY_MS_MAX: Final = 2_000
-"""A provider that asks to wait for longer is not waited for: the caller's SDK can do that better."""
 
 
 class RetryBudget:
@@ -21,7 +19,7 @@ class RetryBudget:
     __slots__ = ("_at_us", "_left")
 
     def __init__(self) -> None:
-        self._left = 1.0
+        self._left = RETRIES_MAX
         self._at_us: int | None = None
 
     def called(self) -> None:
@@ -40,13 +38,11 @@ class RetryBudget:
         return True
 
 
-def delay_ms(retry: int, asked_ms: int | None, fraction: float) -> float | None:
-    """How long to wait before the retry of this number (from 1); None: too long to wait here.
+def delay_ms(retry: int, asked_ms: float, fraction: float) -> float:
+    """How long to wait before the retry of this number (from 1): what the provider asks for, and jitter.
 
     Full jitter (aws.amazon.com/builders-library, timeouts, retries and backoff with jitter): any part of twice as
-    long each time, `fraction` being a random number in [0, 1). What the provider asks for comes before that.
+    long each time, `fraction` being a random number in [0, 1).
     """
     assert retry >= 1
-    backoff_ms = fraction * min(DELAY_MS_MAX, FIRST_DELAY_MS << (retry - 1))
-    wait_ms = backoff_ms if asked_ms is None else asked_ms + backoff_ms
-    return None if wait_ms > DELAY_MS_MAX else wait_ms
+    return asked_ms + fraction * (FIRST_DELAY_MS << (retry - 1))
