@@ -100,6 +100,10 @@ class Choosing:
             self._preference(exchange, route, candidates, now_us) if len(candidates) > 1 else None,
             lambda candidate: self._standing(exchange, candidate, now_us),
         )
+        if route.strategy is Strategy.FASTEST:
+            vitals, stream = self._conditions.vitals(choice.asked[0].name), exchange.call.stream
+            if not vitals.first_byte_us(now_us, stream=stream):
+                vitals.to_be_measured(now_us, stream=stream)
         if choice.blocked == len(choice.asked):
             exchange.withheld = choice.withheld
             raise self._all_blocked(exchange, choice, now_us)

@@ -30,6 +30,6 @@ def draw(candidate: Candidate, who: bytes, salt: str) -> float:
 
 def speed(first_byte_us: float, fastest_us: float, lot: float) -> float:
     """By the time to the first byte; those that are as good as the fastest by their lots."""
-    if first_byte_us * 100 <= fastest_us * (100 + AS_FAST_PCT):
+    if first_byte_us <= fastest_us * (100 + AS_FAST_PCT) / 100:
         return -1.0 / (1.0 + lot)  # below 0, in the order of the lots
     return first_byte_us

@@ -4,7 +4,7 @@ Pure: the instant is handed in, in monotonic microseconds. Both forget: what is 
 that it is well again, so the score drifts back by itself.
 """
 
-from math import exp
+from math import exp, inf
 from typing import Final
 
 DEGRADED_BELOW: Final = 0.8
@@ -26,7 +26,7 @@ class Vitals:
         self._score = 1.0
         self._at_us = 0
         self._first_byte_us = [0.0, 0.0]  # of plain calls, of streams; 0: never measured
-        self._measured_at_us = [0, 0]
+        self._measured_at_us = [-STALE_US - 1] * 2
         self.in_flight = 0
 
     def score(self, now_us: int) -> float:
@@ -58,13 +58,11 @@ class Vitals:
         self._at_us = now_us
 
     def first_byte_us(self, now_us: int, *, stream: bool) -> float:
-        """How soon answers of this kind begin; 0 where that is to be measured, by the call that asks.
-
-        The call that is told 0 measures it: the next one is told the old time until then.
-        """
-        if now_us - self._measured_at_us[stream] > STALE_US or not self._first_byte_us[stream]:
+        """How soon answers of this kind begin; 0 where that is to be measured, by the call that asks. The calls
+        behind it are told the old time until then."""
+        if now_us - self._measured_at_us[stream] > STALE_US:
             return 0.0
-        return self._first_byte_us[stream]
+        return self._first_byte_us[stream] or inf  # the first call is still on its way
 
     def to_be_measured(self, now_us: int, *, stream: bool) -> None:
         """A call is on its way that will measure it anew."""
