@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -50,9 +50,10 @@ from proxy.routing.switches import SwitchSlot
 from proxy.settings.consistency import lends_to_strangers
 from proxy.settings.model import AuthMode, Settings
 from proxy.telemetry.access_log import AccessLog
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import DeploymentFigures, Metrics
 from proxy.telemetry.sink import Sink
 from proxy.telemetry.webhook import Webhook
+from proxy.upstream.breaker import BreakerState
 from proxy.upstream.conditions import Conditions
 
 _log = logging.getLogger("tollway")
@@ -61,13 +62,14 @@ _SETTLE_S: Final = 10.0
 _WATCH_S: Final = 1.0
 _WEBHOOK_CONNECTIONS_MAX: Final = 4
 _READY_S: Final = 5.0
+_BREAKER_FIGURES: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
 class App:
     """The gateway as an ASGI application. A host that mounts it calls `startup` and `shutdown`."""
 
     def __init__(self, settings: Settings, transports: Transports, access_log_sink: Sink, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self.providers = Providers(transports)
         self.stores = connect_stores(settings, clock)
         self._state_url = settings.state.shown_url
@@ -105,6 +107,7 @@ class App:
         lease_s = settings.state.lease_s
         admittance = Admittance(self.keeper, LocalLimits(), soft_caps, self.metrics, clock, lease_s)
         self.conditions = Conditions()
+        self.metrics.read_deployments(self._deployment_figures)
         self.switches = SwitchSlot()
         payment = Payment(self.keyring)
         choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
@@ -183,14 +186,14 @@ class App:
         _log.info("configuration %s is in force (it was %s)", settings.version, before.version)
 
     def _prepare(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> Snapshot:
-        tenants = Tenants(settings, self.stores.tenants, self._tenant_cache, self._clock)
+        tenants = Tenants(settings, self.stores.tenants, self._tenant_cache, self.clock)
         authenticator = Authenticator(
             auth=settings.auth,
             tenants=tenants,
             store=self.stores.virtual_keys,
             cache=self._virtual_key_cache,
             peppers=peppers_of(settings) if settings.auth.mode is AuthMode.VIRTUAL_KEYS else (),
-            clock=self._clock,
+            clock=self.clock,
             on_older=self._redigest.soon,
         )
         prices = PriceList(settings, load_prices(settings))
@@ -203,14 +206,14 @@ class App:
             prices=prices,
             allowances=Allowances(),
             providers=self.providers.prepare(settings, before),
-            created_s=self._clock.now_ms() // 1_000,
+            created_s=self.clock.now_ms() // 1_000,
         )
 
     def _open_desk(self, actor: str) -> Desk:
         settings = self.snapshots.current.settings
         at_hand = KeyringAtHand(self.stores.keyring, self.keyring)
         pepper = partial(_newest_pepper, settings)
-        return open_desk(settings, self.stores, pepper, self._clock, actor, self._forget, at_hand)
+        return open_desk(settings, self.stores, pepper, self.clock, actor, self._forget, at_hand)
 
     def _forget(self, tenant_id: str, virtual_key_id: str | None) -> None:
         """What was changed here is seen here at once; other processes see it within their caches' 5 s."""
@@ -225,12 +228,16 @@ class App:
         ledger = settings.ledger
         pace = ExportPace(every_s=ledger.export_every_s, seal_rows_max=ledger.seal_rows_max)
         holder = f"gateway-{secrets.token_hex(8)}"
-        return Exporter(self.stores.ledger, self.stores.sink, self.metrics, self._clock, holder, pace)
+        return Exporter(self.stores.ledger, self.stores.sink, self.metrics, self.clock, holder, pace)
 
     def _make_schedule(self, settings: Settings) -> RotationSchedule | None:
         if self.keyring is None:
             return None
-        return RotationSchedule(self.keyring, settings.keyring.rotate_after_days, self._clock, self.metrics.oldest_dek)
+        return RotationSchedule(self.keyring, settings.keyring.rotate_after_days, self.clock, self.metrics.oldest_dek)
+
+    def _deployment_figures(self) -> Iterator[DeploymentFigures]:
+        for status in self.conditions.statuses(self.clock.monotonic_us()):
+            yield DeploymentFigures(status.label, status.health, _BREAKER_FIGURES[status.state], status.in_flight)
 
     def _overdue_rotation(self) -> str | None:
         return None if self.rotation_schedule is None else self.rotation_schedule.overdue

@@ -9,7 +9,8 @@ objects cost ten times as much at each request.
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -86,6 +87,15 @@ class _Timings:
             yield bound_s, below
 
 
+class DeploymentFigures(NamedTuple):
+    """How one deployment does, as a scrape reads it."""
+
+    deployment: str
+    health: float
+    breaker: int  # 0 closed, 1 half open, 2 open
+    in_flight: int
+
+
 class Metrics(Collector):
     """What is counted and timed. One per application; a test makes its own."""
 
@@ -147,11 +157,16 @@ class Metrics(Collector):
         self._rows_pending = 0
         self._loop_lag_s = 0.0
         self._before_scrape: Callable[[], object] = lambda: None
+        self._deployments: Callable[[], Iterable[DeploymentFigures]] = lambda: ()
         self._registry.register(self)
 
     def before_scrape(self, catch_up: Callable[[], object]) -> None:
         """Call this before each scrape, so that what was put off is counted."""
         self._before_scrape = catch_up
+
+    def read_deployments(self, read: Callable[[], Iterable[DeploymentFigures]]) -> None:
+        """Ask this at each scrape how every deployment does."""
+        self._deployments = read
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape reads, by the interface of prometheus-client."""
@@ -186,6 +201,18 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "tollway_loop_lag_seconds", "How late the event loop last woke from a timer.", self._loop_lag_s
         )
+        yield from self._deployment_families()
+
+    def _deployment_families(self) -> Iterator[Metric]:
+        of_deployment = partial(GaugeMetricFamily, labels=("deployment",))
+        health = of_deployment("tollway_deployment_health", "1: all calls of late were answered; 0: none.")
+        breaker = of_deployment("tollway_breaker_state", "Of the gateway's own key. 0 closed, 1 half open, 2 open.")
+        in_flight = of_deployment("tollway_deployment_in_flight", "Calls that wait for their first byte.")
+        for figures in self._deployments():
+            health.add_metric([figures.deployment], figures.health)
+            breaker.add_metric([figures.deployment], figures.breaker)
+            in_flight.add_metric([figures.deployment], figures.in_flight)
+        yield from (health, breaker, in_flight)
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text, and its content type."""
