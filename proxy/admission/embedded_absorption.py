@@ -1,9 +1,12 @@
-"""What the operator bears of dearer fallbacks, in the embedded store: a row for each hold and for each day."""
+"""What the operator bears of dearer fallbacks, in the embedded store: a row for each hold and for each day.
+
+Rows of days that are more than three days past go with the next settlement.
+"""
 
 import sqlite3
 
 from proxy.adapters.sqlite import SqliteDoor
-from proxy.admission.absorption import AbsorptionFigures
+from proxy.admission.absorption import AbsorptionFigures, require_amount
 
 _SUMS = """
     SELECT (SELECT COALESCE(SUM(held_nusd), 0) FROM absorption_holds WHERE day = ?1),
@@ -26,7 +29,7 @@ _FORGET = (
 
 
 class EmbeddedAbsorptionStore:
-    """The sums in SQLite."""
+    """The sums in SQLite: each step one transaction, so that no other writer comes between its look and its write."""
 
     __slots__ = ("_door",)
 
@@ -34,7 +37,8 @@ class EmbeddedAbsorptionStore:
         self._door = door
 
     async def hold(self, run_id: str, day: str, nusd: int, cap_nusd: int) -> bool:
-        assert 0 <= nusd < 2**53
+        require_amount(nusd)
+        require_amount(cap_nusd)
 
         def step(connection: sqlite3.Connection) -> bool:
             held_nusd, spent_nusd = connection.execute(_SUMS, (day,)).fetchone()
@@ -48,7 +52,7 @@ class EmbeddedAbsorptionStore:
         return await self._door.run(step)
 
     async def settle(self, run_id: str, day: str, nusd: int) -> None:
-        assert 0 <= nusd < 2**53
+        require_amount(nusd)
 
         def step(connection: sqlite3.Connection) -> None:
             if connection.execute(_LET_GO, (day, run_id)).rowcount:
