@@ -8,6 +8,7 @@ import logging
 from datetime import UTC, datetime
 
 from proxy.admission.absorption import AbsorptionStore
+from proxy.admission.estimate import HELD_NUSD_MAX
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.pipeline.exchange import Exchange
@@ -41,7 +42,7 @@ class Absorbing:
             return True
         if worst is None or worst.estimate is None:
             return False
-        needed_nusd = borne_nusd + worst.absorbed_nusd
+        needed_nusd = min(borne_nusd + worst.absorbed_nusd, HELD_NUSD_MAX)  # what no day has room for
         if not needed_nusd:
             return True
         day = exchange.absorption_day or f"{datetime.fromtimestamp(self._clock.now_ms() / 1_000, UTC):%Y-%m-%d}"
@@ -59,7 +60,7 @@ class Absorbing:
         if exchange.absorption_day is None:
             return
         task = asyncio.get_running_loop().create_task(
-            self._settle(exchange.run_id, exchange.absorption_day, absorbed_nusd)
+            self._settle(exchange.run_id, exchange.absorption_day, min(absorbed_nusd, HELD_NUSD_MAX))
         )
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)

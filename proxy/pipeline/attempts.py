@@ -6,6 +6,7 @@ that nobody ever gets parts of two.
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
 from random import random
 from typing import Final, NamedTuple
 
@@ -28,7 +29,7 @@ from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.options import Options, may_be_billed_nusd
-from proxy.pipeline.payment import Payment, payer_mark
+from proxy.pipeline.payment import Payment, condition_of
 from proxy.upstream.client import UpstreamAnswer
 from proxy.upstream.conditions import Condition, Conditions
 from proxy.upstream.fallback import Failure, Next, Outcome, decide, is_failure
@@ -36,6 +37,7 @@ from proxy.upstream.retry_budget import delay_ms
 from proxy.upstream.throttle import wait_asked_ms
 
 _TOO_MANY_REQUESTS: Final = 429
+_SHOULD_RETRY: Final = b"x-should-retry"
 _OF_THE_CALL: Final = frozenset({408, 409})  # sent again, and yet no sign that the deployment is unwell
 _LEFT_US_MIN: Final = 1_000
 # In this order: the first that fits.
@@ -100,7 +102,7 @@ class Attempts:
         attempt.payer = await self._payment.confirmed(exchange, provider, attempt.payer)
         course = _Course(self._clock.monotonic_us() + int(provider.timeouts_s.total * 1e6))
         while True:
-            condition = self._conditions.find(attempt.candidate.name, payer_mark(exchange, attempt.payer))
+            condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
             tried = await self._try(exchange, attempt, condition, downstream, course)
             if tried.failure is None:
                 break
@@ -208,9 +210,11 @@ class Attempts:
         return following
 
     def _asked_ms(self, condition: Condition, tried: Tried, now_us: int) -> float:
-        """How long the provider wants to be left alone."""
-        asked_ms = None if tried.answer is None else wait_asked_ms(tried.answer.fields, self._clock.now_ms())
-        return max(asked_ms or 0, condition.throttle.left_us(now_us) / 1_000)
+        """How long the provider wants to be left alone; for ever, where it says so as OpenAI's does."""
+        fields = {} if tried.answer is None else tried.answer.fields
+        if fields.get(_SHOULD_RETRY) == b"false":
+            return inf
+        return max(wait_asked_ms(fields, self._clock.now_ms()) or 0, condition.throttle.left_us(now_us) / 1_000)
 
 
 def _given_up(attempt: Attempt, tried: Tried) -> GivenUp:

@@ -14,7 +14,7 @@ from proxy.dialects.conversation import beginning
 from proxy.dialects.needs import needed_capabilities
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.payment import Payment, payer_mark
+from proxy.pipeline.payment import Payment, condition_of
 from proxy.pipeline.reading import named_model
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.pricing.cost import price
@@ -117,7 +117,7 @@ class Choosing:
             return Standing.DEGRADED  # nobody pays there for this caller; where it comes first, it is told so
         if payer is None:
             return Standing.WELL  # a stored key is still to be opened: what is known of it shows then
-        condition = self._conditions.find(candidate.name, payer_mark(exchange, payer))
+        condition = condition_of(self._conditions, exchange, candidate, payer)
         if condition.blocked_us(now_us):
             return Standing.BLOCKED
         return Standing.DEGRADED if condition.vitals.is_degraded(now_us) else Standing.WELL
@@ -128,7 +128,7 @@ class Choosing:
             provider = exchange.snapshot.providers[candidate.deployment.provider].settings
             payer = self._payment.known(exchange, provider)
             assert payer is not None, "nothing is known to be blocked of a key that is not known"
-            condition = self._conditions.find(candidate.name, payer_mark(exchange, payer))
+            condition = condition_of(self._conditions, exchange, candidate, payer)
             waits_us.append(condition.blocked_us(now_us))
         return NoDeploymentAvailable(
             f"{choice.first.deployment.label} fails or throttles calls just now, and nothing else may answer. "

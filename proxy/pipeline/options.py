@@ -14,7 +14,7 @@ from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.payment import Payment, payer_mark
+from proxy.pipeline.payment import Payment, condition_of
 from proxy.pipeline.translating import translate
 from proxy.pipeline.worst import worst_case
 from proxy.routing.isolation import refuse_shared_objects
@@ -85,7 +85,7 @@ class Options:
         following = await self.prepare(exchange, candidate)
         if following.key_source is KeySource.GATEWAY and attempt.key_source is not KeySource.GATEWAY:
             return None  # who calls with a key of its own has not asked to be charged by the gateway
-        condition = self._conditions.find(candidate.name, payer_mark(exchange, following.payer))
+        condition = condition_of(self._conditions, exchange, candidate, following.payer)
         if condition.blocked_us(self._clock.monotonic_us()):
             return None
         is_capped = exchange.ticket is not None and exchange.ticket.estimate is not None

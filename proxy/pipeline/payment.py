@@ -10,7 +10,9 @@ from proxy.keyring.keyring import Keyring
 from proxy.keyring.opened_cache import MISS
 from proxy.keyring.record import OpenedProviderKey
 from proxy.pipeline.exchange import Exchange
+from proxy.routing.resolve import Candidate
 from proxy.settings.model import AuthMode, ProviderSettings
+from proxy.upstream.conditions import Condition, Conditions
 from proxy.upstream.payer import Payer, choose_payer
 
 _CHANGED_RETRY_MS = 100
@@ -81,10 +83,10 @@ class Payment:
         return choose_payer(auth, exchange.caller, provider, gateway_keys=gateway_keys, stores_keys=stores_keys)
 
 
-def payer_mark(exchange: Exchange, payer: Payer) -> object:
-    """A value that tells provider keys apart, for what is remembered of each; None: the gateway's own.
-    Whoever holds it cannot get at the key."""
-    if payer.source is KeySource.GATEWAY:
-        return None
-    assert exchange.caller is not None
-    return (exchange.caller.tenant_id, hash(payer.provider_key or exchange.caller.provider_token))
+def condition_of(conditions: Conditions, exchange: Exchange, candidate: Candidate, payer: Payer) -> Condition:
+    """What is known of a candidate for whoever pays. Of the key only a mark is kept, from which nobody gets back."""
+    mark = None
+    if payer.source is not KeySource.GATEWAY:
+        assert exchange.caller is not None
+        mark = (exchange.caller.tenant_id, hash(payer.provider_key or exchange.caller.provider_token))
+    return conditions.find(candidate.name, candidate.deployment.label, mark)

@@ -1,7 +1,7 @@
 """What this process knows of every deployment: breakers, throttles, health, budgets of retries.
 
-Kept over reloads of the configuration. Bounded: of the entries that callers can make (by their own provider keys),
-those that were used longest ago are forgotten.
+Kept over reloads of the configuration. Bounded: of the entries that callers can make (by their own provider keys, by
+models that nobody routes), those that were used longest ago are forgotten.
 """
 
 from collections import OrderedDict
@@ -47,12 +47,12 @@ class Status(NamedTuple):
 class Conditions:
     """All of them."""
 
-    __slots__ = ("_budgets", "_of_payers", "_own", "_vitals")
+    __slots__ = ("_budgets", "_of_callers", "_own", "_vitals")
 
     def __init__(self) -> None:
         self._vitals: dict[str, Vitals] = {}
         self._own: dict[str, Condition] = {}  # for the gateway's own key
-        self._of_payers: OrderedDict[tuple[str, object], Condition] = OrderedDict()
+        self._of_callers: OrderedDict[tuple[str, object], Condition] = OrderedDict()
         self._budgets: dict[str, RetryBudget] = {}
 
     def vitals(self, label: str) -> Vitals:
@@ -62,21 +62,22 @@ class Conditions:
             known = self._vitals[label] = Vitals()
         return known
 
-    def find(self, label: str, payer: object) -> Condition:
+    def find(self, name: str, label: str, payer: object) -> Condition:
         """The condition of a deployment for whoever pays: a value that tells provider keys apart, None being
-        the gateway's own."""
-        if payer is None:
-            own = self._own.get(label)
+        the gateway's own. `name` is what the configuration calls the deployment, or the provider alone where a
+        caller has named the model; `label` names that model too, so that one that fails closes nothing for others."""
+        if payer is None and name == label:
+            own = self._own.get(name)
             if own is None:
-                own = self._own[label] = Condition(self.vitals(label))
+                own = self._own[name] = Condition(self.vitals(name))
             return own
-        known = self._of_payers.get((label, payer))
+        known = self._of_callers.get((label, payer))
         if known is None:
-            if len(self._of_payers) >= CONDITIONS_MAX:
-                self._of_payers.popitem(last=False)
-            known = self._of_payers[label, payer] = Condition(self.vitals(label))
+            if len(self._of_callers) >= CONDITIONS_MAX:
+                self._of_callers.popitem(last=False)
+            known = self._of_callers[label, payer] = Condition(self.vitals(name))
         else:
-            self._of_payers.move_to_end((label, payer))
+            self._of_callers.move_to_end((label, payer))
         return known
 
     def budget(self, provider: str) -> RetryBudget:

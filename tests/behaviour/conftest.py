@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
+from proxy.upstream.breaker import Breaker
+from proxy.upstream.retry_budget import RetryBudget
+from proxy.upstream.throttle import Throttle
+
 UVLOOP = {"test_upstream_faults.py"}
 BOTH = {"test_cancel_storm.py", "test_hang_up.py"}
 
@@ -17,3 +21,12 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     if item.path.name in UVLOOP:
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+def asked_once(monkeypatch) -> None:
+    """The gateway sends nothing again, and forgets at once what failed: what is seen is the provider's and the SDK's
+    own doing."""
+    monkeypatch.setattr(RetryBudget, "take", lambda _budget, _now_us: False)
+    monkeypatch.setattr(Breaker, "failed", lambda _breaker, _now_us: None)
+    monkeypatch.setattr(Throttle, "told", lambda _throttle, _asked_ms, _now_us: None)

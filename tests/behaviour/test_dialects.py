@@ -36,7 +36,7 @@ ANTHROPIC = ("anthropic", "bedrock-anthropic")
 USER = [{"role": "user", "content": "hello there"}]
 
 # One gateway serves all tests of this file: they have tenants of their own.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("asked_once")]
 
 
 class Everyone(NamedTuple):

@@ -222,6 +222,7 @@ async def test_a_mocked_provider_behind_a_mounted_gateway(tmp_path, provider):
     assert issued["virtual_key"] not in repr(sent.headers.raw)
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_a_mocked_stream_and_a_mocked_refusal(tmp_path, provider):
     chunks = [{**COMPLETION, "object": "chat.completion.chunk", "choices": [], "usage": None} for _ in range(3)]
     body = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks) + b"data: [DONE]\n\n"

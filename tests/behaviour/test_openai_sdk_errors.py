@@ -197,6 +197,7 @@ def retry_counts(received: list[Received]) -> list[bytes | None]:
     return [request.header(b"x-stainless-retry-count") for request in received]
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_the_sdk_retries_as_it_does_and_waits_as_the_provider_says(caplog):
     caplog.set_level(logging.INFO, "openai")
     busy = refusal("429 Too Many Requests", retry_after_ms=7)
@@ -215,6 +216,7 @@ async def test_the_sdk_retries_as_it_does_and_waits_as_the_provider_says(caplog)
         assert len({row["run_id"] for row in rows}) == 3
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_the_last_refusal_is_the_apps():
     busy = refusal("429 Too Many Requests", retry_after_ms=1)
     async with scripted_upstream(busy) as upstream, gateway_before(upstream) as gateway:

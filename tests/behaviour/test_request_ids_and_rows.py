@@ -168,7 +168,14 @@ RUNS: dict[str, tuple[str, bytes, list[tuple[bytes, bytes]], list, dict[str, Any
         PLAIN,
         JSON,
         answer(b'{"error":{"message":"slow down"}}', status=b"429 Too Many Requests"),
-        {"status": 429, "error_source": "upstream", "served_model": "m-2026", **NO_USAGE},
+        {
+            "status": 429,
+            "error_source": "upstream",
+            "served_model": "m-2026",
+            "attempts": 2,  # it was sent once more, after a second
+            "given_up": "scripted/m-2026:429",
+            **NO_USAGE,
+        },
     ),
     "no answer": (
         CHAT,
@@ -288,6 +295,7 @@ async def test_the_log_line_and_the_metrics_of_a_run():
                 "virtual_key_id": None,
                 "model": "alias",
                 "deployment": "scripted/m-2026",
+                "attempts": 1,
                 "stream": False,
                 "status": 200,
                 "error": None,
