@@ -10,6 +10,7 @@ import uvloop
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.throttle import Throttle
+from proxy.upstream.vitals import Vitals
 
 UVLOOP = {"test_upstream_faults.py"}
 BOTH = {"test_cancel_storm.py", "test_hang_up.py"}
@@ -29,4 +30,5 @@ def asked_once(monkeypatch) -> None:
     own doing."""
     monkeypatch.setattr(RetryBudget, "take", lambda _budget, _now_us: False)
     monkeypatch.setattr(Breaker, "failed", lambda _breaker, _now_us: None)
+    monkeypatch.setattr(Vitals, "failed", lambda _vitals, _now_us: None)
     monkeypatch.setattr(Throttle, "told", lambda _throttle, _asked_ms, _now_us: None)
