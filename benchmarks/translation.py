@@ -9,16 +9,12 @@ parse is no part of its figure; the encoding is. An answer and an event are byte
 """
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import machine
-from benchmarks.intervals import percentile
+from benchmarks.beside_parse import Figure, measure, table, write
 from proxy.core import jsonio
 from proxy.dialects.chat_to_messages.translate import translate as to_messages
 from proxy.dialects.dialect import DIALECTS
@@ -26,23 +22,10 @@ from proxy.dialects.messages_to_chat.translate import translate as to_chat
 from proxy.dialects.sse import event_data
 from proxy.dialects.translation import TargetModel, Translated
 
-BATCH: Final = 50
 _CLAUDE: Final = TargetModel("claude-sonnet-5-5", DIALECTS["anthropic"], 64_000)
 _GPT: Final = TargetModel("gpt-5-mini", DIALECTS["openai"], 128_000)
 _SENTENCE: Final = "The quick brown fox jumps over the lazy dog, and then some more of them do. "
 _SCHEMA: Final = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table. Microseconds; `ratio` to parsing the same bytes, of the medians."""
-
-    what: str
-    size_bytes: int
-    p50_us: float
-    p99_us: float
-    parse_p50_us: float
-    ratio: float
 
 
 def conversation() -> dict[str, Any]:
@@ -58,28 +41,6 @@ def conversation() -> dict[str, Any]:
     ]
     tool = {"type": "function", "function": {"name": "weather", "description": _SENTENCE, "parameters": _SCHEMA}}
     return {"model": "m", "max_tokens": 1_000, "messages": messages, "tools": [tool], "stream": True}
-
-
-def measure(what: str, data: bytes, work: Callable[[], object], rounds: int, *, of: int = 1) -> Figure:
-    """Time the work and the parse of the same bytes in turn; `of`: how many things one run of the work does."""
-    for _ in range(BATCH):
-        work()
-    times_us: list[float] = []
-    parses_us: list[float] = []
-    for _ in range(rounds):
-        times_us.append(_timed_us(work) / of)
-        parses_us.append(_timed_us(lambda: jsonio.parse(data)))
-    times_us.sort()
-    parses_us.sort()
-    p50_us, parse_us = percentile(times_us, 50), percentile(parses_us, 50)
-    return Figure(what, len(data), p50_us, percentile(times_us, 99), parse_us, p50_us / parse_us)
-
-
-def _timed_us(work: Callable[[], object]) -> float:
-    began_ns = time.perf_counter_ns()
-    for _ in range(BATCH):
-        work()
-    return (time.perf_counter_ns() - began_ns) / 1e3 / BATCH
 
 
 def run(rounds: int) -> list[Figure]:
@@ -150,22 +111,6 @@ def _sse(event: dict[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + jsonio.encode(event) + b"\n\n"
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """The figures, one a line."""
-    heads = ("what", "bytes", "p50 µs", "p99 µs", "parse µs", "times the parse")
-    rows = [
-        heads,
-        *(
-            (f.what, str(f.size_bytes), f"{f.p50_us:.1f}", f"{f.p99_us:.1f}", f"{f.parse_p50_us:.1f}", f"{f.ratio:.1f}")
-            for f in figures
-        ),
-    ]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(heads))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="What saying a call in another API costs.")
@@ -174,11 +119,7 @@ def main() -> int:
     arguments = parser.parse_args()
     figures = run(arguments.rounds)
     print(table(figures))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "translation.json"
-    document = {"machine": machine.describe(), "figures": [asdict(figure) for figure in figures]}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(f"\nwritten: {path}")
+    print(f"\nwritten: {write(figures, arguments.out, 'translation.json')}")
     return 0
 
 

@@ -110,11 +110,11 @@ class App:
         self.metrics.read_deployments(self._deployment_figures)
         self.switches = SwitchSlot()
         payment = Payment(self.keyring)
-        choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
-        options = Options(payment, admittance, self._absorbing, self.conditions, clock)
+        self.choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
+        options = Options(self.choosing, payment, admittance, self._absorbing, self.conditions, clock)
         attempts = Attempts(payment, options, Dispatch(clock), self.conditions, clock)
         self.data_plane = DataPlane(
-            Line(self.snapshots, choosing, options, admittance, attempts, self.settlement, clock)
+            Line(self.snapshots, self.choosing, options, admittance, attempts, self.settlement, clock)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from proxy.admission.estimate import EXPECTED_OUTPUT_TOKENS
 from proxy.core.clock import Clock
 from proxy.core.consent import Consent, narrower
-from proxy.core.errors import GatewayError, InvalidHeader, NoDeploymentAvailable
+from proxy.core.errors import GatewayError, InvalidHeader, NoDeploymentAvailable, UnsupportedParameter
 from proxy.core.types import Usage
 from proxy.dialects.conversation import beginning
 from proxy.dialects.needs import needed_capabilities
@@ -21,8 +21,8 @@ from proxy.pricing.cost import price
 from proxy.routing.eligible import Seeker, eligible
 from proxy.routing.resolve import Candidate, Route
 from proxy.routing.rules import Asked
-from proxy.routing.selection import Choice, Needs, Standing, choose
-from proxy.routing.strategy import draw, speed
+from proxy.routing.selection import Choice, Needs, Standing, can, choose
+from proxy.routing.strategy import digest, draw, speed
 from proxy.routing.switches import SwitchSlot
 from proxy.settings.routing import Sticky, Strategy
 from proxy.upstream.conditions import Conditions
@@ -33,6 +33,8 @@ TIER_HEADER: Final = b"x-tollway-tier"
 _CONSENTS: Final = {consent.value.encode(): consent for consent in Consent}
 _TIER: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _FENCE: Final = b"```"
+_NO_NEEDS: Final = Needs()
+_NOBODY: Final[tuple[Candidate, ...]] = ()
 _UNPRICED_FUSD: Final = float("inf")
 
 
@@ -81,43 +83,88 @@ class Choosing:
         assert route is not None, "where a call may go is resolved before one place is chosen"
         assert tenant is not None
         consent = consent_of(exchange)
-        seeker = Seeker(tenant.id, tenant.plan, consent, tenant.residency, tenant.zero_retention)
-        candidates, withheld = eligible(route, seeker, self._switches.current.drained)
-        if not route.is_written:  # what the default provider can do is its own to say
-            needs = Needs()
-        else:
-            input_tokens = len(exchange.call.text or b"") // BYTES_PER_TOKEN
-            needs = Needs(needed_capabilities(exchange.operation, exchange.call.document), input_tokens)
+        drained = self._switches.current.drained
+        candidates, withheld = route.candidates, _NOBODY
+        if not route.is_open or drained or tenant.residency is not None or tenant.zero_retention:
+            seeker = Seeker(tenant.id, tenant.plan, consent, tenant.residency, tenant.zero_retention)
+            candidates, withheld = eligible(route, seeker, drained)
         now_us = self._clock.monotonic_us()
+        first = candidates[0]
+        standing = self._standing(exchange, first, now_us)
+        if len(candidates) == 1 and not first.says_capabilities:
+            # Nothing is to be chosen: it is asked if it can be.
+            choice = Choice(first, candidates, int(standing is Standing.BLOCKED), withheld)
+        elif standing is Standing.WELL and self._is_plainly_first(exchange, route, first):
+            others = withheld if consent is not Consent.NONE else (*candidates[1:], *withheld)
+            choice = Choice(first, candidates if consent is not Consent.NONE else candidates[:1], 0, others)
+        else:
+            choice = self._rank(exchange, route, candidates, withheld, consent, now_us)
+        if choice.blocked == len(choice.asked):
+            exchange.withheld = choice.withheld
+            raise self._all_blocked(exchange, choice, now_us)
+        return choice
+
+    def rank(self, exchange: Exchange, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """Of those that have not been asked yet, whom to ask next, as they are by now; without those that cannot do
+        what the call needs."""
+        assert exchange.route is not None
+        try:
+            choice = self._rank(
+                exchange, exchange.route, candidates, _NOBODY, Consent.LOWER, self._clock.monotonic_us()
+            )
+        except UnsupportedParameter:
+            return _NOBODY
+        return choice.asked
+
+    def _is_plainly_first(self, exchange: Exchange, route: Route, first: Candidate) -> bool:
+        """True where the file's order decides, and its first can do all that the call needs: as a rule."""
+        if route.strategy is not Strategy.PRIORITY or not route.is_open:
+            return False
+        return can(self._needs(exchange), exchange.snapshot.prices.abilities(first.deployment, exchange.started_at_ms))
+
+    def _needs(self, exchange: Exchange) -> Needs:
+        call = exchange.call
+        input_tokens = len(call.text or b"") // BYTES_PER_TOKEN
+        return Needs(needed_capabilities(exchange.operation, call.document), input_tokens)
+
+    def _rank(
+        self,
+        exchange: Exchange,
+        route: Route,
+        candidates: tuple[Candidate, ...],
+        withheld: tuple[Candidate, ...],
+        consent: Consent,
+        now_us: int,
+    ) -> Choice:
         prices, at_ms = exchange.snapshot.prices, exchange.started_at_ms
         choice = choose(
             route,
             candidates,
             withheld,
             consent,
-            needs,
+            self._needs(exchange) if route.is_written else _NO_NEEDS,  # the default provider's own are its own to judge
             lambda deployment: prices.abilities(deployment, at_ms),
             self._preference(exchange, route, candidates, now_us) if len(candidates) > 1 else None,
             lambda candidate: self._standing(exchange, candidate, now_us),
         )
         if route.strategy is Strategy.FASTEST:
-            vitals, stream = self._conditions.vitals(choice.asked[0].name), exchange.call.stream
-            if not vitals.first_byte_us(now_us, stream=stream):
-                vitals.to_be_measured(now_us, stream=stream)
-        if choice.blocked == len(choice.asked):
-            exchange.withheld = choice.withheld
-            raise self._all_blocked(exchange, choice, now_us)
+            vitals = self._conditions.vitals(choice.asked[0].name)
+            if not vitals.first_byte_us(now_us, stream=exchange.call.stream):
+                vitals.to_be_measured(now_us, stream=exchange.call.stream)
         return choice
 
     def _standing(self, exchange: Exchange, candidate: Candidate, now_us: int) -> Standing:
         provider = exchange.snapshot.providers[candidate.deployment.provider].settings
-        try:
-            payer = self._payment.known(exchange, provider)
-        except GatewayError:
-            return Standing.DEGRADED  # nobody pays there for this caller; where it comes first, it is told so
-        if payer is None:
-            return Standing.WELL  # a stored key is still to be opened: what is known of it shows then
-        condition = condition_of(self._conditions, exchange, candidate, payer)
+        if self._payment.is_gateways(exchange, provider):
+            condition = self._conditions.find(candidate.name, candidate.deployment.label, None)
+        else:
+            try:
+                payer = self._payment.known(exchange, provider)
+            except GatewayError:
+                return Standing.DEGRADED  # nobody pays there for this caller; where it comes first, it is told so
+            if payer is None:
+                return Standing.WELL  # a stored key is still to be opened: what is known of it shows then
+            condition = condition_of(self._conditions, exchange, candidate, payer)
         if condition.blocked_us(now_us):
             return Standing.BLOCKED
         return Standing.DEGRADED if condition.vitals.is_degraded(now_us) else Standing.WELL
@@ -145,10 +192,11 @@ class Choosing:
             return partial(_likely_fusd, exchange)
         if route.strategy is Strategy.PRIORITY:
             return None
-        who, salt = _who(exchange, route.sticky), route.alias or ""
+        who, salt = digest(_who(exchange, route.sticky)), route.alias or ""
         if route.strategy is Strategy.WEIGHTED:
             drawn = {each.name: draw(each, who, salt) for each in candidates}
-            exchange.split = min(candidates, key=lambda each: drawn[each.name]).deployment.label
+            if exchange.split is None:
+                exchange.split = min(drawn, key=drawn.__getitem__)
             return lambda each: drawn[each.name]
         stream = exchange.call.stream
         first_byte_us = {

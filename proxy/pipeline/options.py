@@ -13,6 +13,7 @@ from proxy.core.types import KeySource
 from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.payment import Payment, condition_of
 from proxy.pipeline.translating import translate
@@ -28,11 +29,18 @@ _log = logging.getLogger("tollway.options")
 class Options:
     """Makes attempts of candidates."""
 
-    __slots__ = ("_absorbing", "_admittance", "_clock", "_conditions", "_payment")
+    __slots__ = ("_absorbing", "_admittance", "_choosing", "_clock", "_conditions", "_payment")
 
     def __init__(
-        self, payment: Payment, admittance: Admittance, absorbing: Absorbing, conditions: Conditions, clock: Clock
+        self,
+        choosing: Choosing,
+        payment: Payment,
+        admittance: Admittance,
+        absorbing: Absorbing,
+        conditions: Conditions,
+        clock: Clock,
     ) -> None:
+        self._choosing = choosing
         self._payment = payment
         self._admittance = admittance
         self._absorbing = absorbing
@@ -67,6 +75,7 @@ class Options:
         call = exchange.call
         if call.document is None and call.text is not None:  # it was let go when the call was sent
             exchange.call = call._replace(document=jsonio.parse(call.text))
+        exchange.options_left = self._choosing.rank(exchange, exchange.options_left) if exchange.options_left else ()
         while exchange.options_left:
             candidate, *left = exchange.options_left
             exchange.options_left = tuple(left)

@@ -26,6 +26,13 @@ class Payment:
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
 
+    def is_gateways(self, exchange: Exchange, provider: ProviderSettings) -> bool:
+        """True where the gateway's own key pays for sure: seen at a glance, for a look at every candidate."""
+        if self._keyring is not None or exchange.snapshot.settings.auth.mode is AuthMode.PASSTHROUGH:
+            return False
+        has_key = provider.provider_key is not None
+        return exchange.plan.gateway_keys if has_key else not provider.provider_key_wanted
+
     def known(self, exchange: Exchange, provider: ProviderSettings) -> Payer | None:
         """Who pays, where that can be said at once; None: ask `find`.
 

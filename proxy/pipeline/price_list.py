@@ -17,6 +17,8 @@ from proxy.settings.model import ProviderSettings, Settings, TransportKind
 from proxy.settings.routing import DeploymentSettings
 
 SIMULATED_CATALOG = "simulated"
+_HOUR_MS: Final = 3_600_000
+_ABILITIES_MAX: Final = 10_000
 # Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
 _UNNAMED: Final = {"moderations": "omni-moderation-latest"}
 
@@ -34,11 +36,12 @@ def catalog_name(provider: ProviderSettings, available: Collection[str]) -> str:
 class PriceList:
     """The facts of every model that may be called."""
 
-    __slots__ = ("_catalog", "_catalog_names", "_own", "version")
+    __slots__ = ("_abilities", "_catalog", "_catalog_names", "_own", "version")
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self.version = catalog.version
         self._catalog = catalog
+        self._abilities: dict[Deployment, tuple[int, Abilities]] = {}
         available = catalog.names
         self._catalog_names = {name: catalog_name(each, available) for name, each in settings.providers.items()}
         self._own = {
@@ -53,7 +56,16 @@ class PriceList:
         return self._catalog_names[provider]
 
     def abilities(self, deployment: Deployment, at_ms: int) -> Abilities:
-        """What is known of what a deployment's model can do, whatever it costs."""
+        """What is known of what a deployment's model can do, whatever it costs; as of the hour."""
+        hour = at_ms // _HOUR_MS
+        known = self._abilities.get(deployment)
+        if known is None or known[0] != hour:
+            if len(self._abilities) >= _ABILITIES_MAX:  # of names that callers send
+                self._abilities.clear()
+            known = self._abilities[deployment] = (hour, self._abilities_at(deployment, at_ms))
+        return known[1]
+
+    def _abilities_at(self, deployment: Deployment, at_ms: int) -> Abilities:
         facts = self.find(deployment, at_ms)
         own = self._own.get((deployment.provider, deployment.model or "")) if self._own else None
         capabilities = own.capabilities if own is not None else None

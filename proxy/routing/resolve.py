@@ -29,6 +29,7 @@ class Candidate(NamedTuple):
     plans: frozenset[str] | None = None
     drained: bool = False
     in_flight_max: int | None = None
+    says_capabilities: bool = False  # the operator has written what it can do
 
 
 class Route(NamedTuple):
@@ -169,6 +170,7 @@ class Routes:
             settings.plans,
             settings.drained,
             settings.in_flight_max,
+            settings.capabilities is not None,
         )
 
     def _of_default(self, model: str | None) -> Candidate:

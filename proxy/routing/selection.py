@@ -6,7 +6,7 @@ that are unwell move behind those that are well, in the same order. What nobody 
 catalogue knows, is not held against it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -56,13 +56,21 @@ class Choice(NamedTuple):
     first: Candidate  # whom the tenant asked for: what it is charged is by its price at most
     asked: tuple[Candidate, ...]  # one after the other, as long as none answers
     blocked: int = 0  # how many at the end of them are not to be asked now
-    withheld: Consent | None = None  # the least consent under which there would be (more) to fall back to
+    others: tuple[Candidate, ...] = ()  # whom the tenant has not agreed to
+
+    @property
+    def withheld(self) -> Consent | None:
+        """The least consent under which there would be (more) to fall back to; None: there is nobody."""
+        if not self.others:
+            return None
+        lowest = min((each.tier for each in self.others), key=TIER_RANK.__getitem__)
+        return consent_to(Tier.EQUIVALENT if lowest is Tier.SAME else lowest)
 
 
 def choose(
     route: Route,
-    candidates: Sequence[Candidate],
-    withheld: Sequence[Candidate],
+    candidates: tuple[Candidate, ...],
+    withheld: tuple[Candidate, ...],
     consent: Consent,
     needs: Needs,
     abilities_of: Callable[[Deployment], Abilities],
@@ -76,42 +84,44 @@ def choose(
         UnsupportedParameter: none of them can do what the call needs, by the operator's own word.
     """
     assert candidates, "a route without candidates is refused before one is chosen"
-    if len(candidates) == 1:
-        only = candidates[0]
-        known = abilities_of(only.deployment)
-        if _fit(needs, known) == _CANNOT:
-            raise _unsupported(route, needs.capabilities - (known.capabilities or frozenset()))
-        blocked = 1 if standing_of(only) is Standing.BLOCKED else 0
-        return Choice(only, (only,), blocked, _consent_for(withheld))
+    ordered = _by_policy(route, candidates, needs, abilities_of, preference_of)
+    asked, blocked = ordered, 0
+    if standing_of(ordered[0]) is not Standing.WELL:  # else the others are looked at when they are needed
+        standings = [standing_of(each) for each in ordered]
+        blocked = standings.count(Standing.BLOCKED)
+        places = sorted(range(len(ordered)), key=standings.__getitem__)
+        asked = tuple(ordered[place] for place in places)
+    if consent is Consent.NONE and len(asked) > 1:  # one may be chosen for the call; none is asked after it
+        return Choice(ordered[0], asked[:1], int(blocked == len(asked)), (*ordered[1:], *withheld))
+    return Choice(ordered[0], asked, blocked, withheld)
+
+
+def _by_policy(
+    route: Route,
+    candidates: tuple[Candidate, ...],
+    needs: Needs,
+    abilities_of: Callable[[Deployment], Abilities],
+    preference_of: Callable[[Candidate], float] | None,
+) -> tuple[Candidate, ...]:
+    """As if all were well."""
+    fits = [_fit(needs, abilities_of(each.deployment)) for each in candidates]
+    if preference_of is None and route.is_open and not any(fits):
+        return candidates
     ranked = []
-    missing: frozenset[str] = frozenset()
-    for index, each in enumerate(candidates):
-        known = abilities_of(each.deployment)
-        fit = _fit(needs, known)
-        if fit == _CANNOT:
-            missing = missing or needs.capabilities - (known.capabilities or frozenset())
-            continue
-        preference = 0.0 if preference_of is None else preference_of(each)
-        ranked.append((fit, TIER_RANK[each.tier], preference, index, each))
+    for place, (fit, each) in enumerate(zip(fits, candidates, strict=True)):
+        if fit != _CANNOT:
+            preference = 0.0 if preference_of is None else preference_of(each)
+            ranked.append((fit, TIER_RANK[each.tier], preference, place))
     if not ranked:
-        raise _unsupported(route, missing)
+        known = abilities_of(candidates[0].deployment).capabilities or frozenset()
+        raise _unsupported(route, needs.capabilities - known)
     ranked.sort()
-    ordered = [entry[-1] for entry in ranked]
-    stood = [(standing_of(each), each) for each in ordered]
-    stood.sort(key=lambda pair: pair[0])
-    asked = tuple(each for _, each in stood)
-    blocked = sum(standing is Standing.BLOCKED for standing, _ in stood)
-    if consent is Consent.NONE:  # one may be chosen for the call; none is asked after it
-        rest = (*ordered[1:], *withheld)
-        return Choice(ordered[0], asked[:1], min(blocked, int(blocked == len(asked))), _consent_for(rest))
-    return Choice(ordered[0], asked, blocked, _consent_for(withheld))
+    return tuple(candidates[place] for *_, place in ranked)
 
 
-def _consent_for(withheld: Sequence[Candidate]) -> Consent | None:
-    if not withheld:
-        return None
-    lowest = min((each.tier for each in withheld), key=TIER_RANK.__getitem__)
-    return consent_to(Tier.EQUIVALENT if lowest is Tier.SAME else lowest)
+def can(needs: Needs, known: Abilities) -> bool:
+    """True where nothing speaks against asking this model first."""
+    return _fit(needs, known) == _CAN
 
 
 def _fit(needs: Needs, known: Abilities) -> int:

@@ -26,7 +26,7 @@ def chosen(names, *, needs=(), input_tokens=0, consent=Consent.LOWER, withheld=(
     candidates = tuple(map(candidate, names))
     preference_of = None if preferences is None else lambda each: preferences[each.deployment.model]
     return choose(
-        Route("m", candidates),
+        Route("m", candidates, is_open=all(each.tier is Tier.SAME for each in candidates)),
         candidates,
         tuple(map(candidate, withheld)),
         consent,

@@ -7,9 +7,9 @@ import pytest
 
 from proxy.core.types import Deployment
 from proxy.routing.resolve import Candidate
-from proxy.routing.strategy import draw, speed
+from proxy.routing.strategy import digest, draw, speed
 
-CALLERS = [f"user-{number}".encode() for number in range(20_000)]
+CALLERS = [digest(f"user-{number}".encode()) for number in range(20_000)]
 
 
 def candidates(**weights):
@@ -28,7 +28,7 @@ def test_lots_fall_as_the_weights_are():
 
 def test_nobody_draws_a_weight_of_0():
     assert {winner(candidates(a=1, b=0), who) for who in CALLERS[:1_000]} == {"a"}
-    assert draw(candidates(b=0)[0], b"x", "m") == inf
+    assert draw(candidates(b=0)[0], digest(b"x"), "m") == inf
 
 
 def test_the_same_caller_draws_the_same_lot_and_another_model_deals_anew():
