@@ -16,6 +16,7 @@ from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
 from proxy.admission.terms import RunStep
 from proxy.app.keyring import connect_keyring
+from proxy.app.pressure import PressureGauge
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
 from proxy.app.stores import connect_stores, peppers_of
@@ -37,6 +38,7 @@ from proxy.pipeline.allowance import Allowances
 from proxy.pipeline.attempts import Attempts
 from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.dispatch import Dispatch
+from proxy.pipeline.gates import Gates
 from proxy.pipeline.line import Line
 from proxy.pipeline.local_limits import LocalLimits
 from proxy.pipeline.options import Options
@@ -111,10 +113,12 @@ class App:
         self.switches = SwitchSlot()
         payment = Payment(self.keyring)
         self.choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
+        self.gates = Gates(settings.server, self.metrics, clock)
+        self._pressure = PressureGauge(self._note_pressure)
         options = Options(self.choosing, payment, admittance, self._absorbing, self.conditions, clock)
-        attempts = Attempts(payment, options, Dispatch(clock), self.conditions, clock)
+        attempts = Attempts(payment, self.gates, options, Dispatch(clock), self.conditions, clock)
         self.data_plane = DataPlane(
-            Line(self.snapshots, self.choosing, options, admittance, attempts, self.settlement, clock)
+            Line(self.snapshots, self.choosing, self.gates, options, admittance, attempts, self.settlement, clock)
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,9 +145,11 @@ class App:
             self.keyring.start()
             self.rotation_schedule.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
+        self._pressure.start()
 
     async def shutdown(self) -> None:
         """Write the last rows and let go of everything. Call it once no request is under way."""
+        self._pressure.stop()
         if self._watch is not None:
             self._watch.cancel()
         lost_rows, left = await asyncio.gather(self.settlement.drain(_SETTLE_S), self.keeper.drain(_SETTLE_S))
@@ -183,6 +189,7 @@ class App:
                 "reach it could spend its own keys. Restart it instead."
             )
         self.snapshots.current = self._prepare(kept, before.providers)
+        self.gates.configure(kept.server)
         _log.info("configuration %s is in force (it was %s)", settings.version, before.version)
 
     def _prepare(self, settings: Settings, before: Mapping[str, ProviderAccess]) -> Snapshot:
@@ -235,6 +242,12 @@ class App:
             return None
         return RotationSchedule(self.keyring, settings.keyring.rotate_after_days, self.clock, self.metrics.oldest_dek)
 
+    def _note_pressure(self, lag_ms: float, memory_bytes: int | None) -> None:
+        server = self.snapshots.current.settings.server
+        self.gates.shedding.measured(lag_ms, server.loop_lag_ms_max, memory_bytes, server.memory_bytes_max)
+        self.metrics.loop_lag(lag_ms / 1_000)
+        self.metrics.in_flight(self.gates.in_flight, self.gates.waiting)
+
     def _deployment_figures(self) -> Iterator[DeploymentFigures]:
         for status in self.conditions.statuses(self.clock.monotonic_us()):
             yield DeploymentFigures(status.label, status.health, _BREAKER_FIGURES[status.state], status.in_flight)
@@ -254,11 +267,8 @@ class App:
             self.metrics.overage()
 
     async def _watch_on(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            wake_at_s = loop.time() + _WATCH_S
             await asyncio.sleep(_WATCH_S)
-            self.metrics.loop_lag(max(0.0, loop.time() - wake_at_s))
             self.metrics.settlements_pending(self.keeper.pending)
             self.settlement.export_failure = self._export_failure()
             try:

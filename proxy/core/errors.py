@@ -290,6 +290,12 @@ class NoDeploymentAvailable(GatewayError):
     status, code, source = 503, "no_deployment_available", Source.GATEWAY
 
 
+class Overloaded(GatewayError):
+    """This process has too much to do, and sheds new calls: those of the busiest tenants first."""
+
+    status, code, source = 503, "overloaded", Source.GATEWAY
+
+
 class GatewayStopped(GatewayError):
     """The gateway was stopped while the answer was on its way. The caller sees a cut connection."""
 

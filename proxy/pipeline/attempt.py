@@ -36,6 +36,7 @@ class Attempt:
     may_hide_reasoning: bool = False
     upstream_status: int | None = None
     opening: Opening = Opening.ANSWER  # how its stream began
+    is_let_in: bool = False  # it has a place at a deployment that takes only so many
     usage_tap: UsageTap | None = None
     output_counter: StreamedOutputCounter | None = None  # beside the tap, where a cap holds for a stream
 

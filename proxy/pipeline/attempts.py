@@ -15,6 +15,7 @@ from proxy.core.errors import (
     GatewayError,
     NoDeploymentAvailable,
     ProviderAuthFailed,
+    RateLimited,
     UpstreamBrokeOff,
     UpstreamMalformed,
     UpstreamNotConnected,
@@ -28,6 +29,7 @@ from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.gates import Gates
 from proxy.pipeline.options import Options, may_be_billed_nusd
 from proxy.pipeline.payment import Payment, condition_of
 from proxy.upstream.client import UpstreamAnswer
@@ -79,12 +81,19 @@ class _Course:
 class Attempts:
     """Makes the attempts of an exchange."""
 
-    __slots__ = ("_clock", "_conditions", "_dispatch", "_options", "_payment")
+    __slots__ = ("_clock", "_conditions", "_dispatch", "_gates", "_options", "_payment")
 
     def __init__(
-        self, payment: Payment, options: Options, dispatch: Dispatch, conditions: Conditions, clock: Clock
+        self,
+        payment: Payment,
+        gates: Gates,
+        options: Options,
+        dispatch: Dispatch,
+        conditions: Conditions,
+        clock: Clock,
     ) -> None:
         self._payment = payment
+        self._gates = gates
         self._options = options
         self._dispatch = dispatch
         self._conditions = conditions
@@ -117,6 +126,7 @@ class Attempts:
             await tried.aclose()
             exchange.given_up.append(_given_up(attempt, tried))
             if following is not attempt:
+                self._gates.leave_deployment(exchange, attempt)
                 exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, tried.failure)
             attempt = exchange.attempt = following
         if tried.answer is None:
@@ -139,11 +149,15 @@ class Attempts:
             return Tried(failure=Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
         condition.vitals.in_flight += 1
         try:
+            await self._gates.enter_deployment(exchange, attempt)
             # The first one has all of its provider's time.
             left_s = max(_LEFT_US_MIN, course.until_us - began_us) / 1e6 if exchange.attempts else None
             answer, first_chunk = await self._dispatch.send(exchange, attempt, downstream, left_s)
         except _ERRORS as error:
             return Tried(failure=next(kind for known, kind in _FAILURES if isinstance(error, known)), error=error)
+        except RateLimited as error:  # by the deployment's own gate
+            condition.breaker.left()
+            return Tried(failure=Failure.NO_ROOM, error=error)
         except ProviderAuthFailed as error:
             if attempt.key_source is KeySource.GATEWAY:
                 return Tried(failure=Failure.CREDENTIALS, error=error)

@@ -42,6 +42,7 @@ class Exchange:
     choice: Choice | None = None
     options_left: tuple[Candidate, ...] = ()  # whom else to ask
     split: str | None = None  # the deployment that a lot has drawn for this caller
+    is_in_flight: bool = False  # it has a place among the calls under way
     attempt: Attempt | None = None  # the one under way, or the last
     attempts: int = 0  # sends, however they ended
     given_up: list[GivenUp] = field(default_factory=list)

@@ -21,6 +21,7 @@ from proxy.pipeline.attempts import Attempts
 from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.gates import Gates
 from proxy.pipeline.hang_up import HangUp
 from proxy.pipeline.options import Options
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers
@@ -38,12 +39,23 @@ _log = logging.getLogger("tollway.line")
 class Line:
     """Serves requests, one exchange each."""
 
-    __slots__ = ("_admittance", "_attempts", "_choosing", "_clock", "_options", "_run_ids", "_settlement", "_snapshots")
+    __slots__ = (
+        "_admittance",
+        "_attempts",
+        "_choosing",
+        "_clock",
+        "_gates",
+        "_options",
+        "_run_ids",
+        "_settlement",
+        "_snapshots",
+    )
 
     def __init__(
         self,
         snapshots: SnapshotSlot,
         choosing: Choosing,
+        gates: Gates,
         options: Options,
         admittance: Admittance,
         attempts: Attempts,
@@ -52,6 +64,7 @@ class Line:
     ) -> None:
         self._snapshots = snapshots
         self._choosing = choosing
+        self._gates = gates
         self._options = options
         self._admittance = admittance
         self._attempts = attempts
@@ -83,6 +96,7 @@ class Line:
             hang_up.absorb()
             exchange.error = CallerGone("The caller hung up before its answer ended.")
         finally:
+            self._gates.leave(exchange)
             downstream.close()
             exchange.body_bytes = downstream.body_bytes
             self._settlement.close(exchange)
@@ -109,6 +123,7 @@ class Line:
         exchange.route = self._choosing.resolve(exchange)
         choice = exchange.choice = self._choosing.choose(exchange)
         exchange.options_left = choice.asked[1:]
+        await self._gates.enter(exchange)
         exchange.attempt = await self._options.prepare(exchange, choice.asked[0])
         self._settlement.check_room()
         await self._admittance.admit(exchange)

@@ -140,21 +140,20 @@ class Metrics(Collector):
             "tollway_context_used_ratio", "A call's input, as a part of what its model takes.", _RATIOS
         )
         self._kms_seconds = _Timings("tollway_kms_seconds", "Calls to the KMS.", _SECONDS, "operation")
+        self._queue_seconds = _Timings("tollway_queue_seconds", "How long calls waited for a place.", _STATE_SECONDS)
         self._keys_unreadable = _Counts(
             "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
         )
         self._oldest_dek_s = 0.0
         self._rotation_overdue = 0.0
-        self._held_nusd = 0
-        self._settlements_pending = 0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
         self._ledger_rows = _Counts("tollway_ledger_exported_rows_total", "Ledger rows that are in the sink.")
         self._ledger_export_seconds = _Timings(
             "tollway_ledger_export_seconds", "From a page's rows to the page in the sink.", _SECONDS
         )
         self._ledger_failures = _Counts("tollway_ledger_export_failures_total", "Exports of the ledger that failed.")
-        self._ledger_unexported_bytes = 0
-        self._rows_pending = 0
+        self._held_nusd = self._settlements_pending = self._rows_pending = self._ledger_unexported_bytes = 0
+        self._in_flight = self._waiting = 0
         self._loop_lag_s = 0.0
         self._before_scrape: Callable[[], object] = lambda: None
         self._deployments: Callable[[], Iterable[DeploymentFigures]] = lambda: ()
@@ -176,7 +175,18 @@ class Metrics(Collector):
         exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
         administered = (self._admin_requests, self._admin_turned_away)
         keyring = (self._kms_seconds, self._keys_unreadable)
-        families = (*counted, *money, *administered, self._log_dropped, *timed, self._context_used, *exported, *keyring)
+        isolated = (self._queue_seconds,)
+        families = (
+            *counted,
+            *money,
+            *administered,
+            self._log_dropped,
+            *timed,
+            self._context_used,
+            *exported,
+            *keyring,
+            *isolated,
+        )
         yield from (family.family() for family in families)
         yield self._usd.family(per=_NUSD_PER_USD)
         yield GaugeMetricFamily(
@@ -201,6 +211,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "tollway_loop_lag_seconds", "How late the event loop last woke from a timer.", self._loop_lag_s
         )
+        yield GaugeMetricFamily("tollway_in_flight", "Calls under way.", self._in_flight)
+        yield GaugeMetricFamily("tollway_waiting", "Calls that wait for a place.", self._waiting)
         yield from self._deployment_families()
 
     def _deployment_families(self) -> Iterator[Metric]:
@@ -305,6 +317,14 @@ class Metrics(Collector):
     def state_called(self, operation: str, seconds: float) -> None:
         """One call to the state store."""
         self._state_seconds.observe(seconds, operation)
+
+    def queued(self, seconds: float) -> None:
+        """One call that had to wait for a place, whether it got one or not."""
+        self._queue_seconds.observe(seconds)
+
+    def in_flight(self, calls: int, waiting: int) -> None:
+        """How many calls are under way, and how many wait to be."""
+        self._in_flight, self._waiting = calls, waiting
 
     def kms_called(self, operation: str, seconds: float) -> None:
         """One call to the KMS, answered or not."""
