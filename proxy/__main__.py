@@ -22,6 +22,7 @@ from proxy.cli.provider_keys import (
     put_provider_key,
     rotate_provider_key,
 )
+from proxy.cli.routing import drain_deployment, list_deployments, list_models, switch_model
 from proxy.cli.shred import shred_tenant
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
@@ -48,6 +49,12 @@ _COMMANDS: Final[Mapping[str, Command]] = {
     "tenants list": list_tenants,
     "tenants delete": delete_tenant,
     "tenants shred": shred_tenant,
+    "deployments list": list_deployments,
+    "deployments drain": drain_deployment,
+    "deployments restore": drain_deployment,
+    "models list": list_models,
+    "models switch": switch_model,
+    "models restore": switch_model,
     "keyring status": show_keyring,
     "keyring prepare": prepare_tenant,
     "keyring rotate-kek": rotate_kek,

@@ -84,7 +84,9 @@ DOORS: dict[str, dict[str, str]] = {
 }
 
 PURE = (
-    *("proxy.core.*", "proxy.settings.*", "proxy.pricing.*", "proxy.dialects.*", "proxy.routing.*"),
+    *("proxy.core.*", "proxy.settings.*", "proxy.pricing.*", "proxy.dialects.*"),
+    *("proxy.routing.resolve", "proxy.routing.rules", "proxy.routing.eligible", "proxy.routing.selection"),
+    *("proxy.routing.strategy", "proxy.routing.switches", "proxy.routing.isolation", "proxy.routing.listing"),
     *("proxy.identity.virtual_key", "proxy.identity.caller", "proxy.identity.tenant"),
     *("proxy.cache.fingerprint", "proxy.cache.policy"),
     *("proxy.admission.limits", "proxy.admission.caps", "proxy.admission.keys", "proxy.admission.figures"),

@@ -175,4 +175,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             spent_nusd INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE switches (
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            record BLOB NOT NULL,
+            PRIMARY KEY (kind, name)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )

@@ -2,6 +2,7 @@
 
 from proxy.administration.keyring_rotations import KeyringStatus
 from proxy.administration.provider_keys import StoredProviderKey
+from proxy.administration.routing import KnownDeployment, KnownModel
 from proxy.administration.tenants import KnownTenant
 from proxy.core.instants import instant
 from proxy.core.limits import CAPS, ScopeLimits, written
@@ -25,6 +26,35 @@ def described_tenant(known: KnownTenant) -> dict[str, object]:
         "from": "file" if record is None else "store",
         "created_at": None if record is None else instant(record.created_at_ms),
         "updated_at": None if record is None else instant(record.updated_at_ms),
+    }
+
+
+def described_deployment(known: KnownDeployment) -> dict[str, object]:
+    """Where models are served, and how it does."""
+    switch = known.switch
+    return {
+        "id": known.label,
+        "models": list(known.models),
+        "drained": known.is_drained,
+        "drained_in_file": known.is_drained_in_file,
+        "changed_by": None if switch is None else switch.by,
+        "changed_at": None if switch is None else instant(switch.at_ms),
+        "health": known.status.get("health"),
+        "breaker": known.status.get("breaker"),
+        "throttled_ms": known.status.get("throttled_ms"),
+        "in_flight": known.status.get("in_flight"),
+    }
+
+
+def described_model(known: KnownModel) -> dict[str, object]:
+    """An alias, and what serves in its place."""
+    switch = known.switch
+    return {
+        "id": known.alias,
+        "switched_to": known.switched_to,
+        "switched_to_in_file": known.switched_to_in_file,
+        "changed_by": None if switch is None else switch.by,
+        "changed_at": None if switch is None else instant(switch.at_ms),
     }
 
 

@@ -1,12 +1,13 @@
 """What one person or program may administer, by one snapshot of the configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from proxy.administration.changes import Changes, OnChanged, ignore
 from proxy.administration.keyring_at_hand import KeyringAtHand
 from proxy.administration.keyring_rotations import KeyringAdministration
 from proxy.administration.provider_keys import ProviderKeyAdministration
+from proxy.administration.routing import RoutingAdministration, StatusOf
 from proxy.administration.shredding import TenantShredding
 from proxy.administration.tenants import TenantAdministration
 from proxy.administration.virtual_keys import VirtualKeyAdministration
@@ -16,6 +17,8 @@ from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
 from proxy.keyring.store import KeyringStore
 from proxy.ledger.store import LedgerStore
+from proxy.routing.store import SwitchStore
+from proxy.routing.switches import Switch
 from proxy.settings.model import Settings
 
 
@@ -43,6 +46,11 @@ class AdministeredStores(Protocol):
         ...
 
     @property
+    def switches(self) -> SwitchStore:
+        """What is taken out of service."""
+        ...
+
+    @property
     def ledger(self) -> LedgerStore:
         """The rows of changes."""
         ...
@@ -56,6 +64,7 @@ class Desk(NamedTuple):
     provider_keys: ProviderKeyAdministration
     shredding: TenantShredding
     keyring: KeyringAdministration
+    routing: RoutingAdministration
     changes: Changes
 
 
@@ -67,6 +76,8 @@ def open_desk(
     actor: str,
     on_changed: OnChanged = ignore,
     keyring: KeyringAtHand | None = None,
+    on_switched: Callable[[Sequence[Switch]], object] = lambda _switches: None,
+    status_of: StatusOf = dict,
 ) -> Desk:
     """The use cases, for `actor`: an admin token's name, or `cli:` and the system's user. Without a keyring nothing
     can be sealed or rotated."""
@@ -80,5 +91,6 @@ def open_desk(
         provider_keys,
         TenantShredding(settings, at_hand, tenants, virtual_keys, changes, clock),
         KeyringAdministration(settings, at_hand, changes, clock),
+        RoutingAdministration(settings, stores.switches, changes, clock, actor, on_switched, status_of),
         changes,
     )

@@ -118,3 +118,30 @@ class VirtualKeyUnknown(ChangeRefused):
     def __init__(self, virtual_key_id: str) -> None:
         super().__init__(virtual_key_id)
         self.virtual_key_id = virtual_key_id
+
+
+class DeploymentUnknown(ChangeRefused):
+    """No model of the configuration has this deployment. `suggestion` is a sentence, or None."""
+
+    def __init__(self, label: str, suggestion: str | None) -> None:
+        super().__init__(label)
+        self.label = label
+        self.suggestion = suggestion
+
+
+class ModelUnknown(ChangeRefused):
+    """The configuration has no such model. `suggestion` is a sentence, or None."""
+
+    def __init__(self, alias: str, suggestion: str | None) -> None:
+        super().__init__(alias)
+        self.alias = alias
+        self.suggestion = suggestion
+
+
+class SwitchInCircle(ChangeRefused):
+    """The model that is to serve leads back to the one that it is to stand for."""
+
+    def __init__(self, alias: str, to: str) -> None:
+        super().__init__(alias)
+        self.alias = alias
+        self.to = to

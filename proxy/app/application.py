@@ -20,6 +20,7 @@ from proxy.app.pressure import PressureGauge
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
 from proxy.app.stores import connect_stores, peppers_of
+from proxy.app.switches import SwitchWatch
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
 from proxy.edge.admin import create_admin_app
@@ -111,6 +112,7 @@ class App:
         self.conditions = Conditions()
         self.metrics.read_deployments(self._deployment_figures)
         self.switches = SwitchSlot()
+        self._switch_watch = SwitchWatch(self.stores.switches, self.switches)
         payment = Payment(self.keyring)
         self.choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
         self.gates = Gates(settings.server, self.metrics, clock)
@@ -146,10 +148,12 @@ class App:
             self.rotation_schedule.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
         self._pressure.start()
+        await self._switch_watch.start()
 
     async def shutdown(self) -> None:
         """Write the last rows and let go of everything. Call it once no request is under way."""
         self._pressure.stop()
+        self._switch_watch.stop()
         if self._watch is not None:
             self._watch.cancel()
         lost_rows, left = await asyncio.gather(self.settlement.drain(_SETTLE_S), self.keeper.drain(_SETTLE_S))
@@ -220,7 +224,17 @@ class App:
         settings = self.snapshots.current.settings
         at_hand = KeyringAtHand(self.stores.keyring, self.keyring)
         pepper = partial(_newest_pepper, settings)
-        return open_desk(settings, self.stores, pepper, self.clock, actor, self._forget, at_hand)
+        return open_desk(
+            settings,
+            self.stores,
+            pepper,
+            self.clock,
+            actor,
+            self._forget,
+            at_hand,
+            on_switched=self._switch_watch.see,
+            status_of=self._deployment_statuses,
+        )
 
     def _forget(self, tenant_id: str, virtual_key_id: str | None) -> None:
         """What was changed here is seen here at once; other processes see it within their caches' 5 s."""
@@ -251,6 +265,17 @@ class App:
     def _deployment_figures(self) -> Iterator[DeploymentFigures]:
         for status in self.conditions.statuses(self.clock.monotonic_us()):
             yield DeploymentFigures(status.label, status.health, _BREAKER_FIGURES[status.state], status.in_flight)
+
+    def _deployment_statuses(self) -> dict[str, dict[str, object]]:
+        return {
+            status.label: {
+                "health": round(status.health, 3),
+                "breaker": str(status.state),
+                "throttled_ms": status.throttled_us // 1_000,
+                "in_flight": status.in_flight,
+            }
+            for status in self.conditions.statuses(self.clock.monotonic_us())
+        }
 
     def _overdue_rotation(self) -> str | None:
         return None if self.rotation_schedule is None else self.rotation_schedule.overdue

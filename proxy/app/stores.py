@@ -24,6 +24,8 @@ from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.sinks import connect_sink
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
+from proxy.routing.embedded import EmbeddedSwitchStore
+from proxy.routing.store import RedisSwitchStore, SwitchStore
 from proxy.settings.model import Settings
 
 _TOTAL_PERIOD: Final = "t"  # `admission.terms.window_of`'s name for it
@@ -38,6 +40,7 @@ class Stores:
     ledger: LedgerStore
     admission: AdmissionStore
     absorption: AbsorptionStore
+    switches: SwitchStore
     keyring: KeyringStore
     door: SqliteDoor | RedisDoor
     sink: LedgerSink | None
@@ -65,6 +68,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
             EmbeddedLedgerStore(embedded),
             kept,
             EmbeddedAbsorptionStore(embedded),
+            EmbeddedSwitchStore(embedded),
             keyring_store(embedded),
             embedded,
             sink,
@@ -78,6 +82,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         RedisLedgerStore(shared),
         counted,
         RedisAbsorptionStore(shared),
+        RedisSwitchStore(shared),
         keyring_store(shared),
         shared,
         sink,

@@ -8,6 +8,7 @@ from proxy.cli.argument_types import dimensions, duration_ms, model_list, moment
 from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
+from proxy.cli.routing_arguments import add_routing
 from proxy.ledger.usage import DIMENSIONS
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tenant_verbs(tenants, shared)
 
     add_keyring(nouns.add_parser, shared)
+    add_routing(nouns.add_parser, shared)
 
     prices = nouns.add_parser(
         "prices",

@@ -12,6 +12,7 @@ from proxy.keyring.store import KeyringStore
 from proxy.ledger.audit import SpentTotal
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.store import LedgerStore
+from proxy.routing.store import SwitchStore
 from proxy.settings.model import Settings
 
 if TYPE_CHECKING:  # it brings the cipher, and help should answer at once
@@ -39,6 +40,11 @@ class OpenStores(Protocol):
     @property
     def keyring(self) -> KeyringStore:
         """Provider keys of tenants, sealed."""
+        ...
+
+    @property
+    def switches(self) -> SwitchStore:
+        """What is taken out of service."""
         ...
 
     @property

@@ -32,6 +32,7 @@ from proxy.edge.admin_provider_keys import (
     rotate_provider_key,
 )
 from proxy.edge.admin_request import Asked
+from proxy.edge.admin_routing import drain_deployment, list_deployments, list_models, switch_model
 from proxy.edge.admin_said import Said, in_words
 from proxy.edge.admin_tenants import delete_tenant, list_tenants, put_tenant, retrieve_tenant, shred_tenant
 from proxy.edge.admin_virtual_keys import (
@@ -110,6 +111,14 @@ def operations(description: dict[str, object]) -> dict[str, Operations]:
         },
         "/virtual-keys/{virtual_key_id}": {"GET": Operation("retrieve_virtual_key", read, retrieve_virtual_key)},
         "/virtual-keys/{virtual_key_id}/revoke": {"POST": Operation("revoke_virtual_key", keys, revoke_virtual_key)},
+        "/deployments": {
+            "GET": Operation("list_deployments", read, list_deployments),
+            "PUT": Operation("drain_deployment", operate, drain_deployment),
+        },
+        "/models": {
+            "GET": Operation("list_models", read, list_models),
+            "PUT": Operation("switch_model", operate, switch_model),
+        },
         "/keyring": {"GET": Operation("retrieve_keyring", read, retrieve_keyring)},
     }
 

@@ -59,6 +59,10 @@ class Fields:
             return value
         raise self._wrong(name, "a text")
 
+    def text_or_null(self, name: str) -> str | None:
+        """A text; None where it is null, or not there."""
+        return None if self._members.get(name) is None else self.text(name)
+
     def parsed(self, name: str, parse: Callable[[str], Value]) -> Value | None:
         """A text as `parse` understands it, which raises Mismatch."""
         text = self.text(name)

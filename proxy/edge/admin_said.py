@@ -5,12 +5,15 @@ from typing import NamedTuple
 from proxy.administration.refusals import (
     CallsUnderWay,
     ChangeRefused,
+    DeploymentUnknown,
     KeyringMissing,
+    ModelUnknown,
     PlanUnknown,
     ProviderKeysStored,
     ProviderKeyUnknown,
     ProviderTakesNoKey,
     ProviderUnknown,
+    SwitchInCircle,
     TenantInFile,
     TenantUnknown,
     VirtualKeysWork,
@@ -36,7 +39,21 @@ class Said(NamedTuple):
 
 def in_words(refused: ChangeRefused) -> GatewayError:
     """The error that says why nothing was changed, and what to do."""
-    return _of_provider_keys(refused) or _of_tenants(refused)
+    return _of_provider_keys(refused) or _of_routing(refused) or _of_tenants(refused)
+
+
+def _of_routing(refused: ChangeRefused) -> GatewayError | None:
+    match refused:
+        case DeploymentUnknown(suggestion=suggestion):
+            hint = suggestion or "GET /admin/v1/deployments lists them."
+            return InvalidParameter(f"No model of the configuration has this deployment. {hint}", param="deployment")
+        case ModelUnknown(suggestion=suggestion):
+            hint = suggestion or "GET /admin/v1/models lists them."
+            return InvalidParameter(f"The configuration has no such model. {hint}", param="model")
+        case SwitchInCircle(alias=alias, to=to):
+            message = f"{to} leads back to {alias}. Restore that first, or name another."
+            return InvalidParameter(message, param="switched_to")
+    return None
 
 
 def _of_provider_keys(refused: ChangeRefused) -> GatewayError | None:

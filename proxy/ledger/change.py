@@ -19,7 +19,7 @@ _KIND = b'"kind":"audit"'  # as `jsonio` writes it
 
 
 class Action(StrEnum):
-    """What can be done to a tenant."""
+    """What can be done to a tenant, or to what serves all of them."""
 
     TENANT_PUT = "tenant.put"
     TENANT_DELETE = "tenant.delete"
@@ -29,6 +29,10 @@ class Action(StrEnum):
     PROVIDER_KEY_PUT = "provider_key.put"
     PROVIDER_KEY_ROTATE = "provider_key.rotate"
     PROVIDER_KEY_DELETE = "provider_key.delete"
+    DEPLOYMENT_DRAIN = "deployment.drain"
+    DEPLOYMENT_RESTORE = "deployment.restore"
+    MODEL_SWITCH = "model.switch"
+    MODEL_RESTORE = "model.restore"
     KEYRING_PREPARE = "keyring.prepare"
     KEYRING_ROTATE_KEK = "keyring.rotate_kek"
     KEYRING_ROTATE_DEK = "keyring.rotate_dek"

@@ -1,27 +1,69 @@
-"""What operators have taken out of service at run time, as a value.
+"""What operators have taken out of service at run time.
 
-Pure. It is read from the state store (`routing.store`), and holds whatever configuration is in force.
+Pure. A deployment is drained: it gets no new call. A model is switched: another alias serves in its place. Both hold
+whatever configuration is in force, until they are taken back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from proxy.core import jsonio
+
+
+class SwitchKind(StrEnum):
+    """What is taken out of service."""
+
+    DEPLOYMENT = "deployment"
+    MODEL = "model"
+
+
+class Switch(NamedTuple):
+    """One of them. The instant is milliseconds since the Unix epoch."""
+
+    kind: SwitchKind
+    name: str  # a deployment's label, or an alias
+    to: str | None  # the alias that serves in a model's place
+    by: str  # an admin token's name, or `cli:` and the system's user
+    at_ms: int
+
 
 class Switches(NamedTuple):
-    """Which deployments get no new call, by label, and which aliases are served by others."""
+    """All of them, as a call's way asks for them."""
 
-    drained: frozenset[str] = frozenset()
-    switched: Mapping[str, str] = MappingProxyType({})
+    drained: frozenset[str] = frozenset()  # labels
+    switched: Mapping[str, str] = MappingProxyType({})  # from alias to alias
 
 
 NO_SWITCHES: Final = Switches()
 
 
 class SwitchSlot:
-    """Where the switches in force stand. Assignment is the swap."""
+    """Where those in force stand. Assignment is the swap."""
 
     __slots__ = ("current",)
 
     def __init__(self, first: Switches = NO_SWITCHES) -> None:
         self.current = first
+
+
+def in_force(switches: Iterable[Switch]) -> Switches:
+    """What they come to."""
+    listed = list(switches)
+    if not listed:
+        return NO_SWITCHES
+    drained = frozenset(each.name for each in listed if each.kind is SwitchKind.DEPLOYMENT)
+    switched = {each.name: each.to for each in listed if each.kind is SwitchKind.MODEL and each.to is not None}
+    return Switches(drained, MappingProxyType(switched))
+
+
+def encode(switch: Switch) -> bytes:
+    """As the stores keep it: one JSON object. Its kind and name are what they keep it under."""
+    return jsonio.encode({"to": switch.to, "by": switch.by, "at_ms": switch.at_ms})
+
+
+def decode(kind: str, name: str, data: bytes) -> Switch:
+    """The switch behind stored bytes. Fields that a later release added are passed over."""
+    fields = jsonio.parse(data)
+    return Switch(SwitchKind(kind), name, fields.get("to"), fields["by"], fields["at_ms"])

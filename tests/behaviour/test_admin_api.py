@@ -29,6 +29,7 @@ from proxy.ledger.exporter import Exporter
 from proxy.ledger.reader import LedgerReader
 from proxy.ledger.sink_file import FileSink
 from proxy.ledger.store import RedisLedgerStore
+from proxy.routing.store import RedisSwitchStore
 from proxy.settings.load import load
 from tests.gateway import Gateway, plain_request, running_gateway
 from tests.ledger_crash import Observed
@@ -46,6 +47,10 @@ known_tenants_only = true
 transport = "simulated"
 [providers.openai]
 base_url = "https://api.openai.com/v1"
+[models.m]
+deployments = [{ provider = "simulated", model = "simulated" }]
+[models.other]
+deployments = [{ provider = "simulated", model = "simulated-slow" }]
 [plans.pro]
 [tenants.in-file]
 """
@@ -218,6 +223,10 @@ async def test_what_one_token_may_not_another_may(tenant_id):
         ("GET", f"/tenants/{tenant_id}/provider-keys/{NO_PROVIDER_KEY}"): {"read"},
         ("DELETE", f"/tenants/{tenant_id}/provider-keys/{NO_PROVIDER_KEY}"): {"keys"},
         ("POST", f"/tenants/{tenant_id}/provider-keys/{NO_PROVIDER_KEY}/rotate"): {"keys"},
+        ("GET", "/deployments"): {"read"},
+        ("PUT", "/deployments"): {"operate"},
+        ("GET", "/models"): {"read"},
+        ("PUT", "/models"): {"operate"},
         ("GET", "/keyring"): {"read"},
         ("GET", "/virtual-keys"): {"read"},
         ("POST", "/virtual-keys"): {"keys"},
@@ -322,6 +331,10 @@ LIST, ONE = "/virtual-keys", "/tenants/acme"
 STORED, SHRED = f"{ONE}/provider-keys", f"{ONE}/shred"
 ROTATE = f"{STORED}/{NO_PROVIDER_KEY}/rotate"
 TYPED_AS_TEXT = {"content": b"{}", "headers": {"content-type": "text/plain"}}
+TEXT, GZIPPED = {"content-type": "text/plain"}, {"content-encoding": "gzip"}
+DRAIN: dict[str, Any] = {"deployment": "simulated/simulated", "drained": True}
+SWITCH: dict[str, Any] = {"model": "m", "switched_to": "other"}
+
 BAD_INPUT: list[tuple[str, str, dict[str, Any], int, str, Any]] = [
     # method, path, what is sent, status, code, param
     ("PUT", ONE, {"content": b"{"}, 400, "invalid_json", None),
@@ -415,6 +428,43 @@ BAD_INPUT: list[tuple[str, str, dict[str, Any], int, str, Any]] = [
         "unsupported_content_type",
         None,
     ),
+    *(
+        (method, path, sent, status, code, param)
+        for path, whole, name in (("/deployments", DRAIN, "deployment"), ("/models", SWITCH, "model"))
+        for method, sent, status, code, param in (
+            ("PUT", {"content": b"["}, 400, "invalid_json", None),
+            ("PUT", {"json": {}}, 400, "missing_required_parameter", name),
+            ("PUT", {"json": {**whole, name: 5}}, 400, "invalid_parameter", name),
+            ("PUT", {"json": {**whole, name: "nobody"}}, 400, "invalid_parameter", name),
+            ("PUT", {"json": {**whole, "forever": True}}, 400, "unknown_parameter", "forever"),
+            ("PUT", {"content": b'{"a":1,"a":2}'}, 400, "duplicate_parameter", "a"),
+            ("PUT", {"content": b" " * 65_537}, 413, "request_too_large", None),
+            (
+                "PUT",
+                {"content": b"{}", "headers": {"content-type": "text/plain"}},
+                415,
+                "unsupported_content_type",
+                None,
+            ),
+            (
+                "PUT",
+                {"content": b"{}", "headers": {"content-encoding": "gzip"}},
+                415,
+                "unsupported_content_encoding",
+                None,
+            ),
+        )
+    ),
+    *(
+        ("GET", f"{path}?{query}", {}, 400, code, param)
+        for path in ("/deployments", "/models")
+        for query, code, param in (
+            ("limit=0", "invalid_parameter", "limit"),
+            ("after=nobody", "invalid_parameter", "after"),
+            ("page=2", "unknown_parameter", "page"),
+            ("limit=1&limit=2", "duplicate_parameter", None),
+        )
+    ),
     ("GET", f"{LIST}/{NOBODY}", {}, 404, "virtual_key_not_found", "virtual_key_id"),
     ("GET", f"{LIST}/%C3%A9", {}, 404, "virtual_key_not_found", "virtual_key_id"),
     ("GET", f"{LIST}/{NOBODY}?a=1", {}, 400, "unknown_parameter", "a"),
@@ -493,6 +543,13 @@ async def test_what_is_not_understood_is_refused_and_every_described_answer_is_g
         await api("DELETE", f"/tenants/{tenant_id}")
         await api("POST", f"/virtual-keys/{issued['id']}/revoke", json={})
         await api("DELETE", f"/tenants/{tenant_id}")
+        for path, there, back in (
+            ("/deployments", DRAIN, {**DRAIN, "drained": False}),
+            ("/models", SWITCH, {**SWITCH, "switched_to": None}),
+        ):
+            for document in (there, back):
+                assert (await api("PUT", path, json=document)).status_code == 200
+            assert (await api("GET", path)).status_code == 200
         await every_answer_of_provider_keys(gateway, api, tenant_id)
         await asyncio.gather(*(api(method, path, None) for method, path in every_operation()))
         for method, path in every_operation():
@@ -514,11 +571,13 @@ async def test_what_is_not_understood_is_refused_and_every_described_answer_is_g
     assert {one[:3] for one in api.seen} == described
 
 
-BODIES: dict[tuple[str, str], dict[str, str]] = {
+BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", LIST): {"tenant": "acme"},
     ("POST", STORED): PROVIDER_KEY,
     ("POST", ROTATE): {"secret": "sk-of-a-tenant-itself"},
     ("POST", SHRED): {"id": "acme"},
+    ("PUT", "/deployments"): DRAIN,
+    ("PUT", "/models"): SWITCH,
 }
 
 
@@ -566,6 +625,7 @@ async def store_away(gateway: Gateway) -> AsyncIterator[None]:
             admission=RedisAdmissionStore(door),
             ledger=RedisLedgerStore(door),
             keyring=RedisKeyringStore(door),
+            switches=RedisSwitchStore(door),
         )
         yield
         gateway.app.stores = stores

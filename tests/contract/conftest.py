@@ -16,6 +16,8 @@ from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
+from proxy.routing.embedded import EmbeddedSwitchStore
+from proxy.routing.store import RedisSwitchStore, SwitchStore
 from tests.strict_kms import ALL, StrictKms
 
 
@@ -25,6 +27,7 @@ class Stores:
     tenants: TenantStore
     ledger: LedgerStore
     absorption: AbsorptionStore
+    switches: SwitchStore
 
 
 @pytest.fixture
@@ -44,6 +47,7 @@ async def stores(request, tmp_path, patient) -> AsyncIterator[Stores]:
                 RedisTenantStore(shared),
                 RedisLedgerStore(shared),
                 RedisAbsorptionStore(shared),
+                RedisSwitchStore(shared),
             )
     else:
         async with SqliteDoor(tmp_path / "tollway.db") as embedded:
@@ -52,6 +56,7 @@ async def stores(request, tmp_path, patient) -> AsyncIterator[Stores]:
                 EmbeddedTenantStore(embedded),
                 EmbeddedLedgerStore(embedded),
                 EmbeddedAbsorptionStore(embedded),
+                EmbeddedSwitchStore(embedded),
             )
 
 
@@ -68,6 +73,11 @@ def tenants(stores) -> TenantStore:
 @pytest.fixture
 def absorption(stores) -> AbsorptionStore:
     return stores.absorption
+
+
+@pytest.fixture
+def switches(stores) -> SwitchStore:
+    return stores.switches
 
 
 @pytest.fixture

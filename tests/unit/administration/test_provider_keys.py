@@ -28,6 +28,7 @@ from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.keyring.kek import Kek
 from proxy.keyring.keyring import Keyring
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.model import (
     AuthMode,
     AuthSettings,
@@ -61,6 +62,7 @@ class Stores:
     tenants: EmbeddedTenantStore
     admission: EmbeddedAdmissionStore
     keyring: EmbeddedKeyringStore
+    switches: EmbeddedSwitchStore
     ledger: EmbeddedLedgerStore
 
 
@@ -86,6 +88,7 @@ class Office:
             EmbeddedTenantStore(door),
             EmbeddedAdmissionStore(door, Clock()),
             EmbeddedKeyringStore(door),
+            EmbeddedSwitchStore(door),
             EmbeddedLedgerStore(door),
         )
         self.keyring = self.another_keyring()

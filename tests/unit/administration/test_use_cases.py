@@ -28,6 +28,7 @@ from proxy.ledger.cursor import Cursor
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.page import seal
 from proxy.ledger.usage import Summary
+from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.model import AuthMode, AuthSettings, PlanSettings, Settings, TenantSettings
 from tests.virtual_keys import by_digest
 
@@ -46,6 +47,7 @@ class Stores:
     admission: EmbeddedAdmissionStore
     ledger: EmbeddedLedgerStore
     keyring: EmbeddedKeyringStore
+    switches: EmbeddedSwitchStore
 
 
 class Away:
@@ -74,6 +76,7 @@ async def stores(tmp_path):
             EmbeddedAdmissionStore(door, Clock()),
             EmbeddedLedgerStore(door),
             EmbeddedKeyringStore(door),
+            EmbeddedSwitchStore(door),
         )
 
 

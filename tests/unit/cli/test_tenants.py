@@ -19,6 +19,7 @@ from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.routing.embedded import EmbeddedSwitchStore
 
 PLANS = "[plans.pro]\n[plans.free]\n"
 DEFAULTS = {
@@ -38,6 +39,7 @@ class Stores:
     admission: EmbeddedAdmissionStore
     ledger: EmbeddedLedgerStore
     keyring: EmbeddedKeyringStore
+    switches: EmbeddedSwitchStore
 
 
 class EmbeddedComposition:
@@ -55,6 +57,7 @@ class EmbeddedComposition:
                 EmbeddedAdmissionStore(door, Clock()),
                 EmbeddedLedgerStore(door),
                 EmbeddedKeyringStore(door),
+                EmbeddedSwitchStore(door),
             )
 
     def command_keyring(self, settings, store, clock):
