@@ -97,7 +97,7 @@ class TenantAdministration:
         before = await self._tenants.find(tenant_id)
         record = before or TenantRecord(tenant_id, created_at_ms=now_ms, updated_at_ms=now_ms)
         record = replace(record, updated_at_ms=now_ms, **given)
-        details = {name: value if isinstance(value, bool) else str(value) for name, value in given.items()}
+        details = {name: _plain(value) for name, value in given.items()}
         await self._changes.announce(tenant_id, Action.TENANT_PUT, {"is_new": before is None, **details})
         await self._tenants.put(record)
         self._changes.made(tenant_id)
@@ -174,3 +174,10 @@ def _notes(record: TenantRecord, settings: Settings) -> list[str]:
                 f"providers.{provider.name}.allow_shared_state lets it reach what the other tenants left there."
             )
     return notes
+
+
+def _plain(value: object) -> object:
+    """A setting as a row has it."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return value if value is None or isinstance(value, bool) else str(value)

@@ -10,6 +10,7 @@ from proxy.administration.descriptions import limits_in_words
 from proxy.administration.provider_keys import ProviderKeyAdministration, is_known_tenant
 from proxy.administration.refusals import VirtualKeyUnknown
 from proxy.core.clock import Clock
+from proxy.core.consent import Consent
 from proxy.core.instants import instant
 from proxy.core.limits import ScopeLimits
 from proxy.core.secret import Secret
@@ -40,6 +41,7 @@ class Wanted:
     allowed_models: frozenset[str] | None = None  # None: every model
     expires_in_ms: int | None = None
     limits: ScopeLimits | None = None
+    fallback: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class VirtualKeyAdministration:
             allowed_models=wanted.allowed_models,
             expires_at_ms=None if wanted.expires_in_ms is None else now_ms + wanted.expires_in_ms,
             limits=wanted.limits,
+            fallback=wanted.fallback,
         )
         pepper = await asyncio.to_thread(self._newest_pepper)
         token_digest = digest(token.reveal(), pepper)
@@ -140,6 +143,7 @@ def _details(virtual_key: VirtualKey) -> dict[str, object]:
         "feature": virtual_key.feature,
         "models": None if models is None else sorted(models),
         "limits": limits_in_words(virtual_key.limits),
+        "fallback": None if virtual_key.fallback is None else str(virtual_key.fallback),
         "expires_at": None if expires_at_ms is None else instant(expires_at_ms),
     }
     return {name: value for name, value in details.items() if value is not None}

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 from proxy.core.tenant import is_tenant_id
 from proxy.ledger.usage import DIMENSIONS
-from proxy.settings.values import Mismatch, parse_time_zone
+from proxy.settings.values import Mismatch, parse_region, parse_time_zone
 
 DAYS_MAX = 36_500
+ANY_REGION = "any"
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([mhdw])")
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
@@ -35,6 +36,16 @@ def model_list(text: str) -> frozenset[str]:
     if "" in models:
         raise argparse.ArgumentTypeError("write model names with commas between them: gpt-5,gpt-5-mini")
     return models
+
+
+def regions(text: str) -> frozenset[str] | str:
+    """Regions between commas; or `any`."""
+    if text == ANY_REGION:
+        return text
+    try:
+        return frozenset(parse_region(name.strip()) for name in text.split(","))
+    except Mismatch:
+        raise argparse.ArgumentTypeError("write regions with commas between them: eu,us; or any") from None
 
 
 def time_zone(text: str) -> str:

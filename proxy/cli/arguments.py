@@ -4,11 +4,21 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from proxy import __version__
-from proxy.cli.argument_types import dimensions, duration_ms, model_list, moment, page_number, tenant_id, time_zone
+from proxy.cli.argument_types import (
+    dimensions,
+    duration_ms,
+    model_list,
+    moment,
+    page_number,
+    regions,
+    tenant_id,
+    time_zone,
+)
 from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
 from proxy.cli.routing_arguments import add_routing
+from proxy.core.consent import Consent
 from proxy.ledger.usage import DIMENSIONS
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
 
@@ -145,6 +155,12 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
     issue.add_argument("--feature", metavar="F", help="the only feature that it is for")
     issue.add_argument("--models", type=model_list, metavar="A,B", help="the only models that it opens")
     issue.add_argument("--expires", type=duration_ms, metavar="SPAN", help="when it ends: 30m, 12h, 30d, 4w")
+    issue.add_argument(
+        "--fallback",
+        choices=[consent.value for consent in Consent],
+        metavar="HOW",
+        help="who else may answer: none, equivalent, lower (default: as the tenant has it)",
+    )
     add_limits(issue)
     issue.set_defaults(command="keys issue")
 
@@ -169,10 +185,20 @@ def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParse
 
 
 def _add_tenant_flags(put: argparse.ArgumentParser) -> None:
+    put.add_argument(
+        "--fallback",
+        choices=[consent.value for consent in Consent],
+        metavar="HOW",
+        help="who may answer where the first choice does not: none, equivalent, lower (default: none)",
+    )
+    put.add_argument(
+        "--residency", type=regions, metavar="A,B", help="the regions that may serve it, or any (default: any)"
+    )
     yes_or_no = argparse.BooleanOptionalAction
     put.add_argument(
         "--allow-unmetered", action=yes_or_no, help="let calls of unknown cost pass its caps (default: no)"
     )
+    put.add_argument("--zero-retention", action=yes_or_no, help="only providers that keep nothing (default: no)")
     put.add_argument("--count-own-key", action=yes_or_no, help="caps count callers' own provider keys (default: no)")
 
 

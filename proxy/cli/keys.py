@@ -10,6 +10,7 @@ from proxy.cli.desk import open_command_desk
 from proxy.cli.limits import typed_limits
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
 from proxy.core.clock import Clock
+from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.instants import instant
 from proxy.identity.virtual_key import VirtualKey
@@ -29,6 +30,7 @@ async def issue_virtual_key(
         allowed_models=arguments.models,
         expires_in_ms=arguments.expires,
         limits=typed_limits(arguments),
+        fallback=None if arguments.fallback is None else Consent(arguments.fallback),
     )
     try:
         async with open_command_desk(settings, composition, clock) as desk:

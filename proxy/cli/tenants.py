@@ -14,20 +14,28 @@ from proxy.administration.refusals import (
     VirtualKeysWork,
 )
 from proxy.administration.tenants import KnownTenant
+from proxy.cli.argument_types import ANY_REGION
 from proxy.cli.composition import Composition
 from proxy.cli.desk import open_command_desk
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
 from proxy.core.clock import Clock
+from proxy.core.consent import Consent
 from proxy.core.instants import instant
 from proxy.settings.model import NoCeiling, OnUnsupported, Settings, StreamUsage
 
-_HEADINGS = ("ID", "PLAN", "TIME ZONE", "NO CEILING", "STREAM USAGE", "UNMETERED", "OWN KEYS", "FROM", "CHANGED")
+_HEADINGS = (
+    *("ID", "PLAN", "TIME ZONE", "NO CEILING", "STREAM USAGE", "FALLBACK", "RESIDENCY"),
+    *("UNMETERED", "OWN KEYS", "FROM", "CHANGED"),
+)
 _TYPED: Mapping[str, Callable[[Any], Any]] = {
     "plan": str,
     "timezone": str,
     "no_ceiling": NoCeiling,
     "stream_usage": StreamUsage,
     "on_unsupported": OnUnsupported,
+    "fallback": Consent,
+    "residency": lambda regions: None if regions == ANY_REGION else regions,
+    "zero_retention": bool,
     "allow_unmetered": bool,
     "count_own_key": bool,
 }
@@ -115,6 +123,8 @@ def _row(known: KnownTenant) -> tuple[str, ...]:
         tenant.timezone,
         str(tenant.no_ceiling),
         str(tenant.stream_usage),
+        str(tenant.fallback),
+        "any" if tenant.residency is None else ",".join(sorted(tenant.residency)),
         "passes" if tenant.allow_unmetered else "refused",
         "counted" if tenant.count_own_key else "not counted",
         "file" if record is None else "store" if is_in_force else "store (not in force)",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from proxy.core.consent import Consent
 from proxy.core.errors import GatewayError
 from proxy.core.limits import ScopeLimits
 from proxy.core.secret import Secret
@@ -47,6 +48,7 @@ class Caller(NamedTuple):
     allowed_models: frozenset[str] | None = None  # None: every model
     provider_token: Secret | None = None  # the caller's own provider key (passthrough)
     virtual_key_limits: ScopeLimits | None = None  # the key's own, which stand in for its plan's
+    fallback: Consent | None = None  # the key's own, which stands in for its tenant's
 
 
 @dataclass(slots=True, eq=False)

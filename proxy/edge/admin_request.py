@@ -59,9 +59,17 @@ class Fields:
             return value
         raise self._wrong(name, "a text")
 
+    def has(self, name: str) -> bool:
+        """True where it is there, null or not."""
+        return name in self._members
+
+    def is_null(self, name: str) -> bool:
+        """True where it is there, and null."""
+        return name in self._members and self._members[name] is None
+
     def text_or_null(self, name: str) -> str | None:
         """A text; None where it is null, or not there."""
-        return None if self._members.get(name) is None else self.text(name)
+        return None if self.is_null(name) else self.text(name)
 
     def parsed(self, name: str, parse: Callable[[str], Value]) -> Value | None:
         """A text as `parse` understands it, which raises Mismatch."""

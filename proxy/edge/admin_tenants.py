@@ -3,16 +3,20 @@
 from proxy.administration.descriptions import described_tenant
 from proxy.administration.tenants import KnownTenant
 from proxy.core.admin_errors import TenantNotFound
+from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.instants import instant
 from proxy.core.tenant import is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing
-from proxy.edge.admin_request import Asked
+from proxy.edge.admin_request import Asked, Fields
 from proxy.edge.admin_said import Said
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
-from proxy.settings.values import Mismatch, parse_time_zone
+from proxy.settings.values import Mismatch, parse_region, parse_time_zone
 
-_SETTINGS = ("plan", "timezone", "no_ceiling", "stream_usage", "on_unsupported", "allow_unmetered", "count_own_key")
+_SETTINGS = (
+    *("plan", "timezone", "no_ceiling", "stream_usage", "on_unsupported", "fallback", "residency"),
+    *("zero_retention", "allow_unmetered", "count_own_key"),
+)
 
 
 async def list_tenants(asked: Asked) -> Said:
@@ -41,10 +45,14 @@ async def put_tenant(asked: Asked) -> Said:
         "no_ceiling": fields.choice("no_ceiling", NoCeiling),
         "stream_usage": fields.choice("stream_usage", StreamUsage),
         "on_unsupported": fields.choice("on_unsupported", OnUnsupported),
+        "fallback": fields.choice("fallback", Consent),
+        "zero_retention": fields.flag("zero_retention"),
         "allow_unmetered": fields.flag("allow_unmetered"),
         "count_own_key": fields.flag("count_own_key"),
     }
-    given = {name: value for name, value in sent.items() if value is not None}
+    given: dict[str, object] = {name: value for name, value in sent.items() if value is not None}
+    if fields.has("residency"):
+        given["residency"] = _residency(fields)
     put = await asked.desk.tenants.put(tenant_id, given)
     return Said(201 if put.is_new else 200, {**_described(put.known), "notes": list(put.notes)})
 
@@ -71,6 +79,16 @@ async def shred_tenant(asked: Asked) -> Said:
     done = await asked.desk.shredding.shred(tenant_id)
     document = {"object": "tenant.shredded", "id": tenant_id, "shredded_at": instant(done.shredded_at_ms)}
     return Said(200, {**document, "revoked": list(done.revoked), "notes": list(done.notes)})
+
+
+def _residency(fields: Fields) -> frozenset[str] | None:
+    """At least one region; null: any."""
+    if fields.is_null("residency"):
+        return None
+    regions = fields.texts("residency", parse_region)
+    if not regions:
+        raise InvalidParameter("`residency` names at least one region; null stands for any.", param="residency")
+    return frozenset(regions)
 
 
 def existing_tenant(asked: Asked) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 from proxy.administration.descriptions import described_virtual_key
 from proxy.administration.refusals import VirtualKeyUnknown
 from proxy.administration.virtual_keys import Wanted
+from proxy.core.consent import Consent
 from proxy.core.limits import CAPS, COUNTS_MAX, ScopeLimits, limits_of
 from proxy.edge.admin_pages import asked_page, listing
 from proxy.edge.admin_request import Asked, Fields
@@ -20,7 +21,7 @@ _LIMITS: Final = (*COUNTS_MAX, *CAPS.values())
 async def issue_virtual_key(asked: Asked) -> Said:
     """Make one. Its token is in this answer and nowhere else, ever."""
     asked.query()
-    fields = await asked.body("tenant", "user", "feature", "models", "expires_in_s", "limits")
+    fields = await asked.body("tenant", "user", "feature", "models", "expires_in_s", "limits", "fallback")
     fields.required("tenant")
     models = fields.texts("models", parse_model_name)
     expires_in_s = fields.integer("expires_in_s", 1, _EXPIRES_S_MAX)
@@ -31,6 +32,7 @@ async def issue_virtual_key(asked: Asked) -> Said:
         allowed_models=None if models is None else frozenset(models),
         expires_in_ms=None if expires_in_s is None else expires_in_s * 1_000,
         limits=_limits(fields.table("limits", _LIMITS)),
+        fallback=fields.choice("fallback", Consent),
     )
     issued = await asked.desk.virtual_keys.issue(wanted)
     document = _described(issued.virtual_key, asked.now_ms)

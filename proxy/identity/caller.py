@@ -126,6 +126,7 @@ def base_caller(virtual_key: VirtualKey) -> Caller:
         virtual_key_id=virtual_key.id,
         allowed_models=virtual_key.allowed_models,
         virtual_key_limits=virtual_key.limits,
+        fallback=virtual_key.fallback,
     )
 
 

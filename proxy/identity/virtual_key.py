@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from proxy.core import jsonio
+from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.limits import ScopeLimits, limits_of, with_burst, written
@@ -66,6 +67,7 @@ class VirtualKey:
     expires_at_ms: int | None = None
     revoked_at_ms: int | None = None
     limits: ScopeLimits | None = None  # its own; where it has none of a kind, its plan's hold
+    fallback: Consent | None = None  # its own, in the place of its tenant's
 
     def state(self, now_ms: int) -> VirtualKeyState:
         """A key that is both revoked and expired counts as revoked."""
@@ -120,6 +122,7 @@ def issue(
     allowed_models: frozenset[str] | None = None,
     expires_at_ms: int | None = None,
     limits: ScopeLimits | None = None,
+    fallback: Consent | None = None,
 ) -> VirtualKey:
     """The record of a token that was just minted.
 
@@ -149,6 +152,7 @@ def issue(
         allowed_models=allowed_models,
         expires_at_ms=expires_at_ms,
         limits=None if limits is None else with_burst(limits),
+        fallback=fallback,
     )
 
 
@@ -166,6 +170,7 @@ def encode(virtual_key: VirtualKey) -> bytes:
         "expires_at_ms": virtual_key.expires_at_ms,
         "revoked_at_ms": virtual_key.revoked_at_ms,
         "limits": None if virtual_key.limits is None else written(virtual_key.limits),
+        "fallback": None if virtual_key.fallback is None else str(virtual_key.fallback),
     }
     return jsonio.encode({name: value for name, value in fields.items() if value is not None})
 
@@ -185,7 +190,15 @@ def decode(data: bytes) -> VirtualKey:
         expires_at_ms=fields.get("expires_at_ms"),
         revoked_at_ms=fields.get("revoked_at_ms"),
         limits=limits_of(fields.get("limits", {})),
+        fallback=_consent(fields.get("fallback")),
     )
+
+
+def _consent(text: object) -> Consent | None:
+    """A consent that only a later release knows is none: nobody is served by what it has not agreed to."""
+    if text is None:
+        return None
+    return next((consent for consent in Consent if consent.value == text), Consent.NONE)
 
 
 def _checksum(digits: str) -> str:

@@ -232,7 +232,8 @@ def consent_of(exchange: Exchange) -> Consent:
         InvalidHeader: `x-tollway-fallback` is no consent.
     """
     assert exchange.tenant is not None
-    agreed = exchange.tenant.fallback
+    assert exchange.caller is not None
+    agreed = exchange.tenant.fallback if exchange.caller.fallback is None else exchange.caller.fallback
     asked = exchange.request.fields.get(FALLBACK_HEADER)
     if asked is None:
         return agreed

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from proxy.administration.virtual_keys import Wanted
+from proxy.core.consent import Consent
 from tests.gateway import JSON, BrokenOff, Gateway, error_of, plain_request, running_gateway
 from tests.scripted_upstream import Do, Received, Script, ScriptedUpstream, Step, answer, scripted_upstream, stream
 
@@ -87,8 +89,7 @@ async def two(
     async with scripted_upstream(script_of("one")) as first, scripted_upstream(script_of("two")) as second:
         providers = f"""
 [auth]
-mode = "trusted-headers"
-{auth}
+{auth if "mode" in auth else f'mode = "trusted-headers"{chr(10)}{auth}'}
 [providers.one]
 base_url = "{first.base_url}"
 provider_key = "sk-ones"
@@ -98,7 +99,7 @@ base_url = "{second.base_url}"
 provider_key = "sk-twos"
 {other}
 """
-        async with running_gateway(providers + text) as gateway:
+        async with running_gateway(providers + text, environ={"TOKEN": "t" * 40}) as gateway:
             yield Two(gateway, {"one": first, "two": second}, failing)
 
 
@@ -165,6 +166,31 @@ async def test_a_fallback_keeps_the_promise() -> None:
         assert status == 503
         assert behind.counts() == (1, 0)
         assert b"x-tollway-fallback-available" not in head  # no consent would have helped
+
+
+@pytest.mark.usefixtures("asked_once")
+async def test_what_a_key_was_issued_with_stands_in_the_tenants_place() -> None:
+    """The consent of the key, narrowed by the call; put and issued while the gateway runs."""
+    text = (
+        model(tier="equivalent")
+        + '[admin]\ntokens = [{ name = "ci", token = "env:TOKEN", roles = ["operate", "keys"] }]\n'
+    )
+    async with two(text, auth='mode = "virtual-keys"', down=("one",)) as behind:
+        desk = behind.gateway.app._open_desk("ci")
+        await desk.tenants.put("acme", {"fallback": Consent.EQUIVALENT, "residency": None})
+        keys = {
+            consent: (await desk.virtual_keys.issue(Wanted("acme", fallback=consent))).token.reveal()
+            for consent in (None, Consent.NONE, Consent.LOWER)
+        }
+        for consent, asked, expected in (
+            (None, "lower", 200),  # the tenant's
+            (Consent.NONE, "lower", 503),  # a call narrows, and never widens
+            (Consent.LOWER, "lower", 200),
+            (Consent.LOWER, "none", 503),
+        ):
+            bearer = f"Bearer {keys[consent]}"
+            status, _, _ = await behind.ask(authorization=bearer, x_tollway_fallback=asked)
+            assert status == expected, (consent, asked)
 
 
 # ── strategies ───────────────────────────────────────────────────────────────────────────

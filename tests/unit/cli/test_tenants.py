@@ -27,6 +27,9 @@ DEFAULTS = {
     "timezone": "UTC",
     "no_ceiling": "auto",
     "stream_usage": "auto",
+    "fallback": "none",
+    "residency": None,
+    "zero_retention": False,
     "allow_unmetered": False,
     "count_own_key": False,
 }
@@ -117,12 +120,16 @@ def test_everything_that_is_typed_arrives(bench):
     answer = bench.answer(
         *("tenants", "put", "acme", "--plan", "pro", "--timezone", "Europe/Berlin", "--no-ceiling", "insert"),
         *("--stream-usage", "restore", "--allow-unmetered", "--count-own-key"),
+        *("--fallback", "lower", "--residency", "us,eu", "--zero-retention"),
     )
     expected = {
         "plan": "pro",
         "timezone": "Europe/Berlin",
         "no_ceiling": "insert",
         "stream_usage": "restore",
+        "fallback": "lower",
+        "residency": ["eu", "us"],
+        "zero_retention": True,
         "allow_unmetered": True,
         "count_own_key": True,
     }
@@ -141,6 +148,12 @@ def test_what_is_not_typed_stays_as_it_was(bench):
     assert listed["created_at"] == created_at
     bench.run("tenants", "put", "acme", "--no-allow-unmetered")
     assert bench.tenants()[0]["allow_unmetered"] is False
+
+
+def test_a_residency_is_taken_away_again(bench):
+    bench.run("tenants", "put", "acme", "--residency", "eu")
+    assert "eu" in bench.run("tenants", "list")[0]
+    assert bench.answer("tenants", "put", "acme", "--residency", "any")["residency"] is None
 
 
 def test_a_tenant_of_the_file_is_changed_there(bench):
@@ -163,7 +176,8 @@ def test_a_plan_that_is_not_there_is_usage(bench):
     "words",
     [
         *(("acme", "--timezone", zone) for zone in ("Mars/Base", "", "CEST+1", "../x")),
-        *(("acme", flag, "sometimes") for flag in ("--no-ceiling", "--stream-usage")),
+        *(("acme", flag, "sometimes") for flag in ("--no-ceiling", "--stream-usage", "--fallback")),
+        *(("acme", "--residency", regions) for regions in ("", "EU", "eu,,us")),
         *((tenant_id,) for tenant_id in ("", "a b", "{a}")),
         (),
     ],

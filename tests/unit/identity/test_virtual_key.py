@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.limits import ScopeLimits
 from proxy.core.secret import Secret
@@ -124,6 +125,7 @@ NAMES = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=1
         allowed_models=st.none() | st.frozensets(st.text("abc/.-", min_size=1), min_size=1),
         expires_at_ms=INSTANTS,
         revoked_at_ms=INSTANTS,
+        fallback=st.none() | st.sampled_from(Consent),
         limits=st.none() | st.builds(ScopeLimits, *[st.none() | AMOUNTS] * 9, total_nusd=AMOUNTS),
     )
 )
@@ -135,6 +137,11 @@ def test_a_record_of_a_later_release_is_read():
     stored = b'{"id":"vk_1","tenant_id":"acme","created_at_ms":1,"last_four":"abcd","labels":{"a":"b"},'
     stored += b'"limits":{"per_day_nusd":5,"per_fortnight_nusd":9}}'
     assert decode(stored) == VirtualKey("vk_1", "acme", 1, "abcd", limits=ScopeLimits(per_day_nusd=5))
+
+
+def test_a_consent_of_a_later_release_is_none():
+    stored = b'{"id":"vk_1","tenant_id":"acme","created_at_ms":1,"last_four":"abcd","fallback":"anybody"}'
+    assert decode(stored).fallback is Consent.NONE
 
 
 def test_a_record_of_the_release_before_limits_is_read():
