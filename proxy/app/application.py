@@ -45,6 +45,7 @@ from proxy.pipeline.local_limits import LocalLimits
 from proxy.pipeline.options import Options
 from proxy.pipeline.payment import Payment
 from proxy.pipeline.price_list import PriceList
+from proxy.pipeline.probes import Probes
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
 from proxy.pipeline.soft_cap import SoftCaps
@@ -117,6 +118,7 @@ class App:
         self.choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
         self.gates = Gates(settings.server, self.metrics, clock)
         self._pressure = PressureGauge(self._note_pressure)
+        self._probes = Probes(self.snapshots, self.conditions, clock)
         options = Options(self.choosing, payment, admittance, self._absorbing, self.conditions, clock)
         attempts = Attempts(payment, self.gates, options, Dispatch(clock), self.conditions, clock)
         self.data_plane = DataPlane(
@@ -148,11 +150,13 @@ class App:
             self.rotation_schedule.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_on())
         self._pressure.start()
+        self._probes.start()
         await self._switch_watch.start()
 
     async def shutdown(self) -> None:
         """Write the last rows and let go of everything. Call it once no request is under way."""
         self._pressure.stop()
+        await self._probes.stop()
         self._switch_watch.stop()
         if self._watch is not None:
             self._watch.cancel()

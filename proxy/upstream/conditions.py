@@ -80,6 +80,10 @@ class Conditions:
             self._of_callers.move_to_end((label, payer))
         return known
 
+    def own(self) -> Iterator[tuple[str, Condition]]:
+        """Each deployment's for the gateway's own key, by its name."""
+        yield from list(self._own.items())
+
     def budget(self, provider: str) -> RetryBudget:
         """How often calls to a provider may be sent again."""
         known = self._budgets.get(provider)

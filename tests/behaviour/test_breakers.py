@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.gateway import JSON, Gateway, passthrough_to, plain_request, priced_to, running_gateway
-from tests.scripted_upstream import Do, Received, ScriptedUpstream, Step, answer, scripted_upstream
+from tests.scripted_upstream import Do, Received, ScriptedUpstream, Step, answer, scripted_upstream, until
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps({"model": "priced", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}).encode()
@@ -100,6 +100,27 @@ async def test_probes_that_hang_do_not_wedge_it() -> None:
         script = GOOD
         assert await flood.until_answered(5.0) < 5.0
         await flood.end()
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_probes_of_the_gateways_own_find_out_whether_it_is_back(is_back: bool) -> None:
+    def script(request: Received) -> list[Step]:
+        if request.method == "GET":
+            assert request.target == "/v1/models"
+            assert request.header(b"authorization") == b"Bearer sk-g"
+            return GOOD if is_back else DOWN
+        return DOWN
+
+    async with scripted_upstream(script) as upstream:
+        text = priced_to(upstream.base_url).replace('"sk-gateways"', '"sk-g"\nprobe_every_s = 0.1')
+        async with running_gateway(text) as gateway:
+            for _ in range(3):
+                await status_of(gateway)
+            assert is_open(gateway)
+            posts = len(upstream.received)
+            await until(lambda: len(upstream.received) > posts)
+            await until(lambda: is_open(gateway) is not is_back)
+            assert all(request.method == "GET" for request in upstream.received[posts:])
 
 
 async def test_while_it_is_open_the_caller_is_told_when_to_come_again() -> None:

@@ -24,6 +24,7 @@ DONE = b"data: [DONE]\n\n"
 REST = USAGE_EVENT + DONE
 SOON_S = 15.0  # generous: "did not hang"
 POLLS = 1_000
+STREAMS = 200
 LONG_S = 600  # a test that waited for this would have failed long before
 
 
@@ -48,7 +49,7 @@ def held_until(go: asyncio.Event) -> Iterator[Step]:
     yield first
     yield rest[0]
     while not go.is_set():
-        yield 0.01
+        yield 0.05
     yield from rest[1:]
 
 
@@ -127,8 +128,9 @@ async def models(command: Command) -> tuple[list[str], str]:
 async def test_told_to_stop_it_takes_nothing_new_and_ends_what_is_under_way(tmp_path):
     go = asyncio.Event()
     async with scripted_upstream(lambda _request: held_until(go)) as upstream:
-        with Command(tmp_path, configuration(upstream), drain_s=LONG_S).serving() as command:
-            streams = [await Streaming.begin(command) for _ in range(5)]
+        limited = "[plans.default.tenant]\nrequests_per_minute = 10_000\n"  # so that each has something to settle
+        with Command(tmp_path, configuration(upstream) + limited, drain_s=LONG_S).serving() as command:
+            streams = [await Streaming.begin(command) for _ in range(STREAMS)]
             idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", command.port)
             idle_writer.write(b"GET /v1/models HTTP/1.1\r\nhost: a\r\nauthorization: Bearer x\r\n\r\n")
             await idle_reader.readuntil(b"\r\n\r\n")
@@ -150,10 +152,11 @@ async def test_told_to_stop_it_takes_nothing_new_and_ends_what_is_under_way(tmp_
             assert (await readyz(command))[0] == 503  # the drain can be watched
 
             go.set()
-            assert [await each.rest() for each in streams] == [REST] * 5
+            assert await asyncio.gather(*(each.rest() for each in streams)) == [REST] * STREAMS
             assert await command.ended() == 0
         rows = rows_of(command)
-        assert [(row["status"], row["error_source"], row["usage_source"]) for row in rows] == [(200, None, "exact")] * 5
+        told = [(row["status"], row["error_source"], row["usage_source"]) for row in rows]
+        assert told == [(200, None, "exact")] * STREAMS
         lines = [line for line in command.log_lines() if line["endpoint"] == "chat_completions"]
         assert {line["run_id"] for line in lines} == {row["run_id"] for row in rows}
         assert "did not end" not in command.errors

@@ -99,7 +99,7 @@ base_url = "{second.base_url}"
 provider_key = "sk-twos"
 {other}
 """
-        async with running_gateway(providers + text, environ={"TOKEN": "t" * 40}) as gateway:
+        async with running_gateway(providers + text) as gateway:
             yield Two(gateway, {"one": first, "two": second}, failing)
 
 
@@ -171,10 +171,7 @@ async def test_a_fallback_keeps_the_promise() -> None:
 @pytest.mark.usefixtures("asked_once")
 async def test_what_a_key_was_issued_with_stands_in_the_tenants_place() -> None:
     """The consent of the key, narrowed by the call; put and issued while the gateway runs."""
-    text = (
-        model(tier="equivalent")
-        + '[admin]\ntokens = [{ name = "ci", token = "env:TOKEN", roles = ["operate", "keys"] }]\n'
-    )
+    text = model(tier="equivalent")
     async with two(text, auth='mode = "virtual-keys"', down=("one",)) as behind:
         desk = behind.gateway.app._open_desk("ci")
         await desk.tenants.put("acme", {"fallback": Consent.EQUIVALENT, "residency": None})
