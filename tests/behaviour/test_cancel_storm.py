@@ -157,8 +157,8 @@ def summed(gateway: Gateway, name: str) -> int:
     return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{")))
 
 
-# What looks after the store and keeps reservations, and lives as long as the gateway.
-STANDING = ["_repeat"] * 4 + ["_watch", "_watch_on", "run"]
+# What looks after the store, keeps reservations, and sees what is down or out of service: as long as the gateway lives.
+STANDING = ["_look_on", *["_repeat"] * 4, "_watch", "_watch", "_watch_on", "run"]
 
 
 async def assert_nothing_is_left(gateway: Gateway, transports: dict[str, Transport]) -> None:
