@@ -121,10 +121,9 @@ class Line:
             return
 
         exchange.route = self._choosing.resolve(exchange)
-        choice = exchange.choice = self._choosing.choose(exchange)
-        exchange.options_left = choice.asked[1:]
+        exchange.choice = self._choosing.choose(exchange)
         await self._gates.enter(exchange)
-        exchange.attempt = await self._options.prepare(exchange, choice.asked[0])
+        exchange.attempt = await self._options.first(exchange)
         self._settlement.check_room()
         await self._admittance.admit(exchange)
         answer, first_chunk = await self._attempts.answer(exchange, downstream)

@@ -5,10 +5,11 @@ for, and what is dearer by what the operator bears.
 """
 
 import logging
+from typing import Final
 
 from proxy.core import jsonio
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError
+from proxy.core.errors import GatewayError, NoDeploymentAvailable
 from proxy.core.types import KeySource
 from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.admittance import Admittance
@@ -24,6 +25,8 @@ from proxy.upstream.conditions import Conditions
 from proxy.upstream.fallback import Failure, is_maybe_billed
 
 _log = logging.getLogger("tollway.options")
+
+_RETRY_AFTER_MS: Final = 60_000
 
 
 class Options:
@@ -68,6 +71,30 @@ class Options:
             attempt.promised_facts = prices.facts_of(choice.first.deployment, exchange.operation, at_ms)
         translate(exchange, attempt, access)
         return attempt
+
+    async def first(self, exchange: Exchange) -> Attempt:
+        """The attempt that is made first: at the first choice, or where that is unwell at another, within what the
+        operator bears.
+
+        Raises:
+            NoDeploymentAvailable: the first choice is unwell, and the operator bears no other today.
+            GatewayError: see `prepare`.
+        """
+        choice = exchange.choice
+        assert choice is not None
+        exchange.options_left = choice.asked
+        while exchange.options_left:
+            candidate, *left = exchange.options_left
+            exchange.options_left = tuple(left)
+            attempt = await self.prepare(exchange, candidate)
+            if candidate is choice.first or not self._absorbing.is_bounded(exchange):
+                return attempt
+            if await self._absorbing.hold(exchange, worst_case(exchange, attempt), 0):
+                return attempt
+        raise NoDeploymentAvailable(
+            f"{choice.first.deployment.label} fails calls just now, and no other may answer today. Try again later.",
+            retry_after_ms=_RETRY_AFTER_MS,
+        )
 
     async def next(self, exchange: Exchange, attempt: Attempt, failure: Failure) -> Attempt | None:
         """The next candidate that can be asked where an attempt has failed; None: nobody is left."""

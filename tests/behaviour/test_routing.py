@@ -258,6 +258,20 @@ async def test_the_operator_bears_no_more_than_its_bound_for_the_day() -> None:
         assert status == 503  # the first choice's own answer: the day has no room for another's
 
 
+async def test_the_bound_holds_where_the_first_choice_is_passed_over_too() -> None:
+    text = model() + CONSENTS + CAPPED + "[fallback]\nabsorb_usd_per_day = 0.30\n"
+    async with two(text, down=("one",)) as behind:
+        for _ in range(3):
+            assert (await behind.ask())[0] == 200
+        sent = behind.counts()
+        assert sent[0] == 3  # its breaker is open by now
+        day = (await behind.row())["started_at"][:10]
+        assert await behind.gateway.app.stores.absorption.hold("run_of_another", day, 290_000_000, 300_000_000)
+        status, _, answered = await behind.ask()
+        assert (status, error_of(answered)["code"]) == (503, "no_deployment_available")
+        assert behind.counts() == sent
+
+
 async def test_without_a_known_price_nothing_is_absorbed_under_a_bound() -> None:
     text = model(price="") + '[tenants.acme]\nfallback = "equivalent"\n[fallback]\nabsorb_usd_per_day = 1\n'
     async with two(text, down=("one",)) as behind:
