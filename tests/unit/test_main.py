@@ -24,6 +24,7 @@ from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
 from tests.virtual_keys import by_digest
@@ -36,6 +37,7 @@ class Stores:
     admission: EmbeddedAdmissionStore
     ledger: EmbeddedLedgerStore
     keyring: EmbeddedKeyringStore
+    switches: EmbeddedSwitchStore
 
 
 class EmbeddedComposition:
@@ -58,6 +60,7 @@ class EmbeddedComposition:
                 EmbeddedAdmissionStore(door, Clock()),
                 EmbeddedLedgerStore(door),
                 EmbeddedKeyringStore(door),
+                EmbeddedSwitchStore(door),
             )
 
     def command_keyring(self, settings, store, clock):
