@@ -18,7 +18,7 @@ STOP_S_MAX: Final = 10.0
 _POLL_S: Final = 0.02
 _LOG_SHOWN_CHARS_MAX: Final = 2_000
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_CONFIG: Final = """\
+PASSTHROUGH: Final = """\
 [server]
 bind = "127.0.0.1:{port}"
 admin_bind = "127.0.0.1:{admin_port}"
@@ -99,8 +99,8 @@ def targets(arguments: argparse.Namespace, *, stamps_events: bool = False) -> It
 
 
 @contextmanager
-def own_targets(*, stamps_events: bool = False) -> Iterator[Targets]:
-    """The simulated upstream and `tollway serve` in front of it, passthrough and nothing else on."""
+def own_targets(*, stamps_events: bool = False, template: str = PASSTHROUGH) -> Iterator[Targets]:
+    """The simulated upstream and `tollway serve` in front of it, with that configuration."""
     load_average = os.getloadavg()[0]
     cpus = sorted(os.sched_getaffinity(0))
     gateway_cpu, load_cpu = (cpus[0], cpus[-1]) if len(cpus) > 1 else (None, None)
@@ -117,16 +117,16 @@ def own_targets(*, stamps_events: bool = False) -> Iterator[Targets]:
         stack.enter_context(running("upstream", command, folder, load_cpu, upstream_port))
         upstream = f"http://127.0.0.1:{upstream_port}/v1"
         config = folder / "bench.toml"
-        text = config_text(folder / "state", port=port, admin_port=admin_port, upstream=upstream)
+        text = config_text(folder / "state", port=port, admin_port=admin_port, upstream=upstream, template=template)
         config.write_text(text, encoding="utf-8")
         command = ["-m", "proxy", "serve", "--config", str(config)]
         pid = stack.enter_context(running("gateway", command, folder, gateway_cpu, port))
         yield Targets(upstream, f"http://127.0.0.1:{port}/v1", load_cpu, layout, load_average, pid)
 
 
-def config_text(state_folder: Path, *, port: int, admin_port: int, upstream: str) -> str:
-    """The gateway's configuration: passthrough to one provider, the embedded store, nothing else on."""
-    return _CONFIG.format(port=port, admin_port=admin_port, folder=state_folder, upstream=upstream)
+def config_text(state_folder: Path, *, port: int, admin_port: int, upstream: str, template: str = PASSTHROUGH) -> str:
+    """The gateway's configuration; as it comes, passthrough to one provider, the embedded store, nothing else on."""
+    return template.format(port=port, admin_port=admin_port, folder=state_folder, upstream=upstream)
 
 
 @contextmanager

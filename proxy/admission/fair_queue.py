@@ -2,7 +2,7 @@
 
 A tenant may have all of them while nobody else wants one. Where several tenants wait, those that have less than their
 share come first, in turn by their weights; so a flood of one costs the others the time until the next place is free,
-and no more.
+and no more. Where all that wait have their share, the turns go on among them: no place stands idle while anybody waits.
 """
 
 import asyncio
@@ -13,20 +13,19 @@ from proxy.core.errors import RateLimited
 
 WAITING_MAX: Final = 50  # of one tenant
 WAIT_S: Final = 1.0
-_PCT: Final = 100
 
 
 class FairQueue:
     """One set of places. Belongs to one event loop."""
 
-    __slots__ = ("_held", "_share_pct", "_turns", "capacity", "in_flight")
+    __slots__ = ("_held", "_share", "_turns", "capacity", "in_flight")
 
     def __init__(self, capacity: int, share_pct: int = 20) -> None:
         """`share_pct` is one tenant's part of the places while others wait."""
         assert capacity >= 1
         self.capacity = capacity
         self.in_flight = 0
-        self._share_pct = share_pct
+        self._share = _share(capacity, share_pct)
         self._held: dict[str, int] = {}
         self._turns: Turns[asyncio.Future[None]] = Turns()
 
@@ -47,7 +46,9 @@ class FairQueue:
     def resize(self, capacity: int, share_pct: int) -> None:
         """Have more places, or fewer: those beyond are taken away as they are left."""
         assert capacity >= 1
-        self.capacity, self._share_pct = capacity, share_pct
+        self.capacity, self._share = capacity, _share(capacity, share_pct)
+        for tenant_id in self._turns.tenants:
+            self._turns.prefer(tenant_id, self.held_by(tenant_id) < self._share)
         self._hand_out()
 
     def enter(self, tenant_id: str) -> bool:
@@ -67,7 +68,7 @@ class FairQueue:
         if self._turns.waiting_of(tenant_id) >= WAITING_MAX:
             raise _busy()
         waiter = asyncio.get_running_loop().create_future()
-        self._turns.join(tenant_id, weight, waiter)
+        self._turns.join(tenant_id, weight, waiter, is_preferred=self.held_by(tenant_id) < self._share)
         self._hand_out()
         try:
             async with asyncio.timeout(WAIT_S):
@@ -83,31 +84,32 @@ class FairQueue:
 
     def leave(self, tenant_id: str) -> None:
         """Give a place back."""
-        held = self._held[tenant_id]
-        if held == 1:
-            del self._held[tenant_id]
+        held = self._held[tenant_id] - 1
+        if held:
+            self._held[tenant_id] = held
         else:
-            self._held[tenant_id] = held - 1
+            del self._held[tenant_id]
         self.in_flight -= 1
         if self._turns.waiting:
+            self._turns.prefer(tenant_id, held < self._share)
             self._hand_out()
 
     def _hand_out(self) -> None:
         while self.in_flight < self.capacity:
-            following = self._turns.next(self._is_below_share)
+            following = self._turns.next()
             if following is None:
                 return
             tenant_id, waiter = following
             if waiter.done():  # it was cancelled, and is about to say so
                 continue
             self.in_flight += 1
-            self._held[tenant_id] = self._held.get(tenant_id, 0) + 1
+            held = self._held[tenant_id] = self._held.get(tenant_id, 0) + 1
+            self._turns.prefer(tenant_id, held < self._share)
             waiter.set_result(None)
 
-    def _is_below_share(self, tenant_id: str) -> bool:
-        if self._turns.tenants == 1:  # nobody else waits
-            return True
-        return self._held.get(tenant_id, 0) < max(1, self.capacity * self._share_pct // _PCT)
+
+def _share(capacity: int, share_pct: int) -> int:
+    return max(1, capacity * share_pct // 100)
 
 
 def _busy() -> RateLimited:

@@ -1,89 +1,117 @@
-"""Whose turn it is, where several tenants wait: deficit round robin, a place being worth one.
+"""Whose turn it is, where several tenants wait: deficit round robin, by weight.
 
-Pure. Shreedhar and Varghese, "Efficient fair queueing using deficit round robin" (1995): a tenant whose turn comes may
-take as many places as its weight, then the next one has its turn. Memory only for tenants that wait.
+Pure. Shreedhar and Varghese, "Efficient fair queueing using deficit round robin" (1995): in its turn a tenant may
+spend its weight, and keeps what is too little for one more place. A place costs what the lightest tenant that waits
+weighs, so weights of 100 and 200 mean what 1 and 2 do, and nobody takes more at a time than the proportions demand.
+Each step takes the same time however many wait, and there is memory only for those that do.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 Waiter = TypeVar("Waiter")
 
 WEIGHT_MAX: Final = 1_000
 
 
-class Turns(Generic[Waiter]):
-    """Who waits, by tenant."""
+class _Line(Generic[Waiter]):
+    """One tenant's own queue."""
 
-    __slots__ = ("_left", "_queues", "_weights", "waiting")
+    __slots__ = ("credit", "ring", "waiters", "weight")
+
+    def __init__(self, weight: int, ring: "_Ring[Waiter]") -> None:
+        self.weight = weight
+        self.ring = ring
+        self.credit = 0  # of its weight, not yet spent on places
+        self.waiters: deque[Waiter] = deque()
+
+
+_Ring: TypeAlias = "OrderedDict[str, _Line[Waiter]]"
+"""The tenants in the order of their turns; the first has its turn."""
+
+
+class Turns(Generic[Waiter]):
+    """Who waits, by tenant. While tenants that are preferred wait, the others' turns do not come."""
+
+    __slots__ = ("_lines", "_others", "_preferred", "_weights", "waiting")
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[str, deque[Waiter]] = OrderedDict()  # the first has its turn
-        self._weights: dict[str, int] = {}
-        self._left = 0  # of the first one's turn
+        self._lines: dict[str, _Line[Waiter]] = {}
+        self._preferred: _Ring[Waiter] = OrderedDict()
+        self._others: _Ring[Waiter] = OrderedDict()
+        self._weights: dict[int, int] = {}  # how many tenants wait that weigh so much: as few entries as plans differ
         self.waiting = 0
 
     @property
-    def tenants(self) -> int:
-        """How many tenants wait."""
-        return len(self._queues)
+    def tenants(self) -> tuple[str, ...]:
+        """Who waits."""
+        return tuple(self._lines)
 
     def waiting_of(self, tenant_id: str) -> int:
         """How many of one tenant's wait."""
-        queue = self._queues.get(tenant_id)
-        return 0 if queue is None else len(queue)
+        line = self._lines.get(tenant_id)
+        return 0 if line is None else len(line.waiters)
 
-    def join(self, tenant_id: str, weight: int, waiter: Waiter) -> None:
-        """Stand at the end of the tenant's own queue."""
+    def join(self, tenant_id: str, weight: int, waiter: Waiter, *, is_preferred: bool) -> None:
+        """Stand at the end of the tenant's own queue; a tenant that did not wait, behind all that do."""
         assert 1 <= weight <= WEIGHT_MAX
-        queue = self._queues.get(tenant_id)
-        if queue is None:
-            queue = self._queues[tenant_id] = deque()
-            if len(self._queues) == 1:
-                self._left = weight
-        self._weights[tenant_id] = weight
-        queue.append(waiter)
+        line = self._lines.get(tenant_id)
+        if line is None:
+            ring = self._preferred if is_preferred else self._others
+            line = self._lines[tenant_id] = ring[tenant_id] = _Line(weight, ring)
+            self._weigh(weight, 1)
+        elif line.weight != weight:  # its plan has changed meanwhile
+            self._weigh(line.weight, -1)
+            self._weigh(weight, 1)
+            line.weight = weight
+        line.waiters.append(waiter)
         self.waiting += 1
+
+    def prefer(self, tenant_id: str, is_preferred: bool) -> None:
+        """Let a tenant's turn come before the others', or among them; nothing, where it does not wait."""
+        line = self._lines.get(tenant_id)
+        ring = self._preferred if is_preferred else self._others
+        if line is not None and line.ring is not ring:
+            del line.ring[tenant_id]
+            line.ring = ring
+            ring[tenant_id] = line
+            if line.credit >= min(self._weights):  # it was in the middle of its turn, which goes on
+                ring.move_to_end(tenant_id, last=False)
 
     def leave(self, tenant_id: str, waiter: Waiter) -> None:
         """Give up waiting; nothing, where it does not wait any more."""
-        queue = self._queues.get(tenant_id)
-        if queue is None or waiter not in queue:
+        line = self._lines.get(tenant_id)
+        if line is None or waiter not in line.waiters:
             return
-        queue.remove(waiter)
+        line.waiters.remove(waiter)
         self.waiting -= 1
-        if not queue:
-            self._forget(tenant_id)
+        if not line.waiters:
+            self._forget(tenant_id, line)
 
-    def next(self, is_preferred: Callable[[str], bool]) -> tuple[str, Waiter] | None:
-        """Take whoever's turn it is, among the tenants that are preferred if there are any; None: nobody waits."""
-        if not self._queues:
+    def next(self) -> tuple[str, Waiter] | None:
+        """Take whoever's turn it is; None: nobody waits."""
+        if not self._lines:
             return None
-        for _ in range(len(self._queues)):
-            tenant_id = next(iter(self._queues))
-            if is_preferred(tenant_id):
-                return self._take(tenant_id)
-            self._pass_on()
-        return self._take(next(iter(self._queues)))
-
-    def _take(self, tenant_id: str) -> tuple[str, Waiter]:
-        queue = self._queues[tenant_id]
-        waiter = queue.popleft()
+        tenant_id, line = next(iter((self._preferred or self._others).items()))
+        cost = min(self._weights)
+        if line.credit < cost:  # its turn begins
+            line.credit += line.weight
+        line.credit -= cost
+        waiter = line.waiters.popleft()
         self.waiting -= 1
-        self._left -= 1
-        if not queue:
-            self._forget(tenant_id)
-        elif self._left <= 0:
-            self._pass_on()
+        if not line.waiters:
+            self._forget(tenant_id, line)
+        elif line.credit < cost:
+            line.ring.move_to_end(tenant_id)
         return tenant_id, waiter
 
-    def _pass_on(self) -> None:
-        self._queues.move_to_end(next(iter(self._queues)))
-        self._left = self._weights[next(iter(self._queues))]
+    def _forget(self, tenant_id: str, line: _Line[Waiter]) -> None:
+        del self._lines[tenant_id], line.ring[tenant_id]
+        self._weigh(line.weight, -1)
 
-    def _forget(self, tenant_id: str) -> None:
-        had_turn = next(iter(self._queues)) == tenant_id
-        del self._queues[tenant_id], self._weights[tenant_id]
-        if had_turn and self._queues:
-            self._left = self._weights[next(iter(self._queues))]
+    def _weigh(self, weight: int, more: int) -> None:
+        count = self._weights.get(weight, 0) + more
+        if count:
+            self._weights[weight] = count
+        else:
+            del self._weights[weight]

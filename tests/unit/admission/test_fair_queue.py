@@ -75,6 +75,55 @@ async def test_weights_hold_among_those_that_wait():
     assert order[:6] == ["heavy", "heavy", "light"] * 2
 
 
+async def served_in_turn(queue, wanted):
+    """Who gets places, as four are left one after the other by `x`, which has them all."""
+    order, tasks = [], []
+
+    async def go(tenant_id, weight):
+        await queue.wait(tenant_id, weight)
+        order.append(tenant_id)
+
+    for tenant_id, weight in wanted:
+        tasks += [asyncio.create_task(go(tenant_id, weight)) for _ in range(4)]
+        await settle()
+    for _ in range(4):
+        queue.leave("x")
+        await settle()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return "".join(order)
+
+
+@pytest.mark.parametrize(
+    ("share_pct", "wanted", "expected"),
+    [
+        (100, [("a", 9), ("b", 1)], "aaaa"),
+        (50, [("a", 9), ("b", 1)], "aabb"),  # a weight is worth no more than the share, while others have less
+        (50, [("a", 9), ("b", 1), ("c", 1)], "aabc"),
+        (1, [("a", 9), ("b", 1)], "abaa"),  # one place at least; where all have their share, the turns go on
+        (50, [("a", 1)], "aaaa"),  # nobody else waits
+    ],
+)
+async def test_a_tenant_has_its_share_while_others_wait(share_pct, wanted, expected):
+    queue = FairQueue(4, share_pct)
+    assert all(queue.enter("x") for _ in range(4))
+    assert await served_in_turn(queue, wanted) == expected
+
+
+async def test_a_share_that_a_reload_makes_smaller_holds_at_once():
+    queue = FairQueue(4, 50)
+    assert all(queue.enter(tenant_id) for tenant_id in "axxx")
+    waiting = {tenant_id: wait(queue, tenant_id) for tenant_id in "ab"}
+    await settle()
+    queue.resize(4, 25)  # what `a` has is all of its share now
+    queue.leave("x")
+    await settle()
+    assert (waiting["a"].done(), waiting["b"].done()) == (False, True)
+    queue.leave("x")
+    await waiting["a"]
+
+
 async def test_it_is_not_waited_for_ever_nor_by_too_many(monkeypatch):
     monkeypatch.setattr(fair_queue, "WAIT_S", 0.05)
     queue = FairQueue(1)
