@@ -27,7 +27,7 @@ serve: $(VENV)/.run ## Start on 127.0.0.1:8080; needs no Redis, no cloud and no 
 	@exec $(BIN)/python -m proxy serve --config '$(CONFIG)'
 
 test: $(VENV)/.dev ## Run the whole suite, with a Redis of its own
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, the shape of the house, the docs
 	@$(BIN)/ruff format --check $(CHECKED)

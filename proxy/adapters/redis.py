@@ -150,9 +150,12 @@ class RedisDoor:
         script: Script,
         redis_keys: Sequence[str],
         args: Sequence[Argument],
-        timeout_s: float = CALL_TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> Reply:
-        """Run one script; those that are asked for in one turn of the loop share a round trip. Raises as `call`."""
+        """Run one script; those that are asked for in one turn of the loop share a round trip. Raises as `call`;
+        `timeout_s` is the time for it, where that is another than a call's."""
+        if timeout_s is None:
+            timeout_s = CALL_TIMEOUT_S
         if not self._schema_seen:
             await self._in_time(self._see_schema())
         ask = self._wire.ask

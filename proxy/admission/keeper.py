@@ -46,12 +46,12 @@ class Keeper:
         clock: Clock,
         lease_s: float,
         on_settled: OnSettled,
-        admit_timeout_s: float = ADMIT_TIMEOUT_S,
+        admit_timeout_s: float | None = None,
     ) -> None:
         """`on_settled` hears each definite answer to a settlement, once. An embedded store that
         shares a slow disk may be given more time for an admission than one that others answer for."""
         self._store = store
-        self._admit_timeout_s = admit_timeout_s
+        self._admit_timeout_s = ADMIT_TIMEOUT_S if admit_timeout_s is None else admit_timeout_s
         self._journal = journal
         self._lease_s = lease_s
         self._backlog = Backlog(store, journal, clock, on_settled)

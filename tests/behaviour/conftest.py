@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
+from proxy.adapters import redis, sqlite
+from proxy.admission import keeper, store
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.throttle import Throttle
@@ -14,6 +16,9 @@ from proxy.upstream.vitals import Vitals
 
 UVLOOP = {"test_upstream_faults.py"}
 BOTH = {"test_cancel_storm.py", "test_hang_up.py"}
+# How long a store may take is what these are about; to all others a busy machine must not look like an outage.
+IMPATIENT = {"test_state_outage.py", "test_caps_outage.py", "test_rates_without_caps.py", "test_vanished_gateway.py"}
+PATIENCE_S = 5.0
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -32,3 +37,15 @@ def asked_once(monkeypatch) -> None:
     monkeypatch.setattr(Breaker, "failed", lambda _breaker, _now_us: None)
     monkeypatch.setattr(Vitals, "failed", lambda _vitals, _now_us: None)
     monkeypatch.setattr(Throttle, "told", lambda _throttle, _asked_ms, _now_us: None)
+
+
+@pytest.fixture(autouse=True)
+def patient(request, monkeypatch) -> None:
+    """A store of this process's gateways may take its time."""
+    if request.path.name in IMPATIENT:
+        return
+    for module, name in (
+        *((redis, "CALL_TIMEOUT_S"), (sqlite, "CALL_TIMEOUT_S"), (sqlite, "STEP_TIMEOUT_S")),
+        *((keeper, "ADMIT_TIMEOUT_S"), (store, "ADMIT_TIMEOUT_S")),
+    ):
+        monkeypatch.setattr(module, name, PATIENCE_S)
