@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from proxy.adapters.sqlite import SqliteDoor
-from proxy.routing.switches import Switch, SwitchKind, decode, encode
+from proxy.routing.switches import Switch, SwitchKind, decode_all, encode
 
-_READ = "SELECT kind, name, record FROM switches ORDER BY kind, name"
+_READ = "SELECT kind, name, record FROM switches"
 _PUT = """
     INSERT INTO switches (kind, name, record) VALUES (?, ?, ?)
     ON CONFLICT (kind, name) DO UPDATE SET record = excluded.record
@@ -24,7 +24,7 @@ class EmbeddedSwitchStore:
 
     async def read(self) -> Sequence[Switch]:
         def step(connection: sqlite3.Connection) -> list[Switch]:
-            return [decode(*row) for row in connection.execute(_READ)]
+            return decode_all(connection.execute(_READ))
 
         return await self._door.read(step)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from proxy.adapters.redis import RedisDoor, shared_name
-from proxy.routing.switches import Switch, SwitchKind, decode, encode
+from proxy.routing.switches import Switch, SwitchKind, decode_all, encode
 
 _SWITCHES = shared_name("switches")
 
@@ -40,13 +40,13 @@ class RedisSwitchStore:
     async def read(self) -> Sequence[Switch]:
         reply = await self._door.call("HGETALL", _SWITCHES)
         assert isinstance(reply, list), "a hash comes as names and values by turns"
-        found = []
+        rows = []
         for field, data in zip(reply[::2], reply[1::2], strict=True):
             assert isinstance(field, bytes)
             assert isinstance(data, bytes)
             kind, _, name = field.decode().partition(":")
-            found.append(decode(kind, name, data))
-        return sorted(found, key=lambda switch: (switch.kind, switch.name))
+            rows.append((kind, name, data))
+        return decode_all(rows)
 
     async def put(self, switch: Switch) -> None:
         await self._door.call("HSET", _SWITCHES, f"{switch.kind}:{switch.name}", encode(switch))

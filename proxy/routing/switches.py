@@ -19,6 +19,9 @@ class SwitchKind(StrEnum):
     MODEL = "model"
 
 
+_KINDS: Final = frozenset(SwitchKind)
+
+
 class Switch(NamedTuple):
     """One of them. The instant is milliseconds since the Unix epoch."""
 
@@ -63,7 +66,15 @@ def encode(switch: Switch) -> bytes:
     return jsonio.encode({"to": switch.to, "by": switch.by, "at_ms": switch.at_ms})
 
 
-def decode(kind: str, name: str, data: bytes) -> Switch:
-    """The switch behind stored bytes. Fields that a later release added are passed over."""
+def decode_all(rows: Iterable[tuple[str, str, bytes]]) -> list[Switch]:
+    """The switches behind stored rows (kind, name, record), by kind and name. What a later release added, a kind or a
+    field, is passed over: while releases take turns, each goes by what it knows."""
+    return sorted(
+        (_decode(SwitchKind(kind), name, data) for kind, name, data in rows if kind in _KINDS),
+        key=lambda switch: (switch.kind, switch.name),
+    )
+
+
+def _decode(kind: SwitchKind, name: str, data: bytes) -> Switch:
     fields = jsonio.parse(data)
-    return Switch(SwitchKind(kind), name, fields.get("to"), fields["by"], fields["at_ms"])
+    return Switch(kind, name, fields.get("to"), fields["by"], fields["at_ms"])

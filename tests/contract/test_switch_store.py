@@ -1,5 +1,7 @@
 """What every store of switches promises."""
 
+from typing import cast
+
 from proxy.routing.switches import NO_SWITCHES, Switch, Switches, SwitchKind, in_force
 
 DRAINED = Switch(SwitchKind.DEPLOYMENT, "openai/org/gpt-5:x", None, "ci", 1_795_000_000_000)
@@ -33,3 +35,9 @@ async def test_what_is_taken_back_is_gone(switches):
     assert await switches.remove(SwitchKind.DEPLOYMENT, DRAINED.name) is False
     assert await switches.remove(SwitchKind.DEPLOYMENT, SWITCHED.name) is False
     assert list(await switches.read()) == [SWITCHED]
+
+
+async def test_a_kind_of_a_later_release_keeps_nobody_from_the_rest(switches):
+    await switches.put(Switch(cast(SwitchKind, "region"), "eu", None, "ci", 0))
+    await switches.put(DRAINED)
+    assert list(await switches.read()) == [DRAINED]
