@@ -21,6 +21,7 @@ class SwitchWatch:
         self._store = store
         self._slot = slot
         self._watching: asyncio.Task[None] | None = None
+        self._seen = 0  # how often something was seen, so that a read which was overtaken can tell
 
     async def start(self) -> None:
         """Read them once, and go on."""
@@ -34,6 +35,7 @@ class SwitchWatch:
 
     def see(self, switches: Sequence[Switch]) -> None:
         """What is in the store now."""
+        self._seen += 1
         now = in_force(switches)
         if now != self._slot.current:
             _log.warning("out of service: %s; switched: %s", sorted(now.drained), dict(now.switched))
@@ -48,7 +50,10 @@ class SwitchWatch:
                 _log.exception("what is out of service could not be read")
 
     async def _read(self) -> None:
+        seen = self._seen
         try:
-            self.see(await self._store.read())
+            switches = await self._store.read()
         except StateUnavailable:
             return
+        if self._seen == seen:  # else this process changed them meanwhile, and knows better
+            self.see(switches)
