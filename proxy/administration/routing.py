@@ -71,10 +71,10 @@ class RoutingAdministration:
         self._status_of = status_of
 
     async def deployments(self) -> list[KnownDeployment]:
-        """Every deployment of the configuration, by label."""
-        drained = {each.name: each for each in await self._switches.read() if each.kind is SwitchKind.DEPLOYMENT}
+        """Every deployment of the configuration, and what is drained though no model has it any more, by label."""
+        drained = await self._held(SwitchKind.DEPLOYMENT)
         statuses = self._status_of()
-        models: dict[str, list[str]] = {}
+        models: dict[str, list[str]] = {label: [] for label in drained}
         in_file: set[str] = set()
         for alias, model in self._settings.models.items():
             for each in model.deployments:
@@ -88,45 +88,49 @@ class RoutingAdministration:
         ]
 
     async def models(self) -> list[KnownModel]:
-        """Every alias of the configuration, in its order."""
-        switched = {each.name: each for each in await self._switches.read() if each.kind is SwitchKind.MODEL}
-        return [
-            KnownModel(alias, model.switched_to, switched.get(alias)) for alias, model in self._settings.models.items()
-        ]
+        """Every alias of the configuration, in its order; then what is switched though it has left it."""
+        switched = await self._held(SwitchKind.MODEL)
+        in_file = {alias: model.switched_to for alias, model in self._settings.models.items()}
+        aliases = [*in_file, *(alias for alias in switched if alias not in in_file)]
+        return [KnownModel(alias, in_file.get(alias), switched.get(alias)) for alias in aliases]
 
     async def drain(self, label: str, *, drained: bool) -> tuple[KnownDeployment, tuple[str, ...]]:
         """Take a deployment out of service, or put it back: how it is now, and what is to be said of it.
 
         Raises:
-            DeploymentUnknown: no model has it.
+            DeploymentUnknown: no model has it, nor is it drained.
         """
         known = {each.label: each for each in await self.deployments()}
         if label not in known:
             raise DeploymentUnknown(label, did_you_mean(label, known))
         await self._set(SwitchKind.DEPLOYMENT, label, None, is_set=drained)
         now = {each.label: each for each in await self.deployments()}
-        return now[label], tuple(self._notes_of(now[label], now, drained=drained))
+        found = now.get(label) or known[label]._replace(switch=None)  # put back, and no model has it
+        return found, tuple(self._notes_of(found, now, drained=drained))
 
     async def switch(self, alias: str, to: str | None) -> tuple[KnownModel, tuple[str, ...]]:
         """Let another model serve in this one's place, or itself again: how it is now, and what is to be said of it.
 
         Raises:
-            ModelUnknown: the configuration does not have one of them.
+            ModelUnknown: the configuration does not have one of them, nor is there anything to take back.
             SwitchInCircle: it would lead back to itself.
         """
-        models = self._settings.models
+        models, held = self._settings.models, await self._held(SwitchKind.MODEL)
         for name in (alias,) if to is None else (alias, to):
-            if name not in models:
+            if name not in models and (to is not None or name not in held):
                 raise ModelUnknown(name, did_you_mean(name, models))
         if to is not None:
-            switched = in_force(await self._switches.read()).switched
-            self._refuse_circle(alias, {**switched, alias: to})
+            self._refuse_circle(alias, {**in_force(held.values()).switched, alias: to})
         await self._set(SwitchKind.MODEL, alias, to, is_set=to is not None)
-        known = next(each for each in await self.models() if each.alias == alias)
+        now = {each.alias: each for each in await self.models()}
+        known = now.get(alias) or KnownModel(alias, None, None)  # restored, and the configuration does not have it
         if to is None and known.switched_to is not None:
             where = f"The configuration's file still switches {alias} to {known.switched_to}."
             return known, (where,)
         return known, ()
+
+    async def _held(self, kind: SwitchKind) -> dict[str, Switch]:
+        return {each.name: each for each in await self._switches.read() if each.kind is kind}
 
     def _refuse_circle(self, alias: str, switched: Mapping[str, str]) -> None:
         """A switch takes the place of all else that the file says of where a model leads."""
@@ -137,7 +141,9 @@ class RoutingAdministration:
                 raise SwitchInCircle(alias, switched[alias])
             if at not in seen:
                 seen.add(at)
-                coming += [switched[at]] if at in switched else leads_to(self._settings.models[at])
+                # A switch may lead to a model that has left the configuration since: that one leads nowhere.
+                model = self._settings.models.get(at)
+                coming += [switched[at]] if at in switched else leads_to(model) if model is not None else []
 
     async def _set(self, kind: SwitchKind, name: str, to: str | None, *, is_set: bool) -> None:
         actions = {

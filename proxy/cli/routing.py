@@ -26,7 +26,7 @@ async def list_deployments(
     rows = []
     for each in known:
         state = _since(each.switch) if each.switch is not None else "drained in the file"
-        rows.append((each.label, ", ".join(each.models), state if each.is_drained else "in service"))
+        rows.append((each.label, ", ".join(each.models) or "no model", state if each.is_drained else "in service"))
     terminal.table(("DEPLOYMENT", "SERVES", "STATE"), rows)
     return EXIT_OK
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import httpx
@@ -185,6 +186,23 @@ async def test_a_circle_of_two_switches_is_refused() -> None:
         refused = await administer(gateway, "PUT", "/models", {"model": "other", "switched_to": "m"})
         assert "leads back" in refused.json()["error"]["message"]
         assert (await administer(gateway, "PUT", "/models", {"model": "auto", "switched_to": "m"})).status_code == 200
+
+
+async def test_what_has_left_the_file_is_listed_until_it_is_taken_back() -> None:
+    async with served() as ((gateway,), _):
+        await administer(gateway, "PUT", "/deployments", {"deployment": "one/other", "drained": True})
+        await administer(gateway, "PUT", "/models", {"model": "m", "switched_to": "other"})
+        settings = gateway.app.snapshots.current.settings
+        models = {alias: model for alias, model in settings.models.items() if alias != "other"}
+        gateway.app.reload(replace(settings, models=models))
+        listed = {each["id"]: each for each in (await administer(gateway, "GET", "/deployments")).json()["data"]}
+        assert (listed["one/other"]["models"], listed["one/other"]["drained"]) == ([], True)
+        done = await administer(gateway, "PUT", "/models", {"model": "auto", "switched_to": "m"})
+        assert done.status_code == 200  # m leads to what is no more: no circle
+        done = await administer(gateway, "PUT", "/deployments", {"deployment": "one/other", "drained": False})
+        assert (done.status_code, done.json()["drained"]) == (200, False)
+        gateway.app.reload(settings)
+        assert (await served_by(gateway, "other"))[1] == "one/other"
 
 
 async def test_the_listings_say_what_serves_and_how_it_does() -> None:

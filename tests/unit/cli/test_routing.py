@@ -82,6 +82,18 @@ def test_a_model_is_switched_and_serves_itself_again(bench):
     assert output.startswith("m is served by itself.")
 
 
+def test_what_has_left_the_file_is_listed_until_it_is_taken_back(bench):
+    bench.run("deployments", "drain", "one/b")
+    bench.run("models", "switch", "other", "--to", "m")
+    bench.path.write_text(bench.path.read_text().partition("[models.other]")[0])
+    assert "one/b       no model" in bench.run("deployments", "list")[0]
+    assert [each["id"] for each in bench.answer("models", "list")["models"]] == ["m", "other"]
+    assert bench.run("deployments", "restore", "one/b")[0].startswith("Put back in service: one/b.")
+    assert bench.run("models", "restore", "other")[0].startswith("other is served by itself.")
+    assert [each["id"] for each in bench.answer("deployments", "list")["deployments"]] == ["one/a", "two/a"]
+    assert [each["id"] for each in bench.answer("models", "list")["models"]] == ["m"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
