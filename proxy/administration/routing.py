@@ -103,7 +103,7 @@ class RoutingAdministration:
         known = {each.label: each for each in await self.deployments()}
         if label not in known:
             raise DeploymentUnknown(label, did_you_mean(label, known))
-        await self._set(SwitchKind.DEPLOYMENT, label, None, is_set=drained)
+        await self._set(SwitchKind.DEPLOYMENT, label, None, known[label].switch, is_set=drained)
         now = {each.label: each for each in await self.deployments()}
         found = now.get(label) or known[label]._replace(switch=None)  # put back, and no model has it
         return found, tuple(self._notes_of(found, now, drained=drained))
@@ -121,7 +121,7 @@ class RoutingAdministration:
                 raise ModelUnknown(name, did_you_mean(name, models))
         if to is not None:
             self._refuse_circle(alias, {**in_force(held.values()).switched, alias: to})
-        await self._set(SwitchKind.MODEL, alias, to, is_set=to is not None)
+        await self._set(SwitchKind.MODEL, alias, to, held.get(alias), is_set=to is not None)
         now = {each.alias: each for each in await self.models()}
         known = now.get(alias) or KnownModel(alias, None, None)  # restored, and the configuration does not have it
         if to is None and known.switched_to is not None:
@@ -145,7 +145,12 @@ class RoutingAdministration:
                 model = self._settings.models.get(at)
                 coming += [switched[at]] if at in switched else leads_to(model) if model is not None else []
 
-    async def _set(self, kind: SwitchKind, name: str, to: str | None, *, is_set: bool) -> None:
+    async def _set(self, kind: SwitchKind, name: str, to: str | None, held: Switch | None, *, is_set: bool) -> None:
+        if is_set != (held is not None) or (held is not None and held.to != to):
+            await self._change(kind, name, to, is_set=is_set)
+        self._on_changed(await self._switches.read())
+
+    async def _change(self, kind: SwitchKind, name: str, to: str | None, *, is_set: bool) -> None:
         actions = {
             (SwitchKind.DEPLOYMENT, True): Action.DEPLOYMENT_DRAIN,
             (SwitchKind.DEPLOYMENT, False): Action.DEPLOYMENT_RESTORE,
@@ -159,7 +164,6 @@ class RoutingAdministration:
             await self._switches.put(Switch(kind, name, to, self._actor, self._clock.now_ms()))
         else:
             await self._switches.remove(kind, name)
-        self._on_changed(await self._switches.read())
 
     def _notes_of(
         self, deployment: KnownDeployment, known: Mapping[str, KnownDeployment], *, drained: bool

@@ -104,6 +104,19 @@ async def test_a_drain_and_its_restore_each_have_a_row_and_hold_here_at_once(ben
     assert [each.drained for each in bench.heard] == [{"one/org/big"}, set()]
 
 
+async def test_what_is_so_already_stays_as_it_was_and_has_no_row(bench):
+    await bench.routing().drain("one/small", drained=False)
+    await bench.routing().switch("big", None)
+    await put(bench, SwitchKind.DEPLOYMENT, "one/small")
+    await put(bench, SwitchKind.MODEL, "big", "small")
+    drained, notes = await bench.routing().drain("one/small", drained=True)
+    switched, _ = await bench.routing().switch("big", "small")
+    assert (drained.switch.by, switched.switch.by) == ("cli:ops", "cli:ops")
+    assert "last deployment in service of small" in notes[0]
+    assert await bench.told() == []
+    assert bench.heard[-1] == in_force(await bench.switches.read())  # what others did is seen here, too
+
+
 @pytest.mark.parametrize(
     ("label", "drained", "noted"),
     [
