@@ -147,9 +147,11 @@ class Attempts:
         if condition.throttle.left_us(began_us) or not condition.breaker.enter(began_us):
             message = f"{attempt.deployment.label} fails or throttles calls just now. Try again shortly."
             return Tried(failure=Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
-        condition.vitals.in_flight += 1
+        in_flight = 0
         try:
             await self._gates.enter_deployment(exchange, attempt)
+            in_flight = 1
+            condition.vitals.in_flight += 1
             # The first one has all of its provider's time.
             left_s = max(_LEFT_US_MIN, course.until_us - began_us) / 1e6 if exchange.attempts else None
             answer, first_chunk = await self._dispatch.send(exchange, attempt, downstream, left_s)
@@ -167,7 +169,7 @@ class Attempts:
             condition.breaker.left()
             raise
         finally:
-            condition.vitals.in_flight -= 1
+            condition.vitals.in_flight -= in_flight
         if is_failure(answer.status):
             return Tried(answer, first_chunk, Failure.STATUS)
         if attempt.opening is Opening.ERROR:

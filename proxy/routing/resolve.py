@@ -101,7 +101,7 @@ class Routes:
         if not self._may_use(caller, plan, alias):
             raise _not_found(alias)
         route = self._routes.get(alias)
-        if alias in switched or (alias in self._models and (route is None or self._models[alias].switched_to)):
+        if alias in self._models and (alias in switched or route is None or self._models[alias].switched_to):
             return self._follow(caller, plan, alias, switched, asked)
         return route if route is not None else self._unrouted(caller, plan, alias)
 

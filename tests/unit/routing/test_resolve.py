@@ -152,6 +152,12 @@ def test_what_leads_nowhere_for_this_caller_is_not_found(alias, switched):
         resolve(ANY, alias, models=RULED, switched=switched)
 
 
+def test_a_switch_of_a_name_that_has_left_the_file_decides_nothing():
+    with pytest.raises(ModelNotFound):
+        resolve(ANY, "left", models=RULED, switched={"left": "big"})
+    assert resolve(ANY, "left", "d", models=RULED, switched={"left": "big"}).is_written is False
+
+
 @pytest.mark.parametrize(("plan", "exists"), [("pro", True), ("default", False)])
 def test_a_model_of_a_plan(plan, exists):
     assert ("pros" in Routes(RULED, PROVIDERS, None).visible_to(ANY, plan)) is exists
