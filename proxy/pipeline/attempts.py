@@ -137,7 +137,9 @@ class Attempts:
     def cut(self, exchange: Exchange) -> None:
         """An answer that had begun broke off: that tells of the deployment's health, and its breaker nothing."""
         if exchange.attempt is not None:
-            self._conditions.vitals(exchange.attempt.candidate.name).failed(self._clock.monotonic_us())
+            now_us = self._clock.monotonic_us()
+            self._conditions.troubled(now_us)
+            self._conditions.vitals(exchange.attempt.candidate.name).failed(now_us)
 
     async def _try(
         self, exchange: Exchange, attempt: Attempt, condition: Condition, downstream: Downstream, course: _Course
@@ -149,7 +151,8 @@ class Attempts:
             return Tried(failure=Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
         in_flight = 0
         try:
-            await self._gates.enter_deployment(exchange, attempt)
+            if attempt.candidate.in_flight_max is not None:
+                await self._gates.enter_deployment(exchange, attempt)
             in_flight = 1
             condition.vitals.in_flight += 1
             # The first one has all of its provider's time.
@@ -177,7 +180,8 @@ class Attempts:
         if answer.status >= 400:
             condition.breaker.left()
         else:
-            now_us = self._clock.monotonic_us()
+            now_us = exchange.first_byte_at_us
+            assert now_us is not None, "dispatch notes it"
             condition.breaker.succeeded(now_us)
             condition.throttle.answered()
             condition.vitals.answered(now_us, now_us - began_us, stream=attempt.call.stream)
@@ -192,6 +196,7 @@ class Attempts:
         now_us = self._clock.monotonic_us()
         if tried.answer is not None and status == _TOO_MANY_REQUESTS:
             condition.throttle.told(wait_asked_ms(tried.answer.fields, self._clock.now_ms()), now_us)
+        self._conditions.troubled(now_us)
         is_told = course.reported == attempt.candidate.name
         course.reported = attempt.candidate.name
         if is_told or status == _TOO_MANY_REQUESTS or status in _OF_THE_CALL or tried.failure is Failure.NO_ROOM:

@@ -154,6 +154,8 @@ class Choosing:
         return choice
 
     def _standing(self, exchange: Exchange, candidate: Candidate, now_us: int) -> Standing:
+        if self._conditions.are_calm(now_us):
+            return Standing.WELL
         provider = exchange.snapshot.providers[candidate.deployment.provider].settings
         if self._payment.is_gateways(exchange, provider):
             condition = self._conditions.find(candidate.name, candidate.deployment.label, None)

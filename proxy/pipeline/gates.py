@@ -51,7 +51,7 @@ class Gates:
         """
         assert exchange.tenant is not None
         gate, tenant_id = self._of_process, exchange.tenant.id
-        if self.shedding.sheds(gate.held_by(tenant_id), gate.in_flight, gate.tenants):
+        if self.shedding.is_on and self.shedding.sheds(gate.held_by(tenant_id), gate.in_flight, gate.tenants):
             raise Overloaded("This gateway has too much to do. Try again shortly.", retry_after_ms=_RETRY_AFTER_MS)
         if not gate.enter(tenant_id):
             await self._wait(exchange, gate)

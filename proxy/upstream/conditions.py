@@ -14,6 +14,8 @@ from proxy.upstream.throttle import Throttle
 from proxy.upstream.vitals import Vitals
 
 CONDITIONS_MAX: Final = 10_000
+CALM_US: Final = 120_000_000
+"""By then no breaker is open, no throttle holds, and every score has healed."""
 _LOOK_AGAIN_US: Final = 1_000_000
 
 
@@ -47,13 +49,22 @@ class Status(NamedTuple):
 class Conditions:
     """All of them."""
 
-    __slots__ = ("_budgets", "_of_callers", "_own", "_vitals")
+    __slots__ = ("_budgets", "_of_callers", "_own", "_troubled_at_us", "_vitals")
 
     def __init__(self) -> None:
         self._vitals: dict[str, Vitals] = {}
         self._own: dict[str, Condition] = {}  # for the gateway's own key
         self._of_callers: OrderedDict[tuple[str, object], Condition] = OrderedDict()
         self._budgets: dict[str, RetryBudget] = {}
+        self._troubled_at_us = -CALM_US
+
+    def troubled(self, now_us: int) -> None:
+        """Something failed somewhere."""
+        self._troubled_at_us = now_us
+
+    def are_calm(self, now_us: int) -> bool:
+        """True where nothing has failed for so long that every deployment is well: none needs to be looked at."""
+        return now_us - self._troubled_at_us >= CALM_US
 
     def vitals(self, label: str) -> Vitals:
         """How a deployment of the configuration has done."""
