@@ -90,15 +90,25 @@ class Choosing:
             candidates, withheld = eligible(route, seeker, drained)
         now_us = self._clock.monotonic_us()
         first = candidates[0]
+        if len(candidates) > 1 and route.is_open:
+            preference_of = self._preference(exchange, route, candidates, now_us)
+            if preference_of is not None:
+                first = min(candidates, key=preference_of)
         standing = self._standing(exchange, first, now_us)
         if len(candidates) == 1 and not first.says_capabilities:
             # Nothing is to be chosen: it is asked if it can be.
             choice = Choice(first, candidates, int(standing is Standing.BLOCKED), withheld)
         elif standing is Standing.WELL and self._is_plainly_first(exchange, route, first):
-            others = withheld if consent is not Consent.NONE else (*candidates[1:], *withheld)
-            choice = Choice(first, candidates if consent is not Consent.NONE else candidates[:1], 0, others)
+            # The others are looked at when they are needed, as they are by then.
+            others = tuple(each for each in candidates if each is not first)
+            if consent is Consent.NONE:
+                choice = Choice(first, (first,), 0, (*others, *withheld))
+            else:
+                choice = Choice(first, (first, *others), 0, withheld)
         else:
             choice = self._rank(exchange, route, candidates, withheld, consent, now_us)
+        if route.strategy is Strategy.FASTEST:
+            self._note_measured(choice.asked[0], now_us, stream=exchange.call.stream)
         if choice.blocked == len(choice.asked):
             exchange.withheld = choice.withheld
             raise self._all_blocked(exchange, choice, now_us)
@@ -117,10 +127,10 @@ class Choosing:
         return choice.asked
 
     def _is_plainly_first(self, exchange: Exchange, route: Route, first: Candidate) -> bool:
-        """True where the file's order decides, and its first can do all that the call needs: as a rule."""
-        if route.strategy is not Strategy.PRIORITY or not route.is_open:
-            return False
-        return can(self._needs(exchange), exchange.snapshot.prices.abilities(first.deployment, exchange.started_at_ms))
+        """True where it can do all that the call needs, and nothing but the strategy decides: as a rule."""
+        return route.is_open and can(
+            self._needs(exchange), exchange.snapshot.prices.abilities(first.deployment, exchange.started_at_ms)
+        )
 
     def _needs(self, exchange: Exchange) -> Needs:
         call = exchange.call
@@ -137,7 +147,7 @@ class Choosing:
         now_us: int,
     ) -> Choice:
         prices, at_ms = exchange.snapshot.prices, exchange.started_at_ms
-        choice = choose(
+        return choose(
             route,
             candidates,
             withheld,
@@ -147,11 +157,12 @@ class Choosing:
             self._preference(exchange, route, candidates, now_us) if len(candidates) > 1 else None,
             lambda candidate: self._standing(exchange, candidate, now_us),
         )
-        if route.strategy is Strategy.FASTEST:
-            vitals = self._conditions.vitals(choice.asked[0].name)
-            if not vitals.first_byte_us(now_us, stream=exchange.call.stream):
-                vitals.to_be_measured(now_us, stream=exchange.call.stream)
-        return choice
+
+    def _note_measured(self, candidate: Candidate, now_us: int, *, stream: bool) -> None:
+        """The call that is on its way measures a time that nobody knows."""
+        vitals = self._conditions.vitals(candidate.name)
+        if not vitals.first_byte_us(now_us, stream=stream):
+            vitals.to_be_measured(now_us, stream=stream)
 
     def _standing(self, exchange: Exchange, candidate: Candidate, now_us: int) -> Standing:
         if self._conditions.are_calm(now_us):
