@@ -20,6 +20,8 @@ _PARTS: Final = {
     "input_file": "pdf",
     "document": "pdf",
 }
+_RESPONSE_FORMAT: Final = "response_format"
+_HOLDERS: Final = (_RESPONSE_FORMAT, "text", "output_config")
 _MESSAGES: Final = {"chat_completions": "messages", "responses": "input", "messages": "messages"}
 
 
@@ -28,7 +30,12 @@ def needed_capabilities(operation: Operation, document: Mapping[str, Any] | None
     where = _MESSAGES.get(operation.name)
     if where is None or document is None:
         return _NONE
-    needs = {_PARTS[kind] for kind in _part_types(document.get(where)) if kind in _PARTS}
+    needs: set[str] = set()
+    messages = document.get(where)
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            needs.update(_PARTS[kind] for kind in _types_in(content) if kind in _PARTS)
     if document.get("tools") or document.get("functions"):
         needs.add("tools")
     if _asks_for_schema(document):
@@ -37,15 +44,6 @@ def needed_capabilities(operation: Operation, document: Mapping[str, Any] | None
     if isinstance(modalities, list) and "audio" in modalities:
         needs.add("audio_output")
     return frozenset(needs) if needs else _NONE
-
-
-def _part_types(messages: object) -> Iterator[str]:
-    if not isinstance(messages, list):
-        return
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
-            yield from _types_in(content)
 
 
 def _types_in(parts: list[Any]) -> Iterator[str]:
@@ -62,9 +60,10 @@ def _types_in(parts: list[Any]) -> Iterator[str]:
 
 
 def _asks_for_schema(document: Mapping[str, Any]) -> bool:
-    formats = [document.get("response_format")]
-    for holder in ("text", "output_config"):  # of responses, of messages
+    for holder in _HOLDERS:  # of chats, of responses, of messages
         inner = document.get(holder)
         if isinstance(inner, dict):
-            formats.append(inner.get("format"))
-    return any(isinstance(each, dict) and each.get("type") == "json_schema" for each in formats)
+            form = inner if holder == _RESPONSE_FORMAT else inner.get("format")
+            if isinstance(form, dict) and form.get("type") == "json_schema":
+                return True
+    return False

@@ -5,6 +5,7 @@ as for a name that nobody routes, so that names of other tenants' models cannot 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from proxy.core.consent import Tier
@@ -117,7 +118,8 @@ class Routes:
             if to is not None:
                 steps.append(f"{at}.switched")
             elif model.deployments:
-                return self._routes[at]._replace(rule=">".join(steps))
+                route = self._routes[at]
+                return Route(*route[:-1], ">".join(steps))
             else:
                 to, name = self._ruled(model, caller, plan, asked())
                 steps.append(f"{at}.{name}")
@@ -128,8 +130,7 @@ class Routes:
 
     def _ruled(self, model: ModelSettings, caller: Caller, plan: str, asked: Asked) -> tuple[str, str]:
         """Where a model's rules lead this call, and which one it was."""
-        usable = [self._is_for(caller, plan, rule.use) for rule in model.rules]
-        index = first_that_holds(model.rules, usable, asked)
+        index = first_that_holds(model.rules, partial(self._is_for, caller, plan), asked)
         if index is None:
             assert model.default is not None, "a model without deployments has a default"
             return model.default, "default"

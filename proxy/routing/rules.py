@@ -3,7 +3,7 @@
 Pure. The order is the file's, and the first that holds decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from proxy.settings.routing import RuleSettings, When
@@ -22,10 +22,10 @@ class Asked(NamedTuple):
     tier: str | None = None  # what the caller's header says
 
 
-def first_that_holds(rules: Sequence[RuleSettings], usable: Sequence[bool], asked: Asked) -> int | None:
+def first_that_holds(rules: Sequence[RuleSettings], may_use: Callable[[str], bool], asked: Asked) -> int | None:
     """The place of the first rule that holds and whose model this caller may use; None: none does."""
-    for index, (rule, may_use) in enumerate(zip(rules, usable, strict=True)):
-        if may_use and holds(rule.when, asked):
+    for index, rule in enumerate(rules):
+        if holds(rule.when, asked) and may_use(rule.use):
             return index
     return None
 

@@ -48,12 +48,12 @@ RULES = (RuleSettings("a", When(tools=True)), RuleSettings("b", When(input_token
 @pytest.mark.parametrize(
     ("asked", "usable", "expected"),
     [
-        (Asked(tools=True, input_tokens=9), (True, True, True), 0),
-        (Asked(tools=True, input_tokens=9), (False, True, True), 1),
-        (Asked(input_tokens=9), (True, True, True), 1),
-        (Asked(), (True, True, True), 2),
-        (Asked(), (True, True, False), None),
+        (Asked(tools=True, input_tokens=9), "abc", 0),
+        (Asked(tools=True, input_tokens=9), "bc", 1),
+        (Asked(input_tokens=9), "abc", 1),
+        (Asked(), "abc", 2),
+        (Asked(), "ab", None),
     ],
 )
 def test_the_first_that_holds_decides(asked, usable, expected):
-    assert first_that_holds(RULES, usable, asked) == expected
+    assert first_that_holds(RULES, usable.__contains__, asked) == expected
