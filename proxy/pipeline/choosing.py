@@ -1,7 +1,7 @@
 """Whom to ask: routing meets the prices, the tenant's consent, and what this process knows of every deployment."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -9,7 +9,6 @@ from proxy.admission.estimate import EXPECTED_OUTPUT_TOKENS
 from proxy.core.clock import Clock
 from proxy.core.consent import Consent, narrower
 from proxy.core.errors import GatewayError, InvalidHeader, NoDeploymentAvailable, UnsupportedParameter
-from proxy.core.types import Usage
 from proxy.dialects.conversation import beginning
 from proxy.dialects.needs import needed_capabilities
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN
@@ -17,9 +16,9 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.payment import Payment, condition_of
 from proxy.pipeline.reading import named_model
 from proxy.pipeline.soft_cap import SoftCaps
-from proxy.pricing.cost import price
+from proxy.pricing.cost import FUSD_PER_NUSD, rates_of
 from proxy.routing.eligible import Seeker, eligible
-from proxy.routing.resolve import Candidate, Route
+from proxy.routing.resolve import Candidate, Route, Routes
 from proxy.routing.rules import Asked
 from proxy.routing.selection import Choice, Needs, Standing, can, choose
 from proxy.routing.strategy import digest, draw, speed
@@ -33,6 +32,7 @@ TIER_HEADER: Final = b"x-tollway-tier"
 _CONSENTS: Final = {consent.value.encode(): consent for consent in Consent}
 _TIER: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _FENCE: Final = b"```"
+_DEALT_MAX: Final = 10_000
 _NO_NEEDS: Final = Needs()
 _NOBODY: Final[tuple[Candidate, ...]] = ()
 _UNPRICED_FUSD: Final = float("inf")
@@ -41,7 +41,7 @@ _UNPRICED_FUSD: Final = float("inf")
 class Choosing:
     """Says where a call may go, and whom of those to ask first."""
 
-    __slots__ = ("_clock", "_conditions", "_payment", "_soft_caps", "_switches")
+    __slots__ = ("_clock", "_conditions", "_dealt", "_dealt_by", "_payment", "_soft_caps", "_switches")
 
     def __init__(
         self, payment: Payment, conditions: Conditions, switches: SwitchSlot, soft_caps: SoftCaps, clock: Clock
@@ -51,6 +51,8 @@ class Choosing:
         self._switches = switches
         self._soft_caps = soft_caps
         self._clock = clock
+        self._dealt: dict[tuple[str | None, int], Mapping[str, float]] = {}  # lots, of one snapshot's routes
+        self._dealt_by: Routes | None = None
 
     def resolve(self, exchange: Exchange) -> Route:
         """Where the call may go, through switches and rules.
@@ -205,18 +207,30 @@ class Choosing:
             return partial(_likely_fusd, exchange)
         if route.strategy is Strategy.PRIORITY:
             return None
-        who, salt = digest(_who(exchange, route.sticky)), route.alias or ""
+        lots = self._lots(exchange, route)
         if route.strategy is Strategy.WEIGHTED:
-            drawn = {each.name: draw(each, who, salt) for each in candidates}
             if exchange.split is None:
-                exchange.split = min(drawn, key=drawn.__getitem__)
-            return lambda each: drawn[each.name]
+                exchange.split = min((each.name for each in candidates), key=lots.__getitem__)
+            return lambda each: lots[each.name]
         stream = exchange.call.stream
         first_byte_us = {
             each.name: self._conditions.vitals(each.name).first_byte_us(now_us, stream=stream) for each in candidates
         }
         fastest_us = min(first_byte_us.values())
-        return lambda each: speed(first_byte_us[each.name], fastest_us, draw(each, who, salt))
+        return lambda each: speed(first_byte_us[each.name], fastest_us, lots[each.name])
+
+    def _lots(self, exchange: Exchange, route: Route) -> Mapping[str, float]:
+        """Each candidate's lot for whoever is to be served alike. The same ones come again and again."""
+        who = digest(_who(exchange, route.sticky))
+        if self._dealt_by is not exchange.snapshot.routes or len(self._dealt) >= _DEALT_MAX:
+            self._dealt_by, self._dealt = exchange.snapshot.routes, {}
+        what = (route.alias, who)
+        lots = self._dealt.get(what)
+        if lots is None:
+            lots = {each.name: draw(each, who, route.alias or "") for each in route.candidates}
+            if route.sticky is not Sticky.NONE:
+                self._dealt[what] = lots
+        return lots
 
     # ── rules ────────────────────────────────────────────────────────────────────────────
 
@@ -284,4 +298,6 @@ def _likely_fusd(exchange: Exchange, candidate: Candidate) -> float:
     if facts is None:
         return _UNPRICED_FUSD
     input_tokens = len(exchange.call.text or b"") // BYTES_PER_TOKEN
-    return price(Usage(input_tokens, output_tokens=EXPECTED_OUTPUT_TOKENS), facts)
+    rates = rates_of(facts.price, None, input_tokens)
+    tokens_fusd = input_tokens * rates.input_nusd_per_mtok + EXPECTED_OUTPUT_TOKENS * rates.output_nusd_per_mtok
+    return tokens_fusd + facts.price.request_nusd * FUSD_PER_NUSD
