@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 from tests.gateway import JSON, Gateway, error_of, plain_request, priced_to, running_gateway
-from tests.scripted_upstream import answer, scripted_upstream
+from tests.scripted_upstream import answer, scripted_upstream, until
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps({"model": "priced", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}).encode()
@@ -25,8 +25,7 @@ async def test_a_flood_waits_and_the_others_do_not() -> None:
     async with scripted_upstream(lambda _request: [0.05, *GOOD]) as upstream:
         async with running_gateway(priced_to(upstream.base_url) + "[server]\nin_flight_max = 5\n") as gateway:
             flood = [asyncio.create_task(ask(gateway, "flood")) for _ in range(300)]
-            await asyncio.sleep(0.1)
-            assert gateway.app.gates.in_flight == 5
+            await until(lambda: gateway.app.gates.in_flight == 5)
             for turn in range(5):
                 status, _, _ = await ask(gateway, f"calm-{turn % 2}")
                 assert status == 200
@@ -43,7 +42,7 @@ async def test_who_has_to_wait_too_long_is_told_when_to_come_again() -> None:
     async with scripted_upstream(lambda _request: [1.5, *GOOD]) as upstream:
         async with running_gateway(priced_to(upstream.base_url) + "[server]\nin_flight_max = 1\n") as gateway:
             first = asyncio.create_task(ask(gateway, "one"))
-            await asyncio.sleep(0.1)
+            await until(lambda: gateway.app.gates.in_flight == 1)
             status, head, answered = await ask(gateway, "other")
             assert (status, error_of(answered)["code"]) == (429, "rate_limit_exceeded")
             assert head[b"retry-after-ms"] == b"1000"
@@ -81,12 +80,12 @@ fallback = "equivalent"
 
 
 async def test_a_hang_up_while_it_waits_leaves_nothing_behind() -> None:
-    async with scripted_upstream(lambda _request: [0.3, *GOOD]) as upstream:
+    async with scripted_upstream(lambda _request: [0.6, *GOOD]) as upstream:
         async with running_gateway(priced_to(upstream.base_url) + "[server]\nin_flight_max = 1\n") as gateway:
             first = asyncio.create_task(ask(gateway, "one"))
-            await asyncio.sleep(0.1)
+            await until(lambda: gateway.app.gates.in_flight == 1)
             waiting = [asyncio.create_task(ask(gateway, "other")) for _ in range(10)]
-            await asyncio.sleep(0.05)
+            await until(lambda: gateway.app.gates.waiting == 10)
             for call in waiting:
                 call.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
@@ -98,11 +97,12 @@ async def test_a_hang_up_while_it_waits_leaves_nothing_behind() -> None:
 
 
 async def test_a_process_that_is_late_sheds_the_busiest_first() -> None:
-    async with scripted_upstream(lambda _request: [0.3, *GOOD]) as upstream:
+    async with scripted_upstream(lambda _request: [0.6, *GOOD]) as upstream:
         async with running_gateway(priced_to(upstream.base_url)) as gateway:
             busy = [asyncio.create_task(ask(gateway, "busy")) for _ in range(8)]
             calm = [asyncio.create_task(ask(gateway, "calm"))]
-            await asyncio.sleep(0.1)
+            await until(lambda: gateway.app.gates.in_flight == 9)
+            gateway.app._pressure.stop()  # the machine's own lateness is not what is looked at
             gateway.app.gates.shedding.measured(3_000, 2_000, None, None)
             status, head, answered = await ask(gateway, "busy")
             assert (status, error_of(answered)["code"]) == (503, "overloaded")
@@ -111,14 +111,12 @@ async def test_a_process_that_is_late_sheds_the_busiest_first() -> None:
 
 
 async def test_a_reload_changes_how_many_there_are() -> None:
-    async with scripted_upstream(lambda _request: [0.2, *GOOD]) as upstream:
+    async with scripted_upstream(lambda _request: [0.6, *GOOD]) as upstream:
         text = priced_to(upstream.base_url)
         async with running_gateway(text + "[server]\nin_flight_max = 1\n") as gateway:
             calls = [asyncio.create_task(ask(gateway, "one")) for _ in range(4)]
-            await asyncio.sleep(0.1)
-            assert (gateway.app.gates.in_flight, gateway.app.gates.waiting) == (1, 3)
+            await until(lambda: (gateway.app.gates.in_flight, gateway.app.gates.waiting) == (1, 3))
             settings = gateway.app.snapshots.current.settings
             gateway.app.reload(replace(settings, server=replace(settings.server, in_flight_max=4)))
-            await asyncio.sleep(0.05)
-            assert (gateway.app.gates.in_flight, gateway.app.gates.waiting) == (4, 0)
+            await until(lambda: (gateway.app.gates.in_flight, gateway.app.gates.waiting) == (4, 0))
             assert {status for status, _, _ in await asyncio.gather(*calls)} == {200}

@@ -214,7 +214,7 @@ async def test_the_cheapest_is_asked_first() -> None:
 
 async def test_the_fastest_is_asked_once_both_are_measured() -> None:
     async with two(model(more='strategy = "fastest"', price=PRICE)) as behind:
-        behind.servers["one"].script = lambda _request: [0.1, *answer(completion("one"))]
+        behind.servers["one"].script = lambda _request: [0.4, *answer(completion("one"))]
         models = [(await behind.ask())[1][b"x-tollway-model"] for _ in range(8)]
         assert set(models[:2]) == {b"one/m", b"two/m"}
         assert models[2:] == [b"two/m"] * 6
