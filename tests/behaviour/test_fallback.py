@@ -167,9 +167,9 @@ provider_key = "sk-{name}s"
 timeouts_s = {{ connect = 0.5, first_byte = 0.4, idle = 0.4, total = {total_s} }}
 """
         for name, url, total_s in (
-            ("first", first, 1.5),
+            ("first", first, 1.0),
             ("second", second, 5.0),
-            ("closed", f"http://127.0.0.1:{closed_port}/v1", 1.5),
+            ("closed", f"http://127.0.0.1:{closed_port}/v1", 1.0),
         )
     )
     tenants = "".join(f'[tenants.{tenant}]\nfallback = "{tenant}"\n' for tenant in TENANTS)
