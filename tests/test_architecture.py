@@ -62,6 +62,7 @@ DOORS: dict[str, dict[str, str]] = {
     "boto3": {"proxy.adapters.s3": "the ledger's sink in S3", "proxy.adapters.kms": "the KEK in AWS KMS"},
     "botocore": {"proxy.adapters.s3": "its time-outs and errors", "proxy.adapters.kms": "its time-outs and errors"},
     "cryptography": {"proxy.keyring.aead": "seal and open, wrap and unwrap"},
+    "xxhash": {"proxy.routing.strategy": "draw lots"},
     "prometheus_client": {"proxy.telemetry.metrics": "the metrics' registry"},
     "sqlite3": {
         "proxy.adapters.sqlite": "the embedded store",
@@ -86,7 +87,13 @@ DOORS: dict[str, dict[str, str]] = {
 PURE = (
     *("proxy.core.*", "proxy.settings.*", "proxy.pricing.*", "proxy.dialects.*"),
     *("proxy.routing.resolve", "proxy.routing.rules", "proxy.routing.eligible", "proxy.routing.selection"),
-    *("proxy.routing.strategy", "proxy.routing.switches", "proxy.routing.isolation", "proxy.routing.listing"),
+    *(
+        "proxy.routing.offers",
+        "proxy.routing.strategy",
+        "proxy.routing.switches",
+        "proxy.routing.isolation",
+        "proxy.routing.listing",
+    ),
     *("proxy.identity.virtual_key", "proxy.identity.caller", "proxy.identity.tenant"),
     *("proxy.cache.fingerprint", "proxy.cache.policy"),
     *("proxy.admission.limits", "proxy.admission.caps", "proxy.admission.keys", "proxy.admission.figures"),

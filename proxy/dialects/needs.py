@@ -22,6 +22,7 @@ _PARTS: Final = {
 }
 _RESPONSE_FORMAT: Final = "response_format"
 _HOLDERS: Final = (_RESPONSE_FORMAT, "text", "output_config")
+_ASKING: Final = frozenset({"tools", "functions", "modalities", *_HOLDERS})
 _MESSAGES: Final = {"chat_completions": "messages", "responses": "input", "messages": "messages"}
 
 
@@ -32,18 +33,25 @@ def needed_capabilities(operation: Operation, document: Mapping[str, Any] | None
         return _NONE
     needs: set[str] = set()
     messages = document.get(where)
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
-            needs.update(_PARTS[kind] for kind in _types_in(content) if kind in _PARTS)
+    if isinstance(messages, list):
+        for message in messages:
+            content = message.get("content") if isinstance(message, dict) else None
+            if isinstance(content, list):
+                needs.update(_PARTS[kind] for kind in _types_in(content) if kind in _PARTS)
+    if not _ASKING.isdisjoint(document):
+        needs.update(_asked_beside(document))
+    return frozenset(needs) if needs else _NONE
+
+
+def _asked_beside(document: Mapping[str, Any]) -> Iterator[str]:
+    """By the fields beside the messages."""
     if document.get("tools") or document.get("functions"):
-        needs.add("tools")
+        yield "tools"
     if _asks_for_schema(document):
-        needs.add("json_schema")
+        yield "json_schema"
     modalities = document.get("modalities")
     if isinstance(modalities, list) and "audio" in modalities:
-        needs.add("audio_output")
-    return frozenset(needs) if needs else _NONE
+        yield "audio_output"
 
 
 def _types_in(parts: list[Any]) -> Iterator[str]:

@@ -1,29 +1,26 @@
 """Whom to ask: routing meets the prices, the tenant's consent, and what this process knows of every deployment."""
 
 import re
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from proxy.admission.estimate import EXPECTED_OUTPUT_TOKENS
 from proxy.core.clock import Clock
 from proxy.core.consent import Consent, narrower
 from proxy.core.errors import GatewayError, InvalidHeader, NoDeploymentAvailable, UnsupportedParameter
-from proxy.dialects.conversation import beginning
 from proxy.dialects.needs import needed_capabilities
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.payment import Payment, condition_of
+from proxy.pipeline.preferring import Preferring
 from proxy.pipeline.reading import named_model
+from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.soft_cap import SoftCaps
-from proxy.pricing.cost import FUSD_PER_NUSD, rates_of
-from proxy.routing.eligible import Seeker, eligible
-from proxy.routing.resolve import Candidate, Route, Routes
+from proxy.routing.offers import Offers
+from proxy.routing.resolve import Candidate, Route
 from proxy.routing.rules import Asked
-from proxy.routing.selection import Choice, Needs, Standing, can, choose
-from proxy.routing.strategy import digest, draw, speed
+from proxy.routing.selection import Abilities, Choice, Needs, Standing, can, choose
 from proxy.routing.switches import SwitchSlot
-from proxy.settings.routing import Sticky, Strategy
+from proxy.settings.routing import Strategy
 from proxy.upstream.conditions import Conditions
 
 FALLBACK_HEADER: Final = b"x-tollway-fallback"
@@ -31,17 +28,24 @@ TIER_HEADER: Final = b"x-tollway-tier"
 
 _CONSENTS: Final = {consent.value.encode(): consent for consent in Consent}
 _TIER: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
-_FENCE: Final = b"```"
-_DEALT_MAX: Final = 10_000
+_HOUR_MS: Final = 3_600_000
 _NO_NEEDS: Final = Needs()
 _NOBODY: Final[tuple[Candidate, ...]] = ()
-_UNPRICED_FUSD: Final = float("inf")
 
 
 class Choosing:
     """Says where a call may go, and whom of those to ask first."""
 
-    __slots__ = ("_clock", "_conditions", "_dealt", "_dealt_by", "_payment", "_soft_caps", "_switches")
+    __slots__ = (
+        "_clock",
+        "_conditions",
+        "_offers",
+        "_offers_made_for",
+        "_payment",
+        "_preferring",
+        "_soft_caps",
+        "_switches",
+    )
 
     def __init__(
         self, payment: Payment, conditions: Conditions, switches: SwitchSlot, soft_caps: SoftCaps, clock: Clock
@@ -51,8 +55,9 @@ class Choosing:
         self._switches = switches
         self._soft_caps = soft_caps
         self._clock = clock
-        self._dealt: dict[tuple[str | None, int], Mapping[str, float]] = {}  # lots, of one snapshot's routes
-        self._dealt_by: Routes | None = None
+        self._preferring = Preferring(conditions)
+        self._offers = Offers(frozenset(), lambda _deployment: Abilities())
+        self._offers_made_for: tuple[Snapshot, frozenset[str], int] | None = None
 
     def resolve(self, exchange: Exchange) -> Route:
         """Where the call may go, through switches and rules.
@@ -85,32 +90,20 @@ class Choosing:
         assert route is not None, "where a call may go is resolved before one place is chosen"
         assert tenant is not None
         consent = consent_of(exchange)
-        drained = self._switches.current.drained
-        candidates, withheld = route.candidates, _NOBODY
-        if not route.is_open or drained or tenant.residency is not None or tenant.zero_retention:
-            seeker = Seeker(tenant.id, tenant.plan, consent, tenant.residency, tenant.zero_retention)
-            candidates, withheld = eligible(route, seeker, drained)
+        offer = self._offers_to(exchange).find(route, tenant, consent)
         now_us = self._clock.monotonic_us()
-        first = candidates[0]
-        if len(candidates) > 1 and route.is_open:
-            preference_of = self._preference(exchange, route, candidates, now_us)
-            if preference_of is not None:
-                first = min(candidates, key=preference_of)
-        standing = self._standing(exchange, first, now_us)
-        if len(candidates) == 1 and not first.says_capabilities:
-            # Nothing is to be chosen: it is asked if it can be.
-            choice = Choice(first, candidates, int(standing is Standing.BLOCKED), withheld)
-        elif standing is Standing.WELL and self._is_plainly_first(exchange, route, first):
-            # The others are looked at when they are needed, as they are by then.
-            others = tuple(each for each in candidates if each is not first)
-            if consent is Consent.NONE:
-                choice = Choice(first, (first,), 0, (*others, *withheld))
-            else:
-                choice = Choice(first, (first, *others), 0, withheld)
-        else:
-            choice = self._rank(exchange, route, candidates, withheld, consent, now_us)
+        preferences = self._preferring.preferences(exchange, route, offer.leading, now_us)
+        choice = offer.plain[0 if preferences is None else preferences.index(min(preferences))]
+        standing = self._standing(exchange, choice.first, now_us)
+        if standing is Standing.WELL:
+            if not (offer.are_alike or _can(exchange, choice.first)):
+                choice = self._rank(exchange, route, offer.candidates, offer.withheld, consent, now_us)
+        elif len(offer.candidates) > 1 or not offer.are_alike:
+            choice = self._rank(exchange, route, offer.candidates, offer.withheld, consent, now_us)
+        elif standing is Standing.BLOCKED:
+            choice = choice._replace(blocked=1)
         if route.strategy is Strategy.FASTEST:
-            self._note_measured(choice.asked[0], now_us, stream=exchange.call.stream)
+            self._preferring.note_asked(choice.asked[0], now_us, stream=exchange.call.stream)
         if choice.blocked == len(choice.asked):
             exchange.withheld = choice.withheld
             raise self._all_blocked(exchange, choice, now_us)
@@ -128,16 +121,15 @@ class Choosing:
             return _NOBODY
         return choice.asked
 
-    def _is_plainly_first(self, exchange: Exchange, route: Route, first: Candidate) -> bool:
-        """True where it can do all that the call needs, and nothing but the strategy decides: as a rule."""
-        return route.is_open and can(
-            self._needs(exchange), exchange.snapshot.prices.abilities(first.deployment, exchange.started_at_ms)
-        )
-
-    def _needs(self, exchange: Exchange) -> Needs:
-        call = exchange.call
-        input_tokens = len(call.text or b"") // BYTES_PER_TOKEN
-        return Needs(needed_capabilities(exchange.operation, call.document), input_tokens)
+    def _offers_to(self, exchange: Exchange) -> Offers:
+        """Those that hold just now: a reload, a switch and the next hour each begin new ones."""
+        snapshot, drained, hour = exchange.snapshot, self._switches.current.drained, exchange.started_at_ms // _HOUR_MS
+        made_for = self._offers_made_for
+        if made_for is None or made_for[0] is not snapshot or made_for[1] is not drained or made_for[2] != hour:
+            self._offers_made_for = (snapshot, drained, hour)
+            abilities_of = partial(snapshot.prices.abilities, at_ms=exchange.started_at_ms)
+            self._offers = Offers(drained, abilities_of)
+        return self._offers
 
     def _rank(
         self,
@@ -154,17 +146,11 @@ class Choosing:
             candidates,
             withheld,
             consent,
-            self._needs(exchange) if route.is_written else _NO_NEEDS,  # the default provider's own are its own to judge
+            _needs_of(exchange) if route.is_written else _NO_NEEDS,  # the default provider's own are its own to judge
             lambda deployment: prices.abilities(deployment, at_ms),
-            self._preference(exchange, route, candidates, now_us) if len(candidates) > 1 else None,
+            self._preferring.preferences(exchange, route, candidates, now_us),
             lambda candidate: self._standing(exchange, candidate, now_us),
         )
-
-    def _note_measured(self, candidate: Candidate, now_us: int, *, stream: bool) -> None:
-        """The call that is on its way measures a time that nobody knows."""
-        vitals = self._conditions.vitals(candidate.name)
-        if not vitals.first_byte_us(now_us, stream=stream):
-            vitals.to_be_measured(now_us, stream=stream)
 
     def _standing(self, exchange: Exchange, candidate: Candidate, now_us: int) -> Standing:
         if self._conditions.are_calm(now_us):
@@ -198,57 +184,21 @@ class Choosing:
             retry_after_ms=max(1, min(waits_us) // 1_000),
         )
 
-    # ── strategies ───────────────────────────────────────────────────────────────────────
-
-    def _preference(
-        self, exchange: Exchange, route: Route, candidates: tuple[Candidate, ...], now_us: int
-    ) -> Callable[[Candidate], float] | None:
-        if route.strategy is Strategy.CHEAPEST:
-            return partial(_likely_fusd, exchange)
-        if route.strategy is Strategy.PRIORITY:
-            return None
-        lots = self._lots(exchange, route)
-        if route.strategy is Strategy.WEIGHTED:
-            if exchange.split is None:
-                exchange.split = min((each.name for each in candidates), key=lots.__getitem__)
-            return lambda each: lots[each.name]
-        stream = exchange.call.stream
-        first_byte_us = {
-            each.name: self._conditions.vitals(each.name).first_byte_us(now_us, stream=stream) for each in candidates
-        }
-        fastest_us = min(first_byte_us.values())
-        return lambda each: speed(first_byte_us[each.name], fastest_us, lots[each.name])
-
-    def _lots(self, exchange: Exchange, route: Route) -> Mapping[str, float]:
-        """Each candidate's lot for whoever is to be served alike. The same ones come again and again."""
-        who = digest(_who(exchange, route.sticky))
-        if self._dealt_by is not exchange.snapshot.routes or len(self._dealt) >= _DEALT_MAX:
-            self._dealt_by, self._dealt = exchange.snapshot.routes, {}
-        what = (route.alias, who)
-        lots = self._dealt.get(what)
-        if lots is None:
-            lots = {each.name: draw(each, who, route.alias or "") for each in route.candidates}
-            if route.sticky is not Sticky.NONE:
-                self._dealt[what] = lots
-        return lots
-
-    # ── rules ────────────────────────────────────────────────────────────────────────────
-
     def _asked(self, exchange: Exchange) -> Asked:
         call, caller, tenant = exchange.call, exchange.caller, exchange.tenant
         assert caller is not None
         assert tenant is not None
         text = call.text or b""
-        needs = needed_capabilities(exchange.operation, call.document)
+        needs = _needs_of(exchange).capabilities
         return Asked(
-            input_tokens=len(text) // BYTES_PER_TOKEN,
-            code_blocks=text.count(_FENCE) // 2,
-            images="vision" in needs,
-            tools="tools" in needs,
-            feature=caller.feature,
-            plan=tenant.plan,
-            cap_used_pct=self._soft_caps.used_pct(tenant.id),
-            tier=_tier_of(exchange),
+            len(text) // BYTES_PER_TOKEN,
+            text,
+            "vision" in needs,
+            "tools" in needs,
+            caller.feature,
+            tenant.plan,
+            self._soft_caps.used_pct(tenant.id),
+            _tier_of(exchange),
         )
 
 
@@ -279,25 +229,16 @@ def _tier_of(exchange: Exchange) -> str | None:
     return value.strip().decode("ascii")
 
 
-def _who(exchange: Exchange, sticky: Sticky) -> bytes:
-    """Whose calls go to the same deployment."""
-    caller = exchange.caller
-    assert caller is not None
-    if sticky is Sticky.TENANT:
-        return caller.tenant_id.encode()
-    if sticky is Sticky.USER:
-        return f"{caller.tenant_id}\0{caller.user or ''}".encode()
-    if sticky is Sticky.CONVERSATION and (begins := beginning(exchange.call.document)):
-        return caller.tenant_id.encode() + b"\0" + begins
-    return exchange.run_id.encode()
+def _can(exchange: Exchange, first: Candidate) -> bool:
+    """True where it can do all that the call needs."""
+    return can(_needs_of(exchange), exchange.snapshot.prices.abilities(first.deployment, exchange.started_at_ms))
 
 
-def _likely_fusd(exchange: Exchange, candidate: Candidate) -> float:
-    """What the call will likely cost there; without a price it is asked last."""
-    facts = exchange.snapshot.prices.find(candidate.deployment, exchange.started_at_ms)
-    if facts is None:
-        return _UNPRICED_FUSD
-    input_tokens = len(exchange.call.text or b"") // BYTES_PER_TOKEN
-    rates = rates_of(facts.price, None, input_tokens)
-    tokens_fusd = input_tokens * rates.input_nusd_per_mtok + EXPECTED_OUTPUT_TOKENS * rates.output_nusd_per_mtok
-    return tokens_fusd + facts.price.request_nusd * FUSD_PER_NUSD
+def _needs_of(exchange: Exchange) -> Needs:
+    """Worked out once: rules ask, and whoever compares deployments."""
+    needs = exchange.needs
+    if needs is None:
+        call = exchange.call
+        input_tokens = len(call.text or b"") // BYTES_PER_TOKEN
+        needs = exchange.needs = Needs(needed_capabilities(exchange.operation, call.document), input_tokens)
+    return needs

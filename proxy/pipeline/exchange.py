@@ -17,7 +17,7 @@ from proxy.pipeline.form_body import FormBody
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
 from proxy.routing.resolve import Candidate, Route
-from proxy.routing.selection import Choice
+from proxy.routing.selection import Choice, Needs
 from proxy.settings.model import PlanSettings, TenantSettings
 
 _NO_CALL: Final = Call()  # until the body is read
@@ -38,6 +38,7 @@ class Exchange:
     call: Call = _NO_CALL  # as the caller made it
     form: FormBody | None = None  # the body, where it is a form
     tenant: TenantSettings | None = None
+    needs: Needs | None = None  # of the model that answers
     route: Route | None = None
     choice: Choice | None = None
     options_left: tuple[Candidate, ...] = ()  # whom else to ask

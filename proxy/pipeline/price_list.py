@@ -5,20 +5,20 @@ Pure. What the operator writes beside a deployment wins over the catalogue.
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.core.types import Deployment
 from proxy.dialects.dialect import DIALECTS
 from proxy.dialects.openai import Operation
 from proxy.pricing.catalog import Catalog
-from proxy.pricing.facts import ModelFacts, own_facts
+from proxy.pricing.facts import ModelFacts, Price, own_facts
 from proxy.routing.selection import Abilities
 from proxy.settings.model import ProviderSettings, Settings, TransportKind
 from proxy.settings.routing import DeploymentSettings
 
 SIMULATED_CATALOG = "simulated"
 _HOUR_MS: Final = 3_600_000
-_ABILITIES_MAX: Final = 10_000
+_KNOWN_MAX: Final = 10_000
 # Whom a call without a model asks (OpenAI's API reference); of pictures that depends on the rest of the call.
 _UNNAMED: Final = {"moderations": "omni-moderation-latest"}
 
@@ -33,15 +33,23 @@ def catalog_name(provider: ProviderSettings, available: Collection[str]) -> str:
     return provider.name if provider.name in available else DIALECTS[provider.dialect].catalog
 
 
+class _Known(NamedTuple):
+    """Of one deployment, in one hour since the Unix epoch."""
+
+    hour: int
+    abilities: Abilities
+    price: Price | None
+
+
 class PriceList:
     """The facts of every model that may be called."""
 
-    __slots__ = ("_abilities", "_catalog", "_catalog_names", "_own", "version")
+    __slots__ = ("_catalog", "_catalog_names", "_known", "_own", "version")
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self.version = catalog.version
         self._catalog = catalog
-        self._abilities: dict[Deployment, tuple[int, Abilities]] = {}
+        self._known: dict[Deployment, _Known] = {}
         available = catalog.names
         self._catalog_names = {name: catalog_name(each, available) for name, each in settings.providers.items()}
         self._own = {
@@ -57,16 +65,24 @@ class PriceList:
 
     def abilities(self, deployment: Deployment, at_ms: int) -> Abilities:
         """What is known of what a deployment's model can do, whatever it costs; as of the hour."""
-        hour = at_ms // _HOUR_MS
-        known = self._abilities.get(deployment)
-        if known is None or known[0] != hour:
-            if len(self._abilities) >= _ABILITIES_MAX:  # of names that callers send
-                self._abilities.clear()
-            known = self._abilities[deployment] = (hour, self._abilities_at(deployment, at_ms))
-        return known[1]
+        return self._known_at(deployment, at_ms).abilities
 
-    def _abilities_at(self, deployment: Deployment, at_ms: int) -> Abilities:
-        facts = self.find(deployment, at_ms)
+    def likely_price(self, deployment: Deployment, at_ms: int) -> Price | None:
+        """Its price as of the hour: near enough to compare deployments by, and not to charge anyone."""
+        return self._known_at(deployment, at_ms).price
+
+    def _known_at(self, deployment: Deployment, at_ms: int) -> _Known:
+        hour = at_ms // _HOUR_MS
+        known = self._known.get(deployment)
+        if known is None or known.hour != hour:
+            if len(self._known) >= _KNOWN_MAX:  # of names that callers send
+                self._known.clear()
+            facts = self.find(deployment, at_ms)
+            price = None if facts is None else facts.price
+            known = self._known[deployment] = _Known(hour, self._abilities_of(deployment, facts), price)
+        return known
+
+    def _abilities_of(self, deployment: Deployment, facts: ModelFacts | None) -> Abilities:
         own = self._own.get((deployment.provider, deployment.model or "")) if self._own else None
         capabilities = own.capabilities if own is not None else None
         context_tokens = own.context_tokens if own is not None else None

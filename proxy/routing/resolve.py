@@ -42,13 +42,14 @@ class Route(NamedTuple):
     strategy: Strategy = Strategy.PRIORITY
     sticky: Sticky = Sticky.NONE
     is_open: bool = True  # every candidate is of tier same, for everybody, and not drained
+    is_for_all: bool = True  # no candidate is kept for certain tenants or plans
     rule: str | None = None  # which rules led here: `auto.long`
 
 
 class Routes:
     """The routes of one snapshot, prepared once."""
 
-    __slots__ = ("_aliases_of", "_default_provider", "_models", "_providers", "_routes")
+    __slots__ = ("_aliases_of", "_default_provider", "_led", "_models", "_providers", "_routes")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Routes:
         self._models = models
         self._providers = providers
         self._routes = {alias: self._route(alias, model) for alias, model in models.items() if model.deployments}
+        self._led: dict[tuple[str, str], Route] = {}
         self._default_provider = default_provider
         # What the default provider itself calls it, and the aliases that stand for that.
         self._aliases_of: dict[str, list[tuple[str, Candidate]]] = {}
@@ -118,8 +120,7 @@ class Routes:
             if to is not None:
                 steps.append(f"{at}.switched")
             elif model.deployments:
-                route = self._routes[at]
-                return Route(*route[:-1], ">".join(steps))
+                return self._led_to(at, ">".join(steps))
             else:
                 to, name = self._ruled(model, caller, plan, asked())
                 steps.append(f"{at}.{name}")
@@ -127,6 +128,13 @@ class Routes:
                 raise _not_found(alias)
             at = to
         raise _not_found(alias)  # switches of the store and of the file can make a circle together
+
+    def _led_to(self, alias: str, rule: str) -> Route:
+        """The alias's route, with what led there. There are as many as the configuration has ways."""
+        route = self._led.get((alias, rule))
+        if route is None:
+            route = self._led[alias, rule] = self._routes[alias]._replace(rule=rule)
+        return route
 
     def _ruled(self, model: ModelSettings, caller: Caller, plan: str, asked: Asked) -> tuple[str, str]:
         """Where a model's rules lead this call, and which one it was."""
@@ -145,17 +153,17 @@ class Routes:
             return Route(alias, (self._of_default(alias),), is_written=False)
         for standing, candidate in known:
             if self._is_for(caller, plan, standing):
-                is_open = candidate.tenants is None and candidate.plans is None and not candidate.drained
-                return Route(standing, (candidate._replace(tier=Tier.SAME),), is_written=False, is_open=is_open)
+                is_for_all = candidate.tenants is None and candidate.plans is None
+                is_open = is_for_all and not candidate.drained
+                of_tier_same = (candidate._replace(tier=Tier.SAME),)
+                return Route(standing, of_tier_same, is_written=False, is_open=is_open, is_for_all=is_for_all)
         raise _not_found(alias)
 
     def _route(self, alias: str, model: ModelSettings) -> Route:
         candidates = tuple(self._candidate(deployment) for deployment in model.deployments)
-        is_open = all(
-            each.tier is Tier.SAME and each.tenants is None and each.plans is None and not each.drained
-            for each in candidates
-        )
-        return Route(alias, candidates, True, model.strategy, model.sticky, is_open)
+        is_for_all = all(each.tenants is None and each.plans is None for each in candidates)
+        is_open = is_for_all and all(each.tier is Tier.SAME and not each.drained for each in candidates)
+        return Route(alias, candidates, True, model.strategy, model.sticky, is_open, is_for_all)
 
     def _candidate(self, settings: DeploymentSettings) -> Candidate:
         deployment = Deployment(settings.provider, settings.model)

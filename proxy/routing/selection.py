@@ -6,7 +6,7 @@ that are unwell move behind those that are well, in the same order. What nobody 
 catalogue knows, is not held against it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -74,17 +74,17 @@ def choose(
     consent: Consent,
     needs: Needs,
     abilities_of: Callable[[Deployment], Abilities],
-    preference_of: Callable[[Candidate], float] | None,
+    preferences: Sequence[float] | None,
     standing_of: Callable[[Candidate], Standing],
 ) -> Choice:
-    """Say whom to ask. `candidates` may serve the caller, `withheld` would if it consented; `preference_of` is what
-    the strategy says, the lowest first (None: the order of the file).
+    """Say whom to ask. `candidates` may serve the caller, `withheld` would if it consented; `preferences` are what
+    the strategy says of each candidate, the lowest first (None: the order of the file).
 
     Raises:
         UnsupportedParameter: none of them can do what the call needs, by the operator's own word.
     """
     assert candidates, "a route without candidates is refused before one is chosen"
-    ordered = _by_policy(route, candidates, needs, abilities_of, preference_of)
+    ordered = _by_policy(route, candidates, needs, abilities_of, preferences)
     asked, blocked = ordered, 0
     if standing_of(ordered[0]) is not Standing.WELL:  # else the others are looked at when they are needed
         standings = [standing_of(each) for each in ordered]
@@ -101,16 +101,16 @@ def _by_policy(
     candidates: tuple[Candidate, ...],
     needs: Needs,
     abilities_of: Callable[[Deployment], Abilities],
-    preference_of: Callable[[Candidate], float] | None,
+    preferences: Sequence[float] | None,
 ) -> tuple[Candidate, ...]:
     """As if all were well."""
     fits = [_fit(needs, abilities_of(each.deployment)) for each in candidates]
-    if preference_of is None and route.is_open and not any(fits):
+    if preferences is None and route.is_open and not any(fits):
         return candidates
     ranked = []
     for place, (fit, each) in enumerate(zip(fits, candidates, strict=True)):
         if fit != _CANNOT:
-            preference = 0.0 if preference_of is None else preference_of(each)
+            preference = 0.0 if preferences is None else preferences[place]
             ranked.append((fit, TIER_RANK[each.tier], preference, place))
     if not ranked:
         known = abilities_of(candidates[0].deployment).capabilities or frozenset()
@@ -121,6 +121,8 @@ def _by_policy(
 
 def can(needs: Needs, known: Abilities) -> bool:
     """True where nothing speaks against asking this model first."""
+    if not needs.capabilities:  # as a rule
+        return known.context_tokens is None or needs.input_tokens <= known.context_tokens
     return _fit(needs, known) == _CAN
 
 

@@ -5,10 +5,12 @@ others' logarithmic form): each candidate draws for itself, so that a change of 
 it has to move, and every process draws alike without asking another.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from math import inf, log
 from typing import Final
+
+from xxhash import xxh3_64_intdigest
 
 from proxy.routing.resolve import Candidate
 
@@ -21,19 +23,22 @@ _SPAN: Final = float(1 << 64)
 
 def digest(who: bytes) -> int:
     """64 bits of whoever is to be served alike."""
-    return int.from_bytes(blake2b(who, digest_size=8).digest(), "big")
+    return xxh3_64_intdigest(who)
+
+
+def lot(drawn: float, weight: int) -> float:
+    """A number drawn evenly from (0, 1] as a lot: the chance to have the lowest is as the weights are."""
+    return -log(drawn) / weight if weight else inf
 
 
 def draw(candidate: Candidate, who: int, salt: str) -> float:
-    """A candidate's lot for whoever has this digest. The chance to have the lowest is as the weights are."""
-    if candidate.weight == 0:
-        return inf
+    """A candidate's lot for whoever has this digest."""
     # The finalizer of SplitMix64 (Steele, Lea and Flood, 2014): each bit of the digest moves half of all bits.
     mixed = who ^ _seed(salt, candidate.deployment.label)
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     mixed ^= mixed >> 31
-    return -log((mixed + 0.5) / _SPAN) / candidate.weight
+    return lot((mixed + 0.5) / _SPAN, candidate.weight)
 
 
 @lru_cache(maxsize=4_096)
@@ -41,8 +46,13 @@ def _seed(salt: str, label: str) -> int:
     return digest(f"{salt}\0{label}".encode())
 
 
-def speed(first_byte_us: float, fastest_us: float, lot: float) -> float:
-    """By the time to the first byte; those that are as good as the fastest by their lots."""
-    if first_byte_us <= fastest_us * (100 + AS_FAST_PCT) / 100:
-        return -1.0 / (1.0 + lot)  # below 0, in the order of the lots
-    return first_byte_us
+def as_fast_us(times_us: Sequence[float]) -> float:
+    """Until when a first byte is as good as the fastest one."""
+    return min(times_us) * (100 + AS_FAST_PCT) / 100
+
+
+def speeds(times_us: Sequence[float], lots: Sequence[float]) -> list[float]:
+    """By the times to the first byte; those that are as good as the fastest, by their lots."""
+    until_us = as_fast_us(times_us)
+    # Below 0, in the order of the lots, for who is as fast.
+    return [-1.0 / (1.0 + lot) if time_us <= until_us else time_us for time_us, lot in zip(times_us, lots, strict=True)]

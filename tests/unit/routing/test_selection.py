@@ -24,7 +24,6 @@ def candidate(name):
 
 def chosen(names, *, needs=(), input_tokens=0, consent=Consent.LOWER, withheld=(), preferences=None, standings=None):
     candidates = tuple(map(candidate, names))
-    preference_of = None if preferences is None else lambda each: preferences[each.deployment.model]
     return choose(
         Route("m", candidates, is_open=all(each.tier is Tier.SAME for each in candidates)),
         candidates,
@@ -32,7 +31,7 @@ def chosen(names, *, needs=(), input_tokens=0, consent=Consent.LOWER, withheld=(
         consent,
         Needs(frozenset(needs), input_tokens),
         lambda deployment: KNOWN.get(str(deployment.model), Abilities()),
-        preference_of,
+        None if preferences is None else [preferences[name] for name in names],
         lambda each: (standings or {}).get(each.deployment.model, Standing.WELL),
     )
 
