@@ -44,6 +44,7 @@ class Round:
     spread_s: float = 0.0  # the connections begin one after the other over so long, within the warm-up
     watches_events: bool = False  # time each event of a stream; costs the generator some of its speed
     path: str = "/chat/completions"
+    tenant: str | None = None  # whose calls they are, where headers say that
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ def request_bytes(round_: Round) -> bytes:
     lines = (
         f"POST {url.path.rstrip('/')}{round_.path} HTTP/1.1",
         f"host: {url.netloc}",
+        *([] if round_.tenant is None else [f"x-tollway-tenant: {round_.tenant}"]),
         "accept: application/json",
         "accept-encoding: gzip, deflate",
         "content-type: application/json",

@@ -40,7 +40,9 @@ CREATE TABLE IF NOT EXISTS tollway_ledger (
     cost_nusd bigint,
     charged_nusd bigint,
     absorbed_nusd bigint,
+    saved_nusd bigint,
     key_source text,
+    cache text,
     latency_ms double precision,
     first_byte_ms double precision,
     overhead_us bigint,
@@ -61,6 +63,8 @@ ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS rule text;
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS split text;
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS given_up text;
 ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS fallback_reason text;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS saved_nusd bigint;
+ALTER TABLE tollway_ledger ADD COLUMN IF NOT EXISTS cache text;
 
 -- What COPY fills: one line a row, as it stands in a page. Unlogged: it can be filled again at any time.
 CREATE UNLOGGED TABLE IF NOT EXISTS tollway_ledger_lines (line text NOT NULL);

@@ -9,6 +9,7 @@ from typing import Final, TextIO, TypeAlias
 
 from proxy.cli.arguments import parse_arguments
 from proxy.cli.audit import list_changes
+from proxy.cli.cache import purge_cache, show_cache
 from proxy.cli.check import check, refuse_settings
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration, read_configuration
@@ -55,6 +56,8 @@ _COMMANDS: Final[Mapping[str, Command]] = {
     "models list": list_models,
     "models switch": switch_model,
     "models restore": switch_model,
+    "cache stats": show_cache,
+    "cache purge": purge_cache,
     "keyring status": show_keyring,
     "keyring prepare": prepare_tenant,
     "keyring rotate-kek": rotate_kek,

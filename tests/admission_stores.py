@@ -29,11 +29,16 @@ from proxy.admission.book import ScopeState, touched_by
 from proxy.admission.caps import demand_of
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
+from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
 from proxy.admission.store import RedisAdmissionStore, Scripts
 from proxy.admission.terms import Demand, RunStep, WindowKind
+from proxy.cache.book import RedisCacheBook
+from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
+from proxy.keyring.embedded import EmbeddedKeyringStore
+from proxy.keyring.store import RedisKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
@@ -92,6 +97,8 @@ class RedisBench:
     def __init__(self, door: RedisDoor, scripts: Scripts) -> None:
         self.door = door
         self.store = RedisAdmissionStore(door, timed(scripts))
+        self.book = RedisCacheBook(door)
+        self.keyring = RedisKeyringStore(door)
         self.now_ms = T0_MS
 
     async def clear(self) -> None:
@@ -133,13 +140,18 @@ class SqliteBench:
         self.door = door
         self.clock = HandClock()
         self.store = EmbeddedAdmissionStore(door, self.clock)
+        self.book = EmbeddedCacheBook(door)
+        self.keyring = EmbeddedKeyringStore(door)
 
     @property
     def now_ms(self) -> int:
         return self.clock.ms
 
     async def clear(self) -> None:
-        tables = ("admission_scopes", "admission_periods", "admission_runs", "ledger", "virtual_keys")
+        tables = (
+            *("admission_scopes", "admission_periods", "admission_runs", "ledger", "virtual_keys"),
+            *("cache_purges", "keyring_tenants"),
+        )
 
         def step(connection) -> None:
             for table in tables:
@@ -219,9 +231,29 @@ def demand_from(step: Mapping[str, Any], now_ms: int) -> Demand:
     )
 
 
+def hit_from(step: Mapping[str, Any]) -> HitDemand:
+    """A kept answer that is to be given out, as the vectors write it: it was asked for at `asked_ms` after T0."""
+    scopes = [hit_scope(name, ScopeLimits(**limits)) for name, limits in step.get("limits", {}).items()]
+    return HitDemand(
+        "acme",
+        step["run"],
+        step.get("alias", "m"),
+        T0_MS + step.get("asked_ms", 0),
+        step.get("virtual_key"),
+        tuple(scope for scope in scopes if scope is not None),
+        f"hit {step['run']}".encode(),
+    )
+
+
 def shown(answer: Any) -> Any:
     """An answer as the vectors write it."""
     match answer:
+        case HitAdmitted():
+            return {"hit": [max(0, tat_us - answer.now_us) // 1_000 for tat_us in answer.requests_tat_us]}
+        case Purged():
+            return "purged"
+        case Shredded():
+            return "shredded"
         case Admitted():
             used = [list(figures.used_nusd) for figures in answer.figures]
             return {"admitted": used, **({"repeated": True} if answer.repeated else {})}
@@ -306,6 +338,13 @@ async def _do(bench: RedisBench | SqliteBench, step: Mapping[str, Any], epoch: s
             return await bench.append(SealedRow("acme", name.run_id, f"earlier {name.run_id}".encode()))
         case "pending":
             return await store.pending("acme")
+        case "hit":
+            return shown(await store.admit_hit(hit_from(step)))
+        case "purge":
+            return await bench.book.purge("acme", step.get("alias"), T0_MS + step["before_ms"])
+        case "shred":
+            await bench.keyring.shred("acme", bench.now_ms)
+            return None
     raise AssertionError(step)
 
 

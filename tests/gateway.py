@@ -79,6 +79,7 @@ async def running_gateway(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
     state_url: str | None = None,
+    cache_url: str | None = None,
     lease_s: int = 30,
     clock: Clock | None = None,
 ) -> AsyncIterator[Gateway]:
@@ -86,6 +87,7 @@ async def running_gateway(
     with TemporaryDirectory() as temporary:
         state = f'[state]\nfolder = "{folder or temporary}"\nlease_s = {lease_s}\n'
         state += f'url = "{state_url}"\n' if state_url else ""
+        state += f'cache_url = "{cache_url}"\n' if cache_url else ""
         state += "" if "[ledger]" in text else '[ledger]\nsink = "none"\n'  # rows stay where tests read them
         settings = load(text + "\n" + state, path="test.toml", environ=environ or {}, read_file=Path.read_text)
         sink = io.BytesIO()

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -57,11 +57,13 @@ def boot_id() -> str:
 class SqliteDoor:
     """One process's connection to the file, in a thread of its own."""
 
-    __slots__ = ("_connection", "_path", "_queued", "_step_until_s", "_thread")
+    __slots__ = ("_connection", "_migrations", "_path", "_queued", "_step_until_s", "_thread")
 
-    def __init__(self, path: Path) -> None:
-        """Opens nothing yet: the first call does, and makes the file where there is none."""
+    def __init__(self, path: Path, migrations: Sequence[Sequence[str]] | None = None) -> None:
+        """Opens nothing yet: the first call does, and makes the file where there is none. `migrations` lead to other
+        tables than those of the state."""
         self._path = path
+        self._migrations = MIGRATIONS if migrations is None else migrations
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tollway-sqlite")
         self._connection: sqlite3.Connection | None = None  # touched by the thread alone
         self._step_until_s = 0.0  # likewise
@@ -92,7 +94,7 @@ class SqliteDoor:
 
     async def ping(self) -> None:
         """Ask whether the file can be read. Raises as `run`."""
-        await self.read(lambda connection: connection.execute("SELECT 1 FROM ledger LIMIT 1").fetchone())
+        await self.read(lambda connection: connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone())
 
     async def close(self) -> None:
         """Close the file, after what is queued. Safe to repeat; nothing can be run afterwards."""
@@ -160,7 +162,7 @@ class SqliteDoor:
             _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
-            _migrate(connection)
+            _migrate(connection, self._migrations)
         except BaseException:
             connection.close()
             raise
@@ -188,22 +190,22 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
     """Bring the file's tables to this release's, in one transaction."""
-    if _version(connection) == len(MIGRATIONS):
+    if _version(connection) == len(migrations):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(connection)  # again: another process may have been first
-        if version > len(MIGRATIONS):
+        if version > len(migrations):
             raise StateIncompatible(
                 f"The state file was written by a newer release of Tollway: its schema is {version}, this "
-                f"release knows {len(MIGRATIONS)}. Start that release, or name another file in [state] url."
+                f"release knows {len(migrations)}. Start that release, or name another file in [state] url."
             )
-        for statements in MIGRATIONS[version:]:
+        for statements in migrations[version:]:
             for statement in statements:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version={len(migrations)}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -183,4 +183,50 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (kind, name)
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE cache_secrets (
+            tenant_id TEXT NOT NULL PRIMARY KEY,
+            secret BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE cache_purges (
+            tenant_id TEXT NOT NULL,
+            alias TEXT NOT NULL,
+            before_ms INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, alias)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+)
+
+# Of a file of its own, in which nothing is that may not be lost.
+CACHE_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        # What was deleted makes room for what comes: the file does not grow beyond what it once held at most.
+        """CREATE TABLE cache_entries (
+            tenant_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            kept_at_ms INTEGER NOT NULL,
+            expires_at_ms INTEGER NOT NULL,
+            size_bytes INTEGER NOT NULL,
+            data BLOB NOT NULL,
+            PRIMARY KEY (tenant_id, name)
+        ) STRICT""",
+        "CREATE INDEX cache_entries_by_age ON cache_entries (kept_at_ms)",
+        "CREATE INDEX cache_entries_by_end ON cache_entries (expires_at_ms)",
+        """CREATE TABLE cache_claims (
+            tenant_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            token TEXT NOT NULL,
+            until_ms INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, name)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX cache_claims_by_end ON cache_claims (until_ms)",
+        "CREATE TABLE cache_size (one INTEGER NOT NULL PRIMARY KEY, size_bytes INTEGER NOT NULL) STRICT",
+        "INSERT INTO cache_size VALUES (1, 0)",
+        """CREATE TRIGGER cache_entries_come AFTER INSERT ON cache_entries BEGIN
+            UPDATE cache_size SET size_bytes = size_bytes + new.size_bytes;
+        END""",
+        """CREATE TRIGGER cache_entries_go AFTER DELETE ON cache_entries BEGIN
+            UPDATE cache_size SET size_bytes = size_bytes - old.size_bytes;
+        END""",
+    ),
 )

@@ -9,6 +9,7 @@ from proxy.core.limits import CAPS, ScopeLimits, written
 from proxy.core.money import usd_text
 from proxy.identity.virtual_key import VirtualKey
 from proxy.keyring.record import ProviderKeyRecord
+from proxy.settings.caching import in_words
 
 
 def described_tenant(known: KnownTenant) -> dict[str, object]:
@@ -26,6 +27,7 @@ def described_tenant(known: KnownTenant) -> dict[str, object]:
         "zero_retention": tenant.zero_retention,
         "allow_unmetered": tenant.allow_unmetered,
         "count_own_key": tenant.count_own_key,
+        "cache": in_words(tenant.cache),
         "from": "file" if record is None else "store",
         "created_at": None if record is None else instant(record.created_at_ms),
         "updated_at": None if record is None else instant(record.updated_at_ms),

@@ -21,6 +21,7 @@ from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant import TenantRecord, settings_of
 from proxy.identity.tenant_store import TenantStore
 from proxy.ledger.change import Action
+from proxy.settings.caching import CacheMode, CachePolicy, in_words
 from proxy.settings.model import AuthMode, Settings, TenantSettings
 from proxy.settings.suggest import did_you_mean
 
@@ -168,6 +169,8 @@ def _notes(record: TenantRecord, settings: Settings) -> list[str]:
         notes.append(f'auth.mode is "{settings.auth.mode}": this gateway takes its one tenant from the file alone.')
     if record.plan not in settings.plans:
         notes.append(f"the configuration has no plan {record.plan!r}: its calls are refused. Give it another plan.")
+    if record.zero_retention and record.cache is not None and record.cache.mode is not CacheMode.OFF:
+        notes.append("with zero_retention no answer of its is kept: what is said of its cache does nothing.")
     for provider in settings.providers.values():
         if provider.allow_shared_state:
             notes.append(
@@ -180,4 +183,6 @@ def _plain(value: object) -> object:
     """A setting as a row has it."""
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, CachePolicy):
+        return in_words(value)
     return value if value is None or isinstance(value, bool) else str(value)

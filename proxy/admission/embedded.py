@@ -15,6 +15,7 @@ from proxy.admission.answers import Admission, Admitted, Growth, ReleaseCode, Se
 from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState, Touched
 from proxy.admission.encoding import refusal_from, refusal_text, touched_json, touched_of
 from proxy.admission.ending import Bill
+from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, admit_hit, require_hit
 from proxy.admission.store import SWEPT_MAX
 from proxy.admission.terms import Demand, RunStep, require_demand, require_run_step
 from proxy.core.clock import Clock
@@ -33,6 +34,8 @@ _NEW_EPOCH = """
 """
 _KEYRING_EPOCH = "SELECT epoch FROM keyring_tenants WHERE id = ?"
 _REVOKED = "SELECT 1 FROM virtual_keys WHERE id = ? AND tenant_id = ? AND revoked_at_ms IS NOT NULL"
+_SHREDDED = "SELECT 1 FROM keyring_tenants WHERE id = ? AND shredded_at_ms IS NOT NULL"
+_PURGED = "SELECT coalesce(max(before_ms), 0) FROM cache_purges WHERE tenant_id = ? AND alias IN ('', ?)"
 _RUN = """
     SELECT state, held_nusd, cost_nusd, expected_tokens, touched, row, refusal, lease_until_ms, forget_at_ms
     FROM admission_runs WHERE tenant_id = ? AND run_id = ? AND step = ? AND (forget_at_ms IS NULL OR forget_at_ms > ?)
@@ -131,6 +134,28 @@ class EmbeddedAdmissionStore:
             return answer
 
         return await self._write(demand.tenant_id, step)
+
+    async def admit_hit(self, demand: HitDemand) -> HitAdmission:
+        tenant_id = require_hit(demand).tenant_id
+
+        def step(book: "_Book") -> HitAdmission:
+            ask = book.connection.execute
+            (purged_before_ms,) = ask(_PURGED, (tenant_id, demand.alias)).fetchone()
+            answer, after = admit_hit(
+                demand,
+                book.scopes(scope.name for scope in demand.scopes),
+                now_us=book.now_us,
+                is_shredded=ask(_SHREDDED, (tenant_id,)).fetchone() is not None,
+                is_revoked=ask(_REVOKED, (demand.virtual_key_id, tenant_id)).fetchone() is not None,
+                purged_before_ms=purged_before_ms,
+                has_row=ask(_HAS_ROW, (tenant_id, demand.run_id)).fetchone() is not None,
+            )
+            if isinstance(answer, HitAdmitted):
+                ask(_APPEND, (tenant_id, demand.run_id, demand.row))
+            book.write_scopes(after)
+            return answer
+
+        return await self._write(tenant_id, step)
 
     async def restore(self, demand: Demand) -> Admission:
         run_step = require_demand(demand).run_step
@@ -295,8 +320,7 @@ class _Book:
             return
         if change.row is not None:
             self.connection.execute(_APPEND, (self.tenant_id, *change.row))
-        for name, scope in change.scopes.items():
-            self._write_scope(name, scope)
+        self.write_scopes(change.scopes)
         kept = change.reservation
         values = (
             kept.held_nusd,
@@ -309,6 +333,10 @@ class _Book:
             kept.forget_at_ms,
         )
         self.connection.execute(_PUT_RUN, (*run_step, kept.state, *values))
+
+    def write_scopes(self, scopes: Scopes) -> None:
+        for name, scope in scopes.items():
+            self._write_scope(name, scope)
 
     def _scope(self, name: str) -> ScopeState:
         of = (self.tenant_id, name)

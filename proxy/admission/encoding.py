@@ -28,11 +28,13 @@ from proxy.admission.answers import (
     WrongWindow,
 )
 from proxy.admission.book import Touched
+from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, Purged, Shredded
 from proxy.admission.terms import Bucket, Demand, ScopeDemand, WindowKind
 from proxy.core import jsonio
 
 _WRONG_EPOCH, _ADMITTED, _KNOWN, _WRONG_WINDOW, _REVOKED, _CAP, _LIMIT = range(7)
 _GROWN: Final = 1
+_HIT, _HIT_LIMIT = 0, 4  # between them: shredded, revoked, purged
 _NO_BUCKET: Final = Bucket(-1, -1)
 _ROLLING: Final = WindowKind.ROLLING_24H  # looked up once: a member of an enumeration costs as much as all else here
 _LIMITS: Final = (LimitKind.CONCURRENCY, LimitKind.REQUESTS, LimitKind.TOKENS)
@@ -53,6 +55,16 @@ _RELEASES: Final = (
     ReleaseCode.EXPIRED,
     ReleaseCode.DENIED,
 )
+
+
+def hit_admission_of(reply: Sequence[Any], demand: HitDemand) -> HitAdmission:
+    """What `hit.lua` said."""
+    code = reply[0]
+    if code == _HIT:
+        return HitAdmitted(reply[1], tuple(reply[2:]))
+    if code == _HIT_LIMIT:
+        return LimitRefused(demand.scopes[reply[1]].name, LimitKind.REQUESTS, reply[2])
+    return (Shredded(), Revoked(), Purged())[code - 1]
 
 
 def touched_text(scopes: Iterable[ScopeDemand]) -> bytes:

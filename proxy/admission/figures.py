@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from proxy.admission import limits
 from proxy.admission.answers import Admitted
+from proxy.admission.hits import HitAdmitted, HitDemand
 from proxy.admission.terms import Demand, WindowKind
 
 
@@ -41,6 +42,16 @@ def remaining_requests(demand: Demand, admitted: Admitted) -> int | None:
     left = [
         limits.remaining_requests(figures.requests_tat_us, admitted.now_us, scope.requests)
         for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
+        if scope.requests is not None
+    ]
+    return min(left, default=None)
+
+
+def remaining_hit_requests(demand: HitDemand, admitted: HitAdmitted) -> int | None:
+    """Likewise after a kept answer."""
+    left = [
+        limits.remaining_requests(tat_us, admitted.now_us, scope.requests)
+        for scope, tat_us in zip(demand.scopes, admitted.requests_tat_us, strict=True)
         if scope.requests is not None
     ]
     return min(left, default=None)

@@ -18,6 +18,7 @@ from functools import partial
 from proxy.admission.answers import Admission, Admitted, Grown, Growth, NotPending, WrongEpoch
 from proxy.admission.backlog import Backlog, OnSettled
 from proxy.admission.ending import Bill
+from proxy.admission.hits import HitAdmission, HitDemand
 from proxy.admission.journal import Journal
 from proxy.admission.recovery import Recovery, ask_each
 from proxy.admission.store import ADMIT_TIMEOUT_S, AdmissionStore
@@ -124,6 +125,21 @@ class Keeper:
             self._open[demand.run_step] = demand
             self._journal.reserved(demand)
         return answer
+
+    async def admit_hit(self, demand: HitDemand) -> HitAdmission:
+        """Let a kept answer be given out, or be told why not, within 300 ms. It holds nothing, so nothing is kept
+        of it here.
+
+        Raises:
+            StateUnavailable: nothing can be promised now.
+        """
+        if self._is_away:
+            raise self._unavailable()
+        try:
+            async with asyncio.timeout(self._admit_timeout_s):
+                return await self._store.admit_hit(demand)
+        except TimeoutError as error:
+            raise self._unavailable() from error
 
     async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:
         """Let an open reservation hold so much in all. `demand` is the one that was admitted.

@@ -24,6 +24,7 @@ from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
 from proxy.admission.book import Amounts, ScopeState, Touched
 from proxy.admission.ending import Bill
+from proxy.admission.hits import HitAdmission, HitDemand, require_hit
 from proxy.admission.terms import Demand, RunStep, require_demand, require_run_step
 from proxy.core.errors import StateUnavailable
 from proxy.core.tenant import require_tenant_id
@@ -64,6 +65,11 @@ class AdmissionStore(Protocol):
         """Check every limit and cap and reserve all of it, or nothing, within 300 ms where there is a
         connection (the keeper bounds the whole). After StateUnavailable it may be reserved: never
         dispatch it, and release it."""
+        ...
+
+    async def admit_hit(self, demand: HitDemand) -> HitAdmission:
+        """Let a kept answer be given out: look whether it may be, take its request buckets and write its row. After
+        StateUnavailable its row may be there; it costs nothing, and nobody has to take it back."""
         ...
 
     async def restore(self, demand: Demand) -> Admission:
@@ -123,6 +129,7 @@ class Scripts:
     extend: Script
     grow: Script
     sweep: Script
+    hit: Script
     epoch: Script
     announce: Script
 
@@ -141,6 +148,7 @@ class Scripts:
             extend=behind("extend.lua"),
             grow=behind("grow.lua"),
             sweep=behind("sweep.lua"),
+            hit=behind("hit.lua"),
             epoch=Script.beside(__file__, "epoch.lua"),
             announce=Script.beside(__file__, "announce.lua"),
         )
@@ -149,7 +157,15 @@ class Scripts:
 class RedisAdmissionStore:
     """Admissions in Redis. Decides nothing: the scripts do."""
 
-    __slots__ = ("_announced_s", "_changes_seen", "_door", "_epoch_seen", "_scripts", "_settle_in_ms")
+    __slots__ = (
+        "_announced_s",
+        "_changes_seen",
+        "_door",
+        "_epoch_seen",
+        "_ledgers_seen",
+        "_scripts",
+        "_settle_in_ms",
+    )
 
     def __init__(self, door: RedisDoor, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
@@ -157,6 +173,7 @@ class RedisAdmissionStore:
         self._settle_in_ms = settle_in_ms
         self._scripts = scripts or Scripts.load()
         self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
+        self._ledgers_seen: set[str] = set()  # tenants that the exporter of the ledger knows of
         self._changes_seen = 0
         self._epoch_seen = ""
 
@@ -203,6 +220,26 @@ class RedisAdmissionStore:
             # something now is unknown; the caller releases it, as after any unknown outcome.
             raise StateUnavailable("The gateway's state store has just changed. Try again shortly.")
         return encoding.admission_of(reply, demand)
+
+    async def admit_hit(self, demand: HitDemand) -> HitAdmission:
+        tenant_id = require_hit(demand).tenant_id
+        if tenant_id not in self._ledgers_seen:
+            await self._door.call("SADD", _LEDGERS, tenant_id)
+            if len(self._ledgers_seen) >= ANNOUNCED_MAX:
+                self._ledgers_seen.clear()
+            self._ledgers_seen.add(tenant_id)
+        of_tenant = tenant_name(tenant_id, "")
+        names = [f"{of_tenant}keyring", f"{of_tenant}virtual-keys-revoked", f"{of_tenant}cache"]
+        names += [f"{of_tenant}use:{scope.name}" for scope in demand.scopes]
+        args: list[Argument] = [
+            demand.run_id,
+            demand.virtual_key_id or "",
+            demand.alias,
+            demand.asked_at_ms,
+            demand.row,
+        ]
+        args += [part for scope in demand.scopes if scope.requests is not None for part in scope.requests]
+        return encoding.hit_admission_of(_listed(await self._door.run(self._scripts.hit, names, args)), demand)
 
     async def restore(self, demand: Demand) -> Admission:
         return encoding.admission_of(await self._reserve(demand, "restore", ""), demand)
@@ -309,6 +346,7 @@ class RedisAdmissionStore:
         if epoch != self._epoch_seen:
             self._epoch_seen = epoch
             self._announced_s.clear()  # what was lost may be the index
+            self._ledgers_seen.clear()
 
     async def _is_current(self, epoch: str) -> bool:
         return await self._door.call("GET", _EPOCH) == epoch.encode()

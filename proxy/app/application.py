@@ -15,12 +15,14 @@ from proxy.admission.answers import Settlement as StoreSettlement
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
 from proxy.admission.terms import RunStep
+from proxy.app.caching import make_shelf
 from proxy.app.keyring import connect_keyring
 from proxy.app.pressure import PressureGauge
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
 from proxy.app.stores import connect_stores, peppers_of
 from proxy.app.switches import SwitchWatch
+from proxy.cache.shelf import AnswerSealer
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable
 from proxy.edge.admin import create_admin_app
@@ -37,6 +39,7 @@ from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.allowance import Allowances
 from proxy.pipeline.attempts import Attempts
+from proxy.pipeline.caching import Caching
 from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.dispatch import Dispatch
 from proxy.pipeline.gates import Gates
@@ -63,6 +66,7 @@ from proxy.upstream.conditions import Conditions
 _log = logging.getLogger("tollway")
 
 _SETTLE_S: Final = 10.0
+_CACHE_S: Final = 2.0
 _WATCH_S: Final = 1.0
 _WEBHOOK_CONNECTIONS_MAX: Final = 4
 _READY_S: Final = 5.0
@@ -114,16 +118,13 @@ class App:
         self.metrics.read_deployments(self._deployment_figures)
         self.switches = SwitchSlot()
         self._switch_watch = SwitchWatch(self.stores.switches, self.switches)
-        payment = Payment(self.keyring)
-        self.choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
         self.gates = Gates(settings.server, self.metrics, clock)
         self._pressure = PressureGauge(self._note_pressure)
         self._probes = Probes(self.snapshots, self.conditions, clock)
-        options = Options(self.choosing, payment, admittance, self._absorbing, self.conditions, clock)
-        attempts = Attempts(payment, self.gates, options, Dispatch(clock), self.conditions, clock)
-        self.data_plane = DataPlane(
-            Line(self.snapshots, self.choosing, self.gates, options, admittance, attempts, self.settlement, clock)
-        )
+        self._shelf = make_shelf(settings, self.stores.cache, self._sealer(), self.metrics, clock)
+        payment = Payment(self.keyring)
+        self.choosing = Choosing(payment, self.conditions, self.switches, soft_caps, clock)
+        self.data_plane = DataPlane(self._make_line(payment, admittance))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection; the lifespan too, where a server sends it to us."""
@@ -162,6 +163,7 @@ class App:
             self._watch.cancel()
         lost_rows, left = await asyncio.gather(self.settlement.drain(_SETTLE_S), self.keeper.drain(_SETTLE_S))
         await self._absorbing.drain(_SETTLE_S)
+        await self._shelf.drain(_CACHE_S)
         if lost_rows:
             _log.error("%d ledger rows could not be written before the end", lost_rows)
         if left:
@@ -189,7 +191,8 @@ class App:
         before = self.snapshots.current
         kept = _kept_until_restart(settings, before.settings)
         if kept != settings:
-            _log.warning("[server], [state], [ledger] or [keyring] changed: these take effect at the next start")
+            what = "[server], [state], [ledger], [keyring] or the bounds of [cache] changed"
+            _log.warning("%s: these take effect at the next start", what)
         bind = kept.server.bind
         if lends_to_strangers(kept.auth, bind):
             raise ValueError(
@@ -223,6 +226,21 @@ class App:
             providers=self.providers.prepare(settings, before),
             created_s=self.clock.now_ms() // 1_000,
         )
+
+    def _make_line(self, payment: Payment, admittance: Admittance) -> Line:
+        """What each step of a request needs of the others."""
+        clock, settlement = self.clock, self.settlement
+        caching = Caching(
+            self._shelf, self.stores.cache_book, self.keeper, payment, settlement.check_room, self.metrics, clock
+        )
+        options = Options(self.choosing, payment, admittance, self._absorbing, self.conditions, clock)
+        attempts = Attempts(payment, self.gates, options, Dispatch(clock), self.conditions, clock)
+        return Line(
+            self.snapshots, self.choosing, caching, self.gates, options, admittance, attempts, settlement, clock
+        )
+
+    def _sealer(self) -> AnswerSealer | None:
+        return None if self.keyring is None else self.keyring.sealer
 
     def _open_desk(self, actor: str) -> Desk:
         settings = self.snapshots.current.settings
@@ -347,4 +365,12 @@ def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
     server = replace(
         settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
     )
-    return replace(settings, server=server, state=running.state, ledger=running.ledger, keyring=running.keyring)
+    bounds = replace(
+        settings.cache,
+        memory_bytes_max=running.cache.memory_bytes_max,
+        file_bytes_max=running.cache.file_bytes_max,
+        entry_bytes_max=running.cache.entry_bytes_max,
+    )
+    return replace(
+        settings, server=server, state=running.state, ledger=running.ledger, keyring=running.keyring, cache=bounds
+    )

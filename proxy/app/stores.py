@@ -12,7 +12,11 @@ from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.embedded_absorption import EmbeddedAbsorptionStore
 from proxy.admission.keys import TENANT
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
+from proxy.app.caching import connect_cache
 from proxy.app.keyring import keyring_store
+from proxy.cache.book import CacheBook, RedisCacheBook
+from proxy.cache.embedded import EmbeddedCacheBook
+from proxy.cache.store import CacheStore
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
@@ -42,6 +46,8 @@ class Stores:
     absorption: AbsorptionStore
     switches: SwitchStore
     keyring: KeyringStore
+    cache_book: CacheBook
+    cache: CacheStore | None  # None: answers are kept in each process's memory alone
     door: SqliteDoor | RedisDoor
     sink: LedgerSink | None
     spent_total_nusd: SpentTotal
@@ -70,6 +76,8 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
             EmbeddedAbsorptionStore(embedded),
             EmbeddedSwitchStore(embedded),
             keyring_store(embedded),
+            EmbeddedCacheBook(embedded),
+            connect_cache(settings, clock),
             embedded,
             sink,
             _spent_total(kept),
@@ -84,6 +92,8 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
         RedisAbsorptionStore(shared),
         RedisSwitchStore(shared),
         keyring_store(shared),
+        RedisCacheBook(shared),
+        connect_cache(settings, clock),
         shared,
         sink,
         _spent_total(counted),
@@ -99,6 +109,8 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         yield stores
     finally:
         await stores.door.close()
+        if stores.cache is not None:
+            await stores.cache.close()
 
 
 def peppers_of(settings: Settings) -> tuple[bytes, ...]:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from proxy.core.tenant import is_tenant_id
@@ -28,6 +29,18 @@ def duration_ms(text: str) -> int:
     if not 0 < span_ms <= DAYS_MAX * _UNIT_MS["d"]:
         raise argparse.ArgumentTypeError(f"{text!r} is no time span: write 30m, 12h, 30d or 4w, at most 100 years")
     return span_ms
+
+
+def whole_number(maximum: int) -> Callable[[str], int]:
+    """The type of a whole number from 1 to a maximum."""
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(maximum)) else 0
+        if not 1 <= number <= maximum:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {maximum}")
+        return number
+
+    return parse
 
 
 def model_list(text: str) -> frozenset[str]:

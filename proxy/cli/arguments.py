@@ -14,6 +14,8 @@ from proxy.cli.argument_types import (
     tenant_id,
     time_zone,
 )
+from proxy.cli.cache import add_cache_verbs
+from proxy.cli.cache_arguments import add_cache
 from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_keyring(nouns.add_parser, shared)
     add_routing(nouns.add_parser, shared)
+    add_cache_verbs(nouns.add_parser, shared)
 
     prices = nouns.add_parser(
         "prices",
@@ -200,6 +203,7 @@ def _add_tenant_flags(put: argparse.ArgumentParser) -> None:
     )
     put.add_argument("--zero-retention", action=yes_or_no, help="only providers that keep nothing (default: no)")
     put.add_argument("--count-own-key", action=yes_or_no, help="caps count callers' own provider keys (default: no)")
+    add_cache(put)
 
 
 def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:

@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.admission.store import AdmissionStore
+from proxy.cache.book import CacheBook
+from proxy.cache.store import CacheStore
 from proxy.core.clock import Clock
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
@@ -40,6 +42,16 @@ class OpenStores(Protocol):
     @property
     def keyring(self) -> KeyringStore:
         """Provider keys of tenants, sealed."""
+        ...
+
+    @property
+    def cache(self) -> CacheStore | None:
+        """Kept answers; None where each process has its own."""
+        ...
+
+    @property
+    def cache_book(self) -> CacheBook:
+        """What is known of them, wherever they are."""
         ...
 
     @property

@@ -1,9 +1,9 @@
 """A virtual key's own limits, as they are typed."""
 
 import argparse
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
+from proxy.cli.argument_types import whole_number
 from proxy.core.limits import CAP_NUSD_MAX, CAPS, COUNTS_MAX, ScopeLimits, limits_of
 from proxy.core.money import USD_DECIMALS_MAX, nusd_of, usd_text
 
@@ -27,7 +27,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     """Take every limit and cap, each called as in the configuration."""
     group = parser.add_argument_group("limits of its own", "They stand in for those of the tenant's plan.")
     for name, said in _COUNTED.items():
-        group.add_argument(_flag(name), dest=name, type=_count(COUNTS_MAX[name]), metavar="N", help=said)
+        group.add_argument(_flag(name), dest=name, type=whole_number(COUNTS_MAX[name]), metavar="N", help=said)
     for name, said in _CAPPED.items():
         group.add_argument(_flag(CAPS[name]), dest=name, type=usd, metavar="USD", help=said)
 
@@ -50,16 +50,6 @@ def usd(text: str) -> int:
             f"{text!r} is no amount: write dollars from 0 to {bound}, with at most {USD_DECIMALS_MAX} decimals"
         )
     return nusd
-
-
-def _count(maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(maximum)) else 0
-        if not 1 <= number <= maximum:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {maximum}")
-        return number
-
-    return parse
 
 
 def _flag(name: str) -> str:

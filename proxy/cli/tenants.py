@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxy.administration.descriptions import described_tenant
+from proxy.administration.desk import Desk
 from proxy.administration.refusals import (
     CallsUnderWay,
     PlanUnknown,
@@ -15,17 +16,19 @@ from proxy.administration.refusals import (
 )
 from proxy.administration.tenants import KnownTenant
 from proxy.cli.argument_types import ANY_REGION
+from proxy.cli.cache_arguments import UNSET, is_cache_typed, typed_cache
 from proxy.cli.composition import Composition
 from proxy.cli.desk import open_command_desk
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.consent import Consent
 from proxy.core.instants import instant
+from proxy.settings.caching import CachePolicy
 from proxy.settings.model import NoCeiling, OnUnsupported, Settings, StreamUsage
 
 _HEADINGS = (
     *("ID", "PLAN", "TIME ZONE", "NO CEILING", "STREAM USAGE", "FALLBACK", "RESIDENCY"),
-    *("UNMETERED", "OWN KEYS", "FROM", "CHANGED"),
+    *("UNMETERED", "OWN KEYS", "CACHE", "FROM", "CHANGED"),
 )
 _TYPED: Mapping[str, Callable[[Any], Any]] = {
     "plan": str,
@@ -48,6 +51,8 @@ async def put_tenant(
     typed = {name: parse(value) for name, parse in _TYPED.items() if (value := getattr(arguments, name)) is not None}
     try:
         async with open_command_desk(settings, composition, clock) as desk:
+            if is_cache_typed(arguments):
+                typed["cache"] = typed_cache(arguments, await _cache_of(desk, arguments.id))
             put = await desk.tenants.put(arguments.id, typed)
     except TenantInFile as refused:
         where = f"[tenants.{refused.tenant_id}]"
@@ -96,6 +101,14 @@ async def delete_tenant(
     return EXIT_OK
 
 
+async def _cache_of(desk: Desk, tenant_id: str) -> CachePolicy | None:
+    """What is said of its cache now. One that nobody knows yet has nothing."""
+    try:
+        return (await desk.tenants.find(tenant_id)).tenant.cache
+    except TenantUnknown:
+        return None
+
+
 def _why_not_deleted(refused: TenantUnknown | CallsUnderWay | VirtualKeysWork | ProviderKeysStored) -> str:
     tenant_id = refused.tenant_id
     if isinstance(refused, TenantUnknown):
@@ -127,6 +140,7 @@ def _row(known: KnownTenant) -> tuple[str, ...]:
         "any" if tenant.residency is None else ",".join(sorted(tenant.residency)),
         "passes" if tenant.allow_unmetered else "refused",
         "counted" if tenant.count_own_key else "not counted",
+        UNSET if tenant.cache is None else str(tenant.cache.mode),
         "file" if record is None else "store" if is_in_force else "store (not in force)",
         "" if record is None else instant(record.updated_at_ms),
     )

@@ -16,7 +16,7 @@ from proxy.ledger.reader import LedgerReader
 from proxy.ledger.usage import Group, Summary, Totals, dollars
 from proxy.settings.model import Settings
 
-_HEADINGS = ("RUNS", "INPUT", "CACHED", "OUTPUT", "COST USD", "CHARGED USD", "ABSORBED USD")
+_HEADINGS = ("RUNS", "INPUT", "CACHED", "OUTPUT", "COST USD", "CHARGED USD", "ABSORBED USD", "SAVED USD")
 
 
 async def show_usage(
@@ -81,6 +81,7 @@ def _cells(totals: Totals) -> tuple[str, ...]:
         dollars(totals.cost_nusd),
         dollars(totals.charged_nusd),
         dollars(totals.absorbed_nusd),
+        dollars(totals.saved_nusd),
     )
 
 

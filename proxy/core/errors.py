@@ -239,6 +239,13 @@ class NoDeploymentAllowed(GatewayError):
     should_retry = False
 
 
+class NotCached(GatewayError):
+    """A kept answer was asked for, or none (`only`), and none is kept (RFC 9111, section 5.2.1.7)."""
+
+    status, code, source = 504, "not_cached", Source.POLICY
+    should_retry = False
+
+
 class TenantShredded(GatewayError):
     """The tenant was shredded: its id is used up, and nothing can be stored or opened under it again."""
 

@@ -14,6 +14,12 @@ LINE_END_BYTES_MAX: Final = 3  # of an empty line whose last byte has not arrive
 _LF: Final = 10
 
 
+def next_event_end(body: bytes, begins: int) -> int:
+    """Where the event ends that begins here, its empty line included; the end of the body, if none is left."""
+    found = EMPTY_LINE.search(body, begins)
+    return len(body) if found is None else found.end()
+
+
 class EventSplitter:
     """Gives back each event once it is complete, however the stream is cut into chunks.
 

@@ -10,13 +10,15 @@ from proxy.core.tenant import is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing
 from proxy.edge.admin_request import Asked, Fields
 from proxy.edge.admin_said import Said
+from proxy.settings.caching import EVENTS_PER_S_MAX, TTL_S_MAX, CacheMode, CachePolicy, CacheShare
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
 from proxy.settings.values import Mismatch, parse_region, parse_time_zone
 
 _SETTINGS = (
     *("plan", "timezone", "no_ceiling", "stream_usage", "on_unsupported", "fallback", "residency"),
-    *("zero_retention", "allow_unmetered", "count_own_key"),
+    *("zero_retention", "allow_unmetered", "count_own_key", "cache"),
 )
+_CACHE = ("mode", "ttl_s", "share", "events_per_s")
 
 
 async def list_tenants(asked: Asked) -> Said:
@@ -53,6 +55,8 @@ async def put_tenant(asked: Asked) -> Said:
     given: dict[str, object] = {name: value for name, value in sent.items() if value is not None}
     if fields.has("residency"):
         given["residency"] = _residency(fields)
+    if fields.has("cache"):
+        given["cache"] = _cache(fields)
     put = await asked.desk.tenants.put(tenant_id, given)
     return Said(201 if put.is_new else 200, {**_described(put.known), "notes": list(put.notes)})
 
@@ -89,6 +93,23 @@ def _residency(fields: Fields) -> frozenset[str] | None:
     if not regions:
         raise InvalidParameter("`residency` names at least one region; null stands for any.", param="residency")
     return frozenset(regions)
+
+
+def _cache(fields: Fields) -> CachePolicy | None:
+    """The whole of it, as in the file: what is not sent within is the default. Null: nothing is said."""
+    sent = None if fields.is_null("cache") else fields.table("cache", _CACHE)
+    if sent is None:
+        return None
+    sent.required("mode")
+    default = CachePolicy()
+    # An answer says null of it, so that it can be sent back as it came.
+    at_once = sent.is_null("events_per_s")
+    return CachePolicy(
+        mode=sent.choice("mode", CacheMode) or default.mode,
+        ttl_s=sent.integer("ttl_s", 1, TTL_S_MAX) or default.ttl_s,
+        share=sent.choice("share", CacheShare) or default.share,
+        events_per_s=None if at_once else sent.integer("events_per_s", 1, EVENTS_PER_S_MAX),
+    )
 
 
 def existing_tenant(asked: Asked) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from proxy.core.errors import CallerGone, GatewayError, RequestTooLarge, UpstreamTruncated
 from proxy.core.types import Answer, InboundRequest
 from proxy.dialects.openai import StreamEnd
+from proxy.dialects.sse import next_event_end
 from proxy.dialects.usage import UsageTap
 from proxy.edge.connection import Connection
 from proxy.edge.problems import render, render_event, speaks_anthropic
@@ -138,6 +139,8 @@ class AsgiDownstream:
             if self.body_bytes == expected_bytes:
                 # The last byte is known for what it is: no empty message has to follow it.
                 _refuse_truncated(tap)
+                if passage.copy is not None:
+                    passage.copy.take(chunk)
                 await self._send_chunk(chunk, more=False)
                 return
             if passage.meter is not None and passage.meter.is_low:
@@ -145,12 +148,17 @@ class AsgiDownstream:
             if passage.rewriter is not None:
                 chunk = passage.rewriter.feed(chunk)
             if chunk:
+                if passage.copy is not None:
+                    passage.copy.take(chunk)
                 await self._send_chunk(chunk, more=True)
             chunk = await answer.next_chunk()
             if chunk is not None:
                 tap.feed(chunk)
         _refuse_truncated(tap)
-        await self._send_chunk(b"" if passage.rewriter is None else passage.rewriter.close(), more=False)
+        rest = b"" if passage.rewriter is None else passage.rewriter.close()
+        if rest and passage.copy is not None:
+            passage.copy.take(rest)
+        await self._send_chunk(rest, more=False)
 
     async def _extend(self, meter: Meter, stream_end: StreamEnd | None) -> None:
         try:
@@ -159,6 +167,20 @@ class AsgiDownstream:
             # It has begun, so all that can be said is said in the stream; then it ends.
             await self._send_chunk(render_event(error, stream_end), more=False)
             raise
+
+    async def replay(
+        self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None
+    ) -> None:
+        await self._send_head(status, headers)
+        if events_per_s is None:
+            await self._send_chunk(body, more=False)
+            return
+        begins = 0
+        while (ends := next_event_end(body, begins)) < len(body):
+            await self._send_chunk(body[begins:ends], more=True)
+            await asyncio.sleep(1 / events_per_s)
+            begins = ends
+        await self._send_chunk(body[begins:], more=False)
 
     async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         head = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *headers]

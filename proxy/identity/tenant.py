@@ -5,14 +5,16 @@ Pure. A tenant that stands in the file has no record; where both name one, the f
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from proxy.core import jsonio
 from proxy.core.consent import Consent
 from proxy.core.tenant import require_tenant_id
+from proxy.settings.caching import EVENTS_PER_S_MAX, TTL_S_MAX, CacheMode, CachePolicy, CacheShare, in_words
 from proxy.settings.model import DEFAULT_PLAN, NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 
 Choice = TypeVar("Choice", bound=StrEnum)
+Default = TypeVar("Default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class TenantRecord:
     zero_retention: bool = False
     allow_unmetered: bool = False
     count_own_key: bool = False
+    cache: CachePolicy | None = None
 
 
 def settings_of(record: TenantRecord) -> TenantSettings:
@@ -48,6 +51,7 @@ def settings_of(record: TenantRecord) -> TenantSettings:
         zero_retention=record.zero_retention,
         allow_unmetered=record.allow_unmetered,
         count_own_key=record.count_own_key,
+        cache=record.cache,
     )
 
 
@@ -68,6 +72,7 @@ def encode(record: TenantRecord) -> bytes:
             "zero_retention": record.zero_retention,
             "allow_unmetered": record.allow_unmetered,
             "count_own_key": record.count_own_key,
+            "cache": in_words(record.cache),
         }
     )
 
@@ -93,8 +98,27 @@ def decode(data: bytes) -> TenantRecord:
         zero_retention=fields.get("zero_retention", False),
         allow_unmetered=fields.get("allow_unmetered", False),
         count_own_key=fields.get("count_own_key", False),
+        cache=_policy(fields.get("cache")),
     )
 
 
-def _choice(choices: type[Choice], text: object, otherwise: Choice) -> Choice:
+def _policy(stored: object) -> CachePolicy | None:
+    """None where nothing is said. What only a later release knows is off: nothing is kept by what is not understood."""
+    if stored is None:
+        return None
+    if not isinstance(stored, dict):
+        return CachePolicy(CacheMode.OFF)
+    mode, share = _choice(CacheMode, stored.get("mode"), None), _choice(CacheShare, stored.get("share"), None)
+    ttl_s, events_per_s = stored.get("ttl_s"), stored.get("events_per_s")
+    is_paced = events_per_s is None or _is_count(events_per_s, EVENTS_PER_S_MAX)
+    if mode is None or share is None or not _is_count(ttl_s, TTL_S_MAX) or not is_paced:
+        return CachePolicy(CacheMode.OFF)
+    return CachePolicy(mode, ttl_s, share, events_per_s)
+
+
+def _is_count(value: object, maximum: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= maximum
+
+
+def _choice(choices: type[Choice], text: object, otherwise: Default) -> Choice | Default:
     return next((choice for choice in choices if choice.value == text), otherwise)

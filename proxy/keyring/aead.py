@@ -19,6 +19,8 @@ NONCE_BYTES: Final = 32
 COMMITMENT_BYTES: Final = 32
 TAG_BYTES: Final = 16
 WRAP_NONCE_BYTES: Final = 12
+PROVIDER_KEYS: Final = b"seal"
+"""What is sealed: the purpose that a sub-key is derived for."""
 
 _IV_BYTES: Final = 12  # the nonce's first ones: with a sub-key of its own, any would do
 _INFO: Final = b"tollway/provider-keys/v1/"
@@ -32,19 +34,24 @@ class NotAuthentic(Exception):
     """The ciphertext was changed, or its AAD is not the one that it was sealed with."""
 
 
-def seal(dek: Dek, nonce: bytes, plaintext: bytes, aad: bytes) -> tuple[bytes, bytes]:
-    """The commitment, and the ciphertext with its tag. A nonce is 32 random bytes, used once."""
-    commitment, cipher = _derive(dek, nonce)
+def seal(
+    dek: Dek, nonce: bytes, plaintext: bytes, aad: bytes, *, purpose: bytes = PROVIDER_KEYS
+) -> tuple[bytes, bytes]:
+    """The commitment, and the ciphertext with its tag. A nonce is 32 random bytes, used once. What is sealed for one
+    purpose opens for no other."""
+    commitment, cipher = _derive(dek, nonce, purpose)
     return commitment, cipher.encrypt(nonce[:_IV_BYTES], plaintext, aad)
 
 
-def unseal(dek: Dek, nonce: bytes, commitment: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+def unseal(
+    dek: Dek, nonce: bytes, commitment: bytes, ciphertext: bytes, aad: bytes, *, purpose: bytes = PROVIDER_KEYS
+) -> bytes:
     """The plaintext.
 
     Raises:
         CommitmentMismatch, NotAuthentic.
     """
-    expected, cipher = _derive(dek, nonce)
+    expected, cipher = _derive(dek, nonce, purpose)
     if not hmac.compare_digest(expected, commitment):
         raise CommitmentMismatch
     try:
@@ -77,9 +84,9 @@ def kek_name(kek: bytes) -> str:
     return hmac.digest(kek, b"tollway/kek/v1/name", "sha256").hex()[:16]
 
 
-def _derive(dek: Dek, nonce: bytes) -> tuple[bytes, AESGCM]:
+def _derive(dek: Dek, nonce: bytes, purpose: bytes) -> tuple[bytes, AESGCM]:
     assert len(nonce) == NONCE_BYTES
-    derived = _expand(dek, nonce, b"seal", COMMITMENT_BYTES + DEK_BYTES)
+    derived = _expand(dek, nonce, purpose, COMMITMENT_BYTES + DEK_BYTES)
     return derived[:COMMITMENT_BYTES], AESGCM(derived[COMMITMENT_BYTES:])
 
 

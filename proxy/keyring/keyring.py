@@ -13,23 +13,19 @@ from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
 from proxy.core.clock import Clock
-from proxy.core.errors import (
-    GatewayError,
-    ProviderKeyUnreadable,
-    StateUnavailable,
-)
+from proxy.core.errors import GatewayError, ProviderKeyUnreadable, StateUnavailable
 from proxy.core.secret import Secret
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, envelope
 from proxy.keyring.aws_kek import unavailable
 from proxy.keyring.dek_cache import MAX_AGE_US
 from proxy.keyring.deks import REFUSED_US, Deks
-from proxy.keyring.envelope import Place
 from proxy.keyring.kek import Kek, Keks
 from proxy.keyring.opened_cache import MISS, Cached, OpenedCache
 from proxy.keyring.probe import probe
-from proxy.keyring.record import Found, OpenedProviderKey, ProviderKeyRecord, ProviderKeyState
+from proxy.keyring.record import Found, OpenedProviderKey, ProviderKeyRecord, ProviderKeyState, place_of
 from proxy.keyring.rotation import Progress, Rotated, Rotation
+from proxy.keyring.sealer import Sealer
 from proxy.keyring.shape import require_names, require_secret
 from proxy.keyring.store import TRIES_MAX, KeyringStore, shredded
 
@@ -73,6 +69,7 @@ class Keyring:
         "_store",
         "_unreadable",
         "kek_ids",
+        "sealer",
     )
 
     def __init__(self, keks: Sequence[Kek], store: KeyringStore, clock: Clock, on_unreadable: OnUnreadable) -> None:
@@ -85,6 +82,7 @@ class Keyring:
         self._on_unreadable = on_unreadable
         self._deks = Deks(every, clock)
         self._rotation = Rotation(every, self._deks, store)
+        self.sealer = Sealer(store, self._deks, self._rotation, clock)
         self._opened = OpenedCache()
         self._flights: dict[tuple[str, str, str | None], _Flight] = {}
         self._connecting: asyncio.Task[None] | None = None
@@ -141,6 +139,7 @@ class Keyring:
         """Forget all that is known of a tenant, and what is being found out."""
         self._opened.drop(tenant_id)
         self._deks.drop(tenant_id)
+        self.sealer.drop(tenant_id)
         self._drop_flights(tenant_id)
 
     async def connect(self, within_s: float) -> None:
@@ -288,7 +287,7 @@ class Keyring:
         """The provider key of a record, and until when it may be used without asking again."""
         record = found.record
         assert record is not None
-        place = _place(tenant_id, provider, user if found.own is not None else None, record)
+        place = place_of(tenant_id, provider, user if found.own is not None else None, record)
         sealed = envelope.parse(record.envelope)
         stored = found.dek(sealed.dek_id)
         if stored is None:
@@ -353,7 +352,7 @@ class Keyring:
             created_at_ms=at_ms,
             dek_id=stored.id,
         )
-        nonce, place = secrets.token_bytes(aead.NONCE_BYTES), _place(tenant_id, provider, user, record)
+        nonce, place = secrets.token_bytes(aead.NONCE_BYTES), place_of(tenant_id, provider, user, record)
         data = envelope.seal(dek, stored.id, stored.wrapped.kek_id, nonce, place, text)
         if not await self._store.activate(replace(record, envelope=data), before):
             return None
@@ -387,13 +386,9 @@ class Keyring:
     def _forget(self) -> None:
         self._opened.clear()
         self._deks.clear()
+        self.sealer.clear()
         self._flights.clear()
         self._unreadable.clear()
-
-
-def _place(tenant_id: str, provider: str, user: str | None, record: ProviderKeyRecord) -> Place:
-    """Where a record was found, or is put: its own word counts for nothing but what no question names."""
-    return Place(tenant_id, provider, user, record.origin, record.credential_id, record.version)
 
 
 def _contended() -> StateUnavailable:

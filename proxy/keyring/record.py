@@ -15,6 +15,7 @@ from proxy.core.errors import InvalidJson, ProviderKeyUnreadable
 from proxy.core.secret import Secret
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import StoredDek, WrappedDek
+from proxy.keyring.envelope import Place
 
 SLOTS_MAX: Final = 64  # so many places of a tenant are told with each of them
 
@@ -91,6 +92,11 @@ def slot_of(provider: str, user: str | None) -> str:
     return (
         f"{provider}:{hashlib.blake2b(user.encode('utf-8', 'surrogatepass'), digest_size=_USER_HASH_BYTES).hexdigest()}"
     )
+
+
+def place_of(tenant_id: str, provider: str, user: str | None, record: ProviderKeyRecord) -> Place:
+    """Where a record was found, or is put: its own word counts for nothing but what no question names."""
+    return Place(tenant_id, provider, user, record.origin, record.credential_id, record.version)
 
 
 def wiped(record: ProviderKeyRecord, state: ProviderKeyState, at_ms: int) -> ProviderKeyRecord:

@@ -1,7 +1,6 @@
 """A run's row, and its bytes.
 
-Pure. The row never holds a prompt, a completion or a key: there is no field for one. The
-fields of caches come with the feature that knows them.
+Pure. The row never holds a prompt, a completion or a key: there is no field for one.
 """
 
 from typing import Any, NamedTuple, TypedDict
@@ -54,7 +53,9 @@ class Entry(TypedDict):
     cost_nusd: int | None
     charged_nusd: int | None
     absorbed_nusd: int | None
+    saved_nusd: int | None  # what the answer would have cost, had it not been kept
     key_source: str | None
+    cache: str | None  # hit, miss or bypass; None: caching was off for it
     latency_ms: float
     first_byte_ms: float | None
     overhead_us: int | None

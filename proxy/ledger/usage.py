@@ -34,6 +34,7 @@ class Totals(NamedTuple):
     cost_nusd: int = 0
     charged_nusd: int = 0
     absorbed_nusd: int = 0
+    saved_nusd: int = 0
 
 
 _SUMMED = Totals._fields[1:]

@@ -68,6 +68,13 @@ class Downstream(Protocol):
         """
         ...
 
+    async def replay(
+        self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None
+    ) -> None:
+        """A kept answer, byte for byte: at once, or so many events of it in a second. The framing is the
+        connection's to choose where no header tells a length."""
+        ...
+
     async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         """A whole answer of the gateway's own."""
         ...

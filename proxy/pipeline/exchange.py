@@ -13,6 +13,7 @@ from proxy.core.types import Call, Caller, InboundRequest
 from proxy.dialects.openai import Operation
 from proxy.identity.caller import Prompt
 from proxy.pipeline.attempt import Attempt, GivenUp
+from proxy.pipeline.cache_use import CacheUse
 from proxy.pipeline.form_body import FormBody
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
@@ -40,6 +41,7 @@ class Exchange:
     tenant: TenantSettings | None = None
     needs: Needs | None = None  # of the model that answers
     route: Route | None = None
+    cache: CacheUse | None = None  # None: caching is off for it
     choice: Choice | None = None
     options_left: tuple[Candidate, ...] = ()  # whom else to ask
     split: str | None = None  # the deployment that a lot has drawn for this caller

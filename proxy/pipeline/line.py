@@ -18,13 +18,14 @@ from proxy.dialects.openai import classify
 from proxy.identity.caller import PROMPT_HEADER, parse_prompt, with_body_user
 from proxy.pipeline.admittance import Admittance
 from proxy.pipeline.attempts import Attempts
+from proxy.pipeline.caching import Caching, pace_of
 from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.downstream import Downstream
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.gates import Gates
 from proxy.pipeline.hang_up import HangUp
 from proxy.pipeline.options import Options
-from proxy.pipeline.own_words import list_models, own_headers, relay_headers
+from proxy.pipeline.own_words import list_models, own_headers, relay_headers, replay_headers
 from proxy.pipeline.reading import read_call
 from proxy.pipeline.run_ids import RunIds
 from proxy.pipeline.settlement import Settlement
@@ -42,6 +43,7 @@ class Line:
     __slots__ = (
         "_admittance",
         "_attempts",
+        "_caching",
         "_choosing",
         "_clock",
         "_gates",
@@ -55,6 +57,7 @@ class Line:
         self,
         snapshots: SnapshotSlot,
         choosing: Choosing,
+        caching: Caching,
         gates: Gates,
         options: Options,
         admittance: Admittance,
@@ -64,6 +67,7 @@ class Line:
     ) -> None:
         self._snapshots = snapshots
         self._choosing = choosing
+        self._caching = caching
         self._gates = gates
         self._options = options
         self._admittance = admittance
@@ -99,6 +103,7 @@ class Line:
             self._gates.leave(exchange)
             downstream.close()
             exchange.body_bytes = downstream.body_bytes
+            self._caching.close(exchange)
             self._settlement.close(exchange)
 
     async def _walk(self, exchange: Exchange, downstream: Downstream) -> None:
@@ -121,6 +126,12 @@ class Line:
             return
 
         exchange.route = self._choosing.resolve(exchange)
+        kept = await self._caching.find(exchange)
+        if kept is not None:
+            exchange.status = 200
+            headers = replay_headers(exchange, kept, self._clock.now_ms(), self._clock.monotonic_us())
+            await downstream.replay(200, kept.body, headers, pace_of(exchange, kept))
+            return
         exchange.choice = self._choosing.choose(exchange)
         await self._gates.enter(exchange)
         exchange.attempt = await self._options.first(exchange)
@@ -135,10 +146,13 @@ class Line:
                 headers = translated_headers(headers, exchange.operation.base_shape)
                 if not is_translated_stream(answer):
                     whole = await whole_answer(exchange, answer, first_chunk)
+                    self._caching.hear(exchange, whole)
                     await downstream.send_answer(whole, headers + relay_headers(exchange, is_whole=True))
                     return
             headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
-            await downstream.relay(answer, first_chunk, headers, self._admittance.passage(exchange, answer))
+            passage = self._admittance.passage(exchange, answer)
+            passage.copy = self._caching.copy(exchange, headers)
+            await downstream.relay(answer, first_chunk, headers, passage)
         except (UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed):
             self._attempts.cut(exchange)
             raise

@@ -1,9 +1,10 @@
 """What the gateway itself says: its headers beside an answer, and the list of models."""
 
-from typing import Any
+from typing import Any, Final
 
 from proxy.admission.answers import Admitted
-from proxy.admission.figures import remaining_requests, remaining_tokens
+from proxy.admission.figures import remaining_hit_requests, remaining_requests, remaining_tokens
+from proxy.cache.entry import Entry
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.money import usd_text
@@ -14,6 +15,8 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import rfc3339
 from proxy.pipeline.ticket import Ticket
 from proxy.routing import listing
+
+_EVENT_STREAM: Final = b"text/event-stream"
 
 
 def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
@@ -40,6 +43,8 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     headers.append((b"x-tollway-model", _header_text(attempt.deployment.label)))
     headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
     headers.append((b"server-timing", timing))
+    if exchange.cache is not None:
+        headers.append((b"x-tollway-cache", exchange.cache.result.value.encode()))
     if attempt.translation is not None:
         headers.append((b"x-tollway-translated", attempt.translation.name.encode()))
         if attempt.translation.dropped is not None:
@@ -53,6 +58,28 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     ticket = exchange.ticket
     if ticket is not None and ticket.admitted is not None:
         headers += _what_is_left(ticket, ticket.admitted)
+    return headers
+
+
+def replay_headers(exchange: Exchange, entry: Entry, now_ms: int, now_us: int) -> list[tuple[bytes, bytes]]:
+    """The headers beside a kept answer, its own ones included."""
+    use = exchange.cache
+    assert use is not None
+    assert use.hit is not None
+    headers = [*entry.headers, *own_headers(exchange)]
+    if not any(name == b"content-type" and value[:17].lower() == _EVENT_STREAM for name, value in entry.headers):
+        headers.append((b"content-length", b"%d" % len(entry.body)))
+    headers.append((b"x-tollway-cache", b"hit"))
+    headers.append((b"age", b"%d" % (max(0, now_ms - entry.head.asked_at_ms) // 1_000)))  # RFC 9111, section 5.1
+    headers.append((b"x-tollway-model", _header_text(entry.deployment)))
+    headers.append((b"x-tollway-attempts", b"0"))
+    headers.append((b"x-tollway-cost-usd", b"0"))
+    if use.saved_nusd is not None:
+        headers.append((b"x-tollway-saved-usd", usd_text(use.saved_nusd).encode()))
+    headers.append((b"server-timing", b"tollway;dur=%.3f" % ((now_us - exchange.accepted_at_us) / 1_000)))
+    requests = remaining_hit_requests(*use.hit)
+    if requests is not None:
+        headers.append((b"x-tollway-limit-remaining-requests", b"%d" % requests))
     return headers
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from proxy.dialects.openai import StreamEnd
 from proxy.dialects.usage import UsageTap
+from proxy.pipeline.cache_use import AnswerCopy
 from proxy.pipeline.meter import Meter
 
 
@@ -28,3 +29,4 @@ class Passage:
     stream_end: StreamEnd | None = None  # how a stream of the caller's kind of call ends, if it is one
     rewriter: Rewriter | None = None  # None: the bytes leave as they came
     meter: Meter | None = None  # extends the hold of a stream without a ceiling
+    copy: AnswerCopy | None = None  # hears what leaves, to keep it

@@ -81,6 +81,15 @@ class Payment:
             )
         return fresh
 
+    def may_be_users_own(self, exchange: Exchange, provider: ProviderSettings) -> bool:
+        """True where the stored key that pays is, or may be, this user's own and not its tenant's."""
+        caller = exchange.caller
+        assert caller is not None
+        if self._keyring is None or caller.user is None:
+            return False
+        theirs = self._keyring.cached(caller.tenant_id, provider.name, None)
+        return theirs is MISS or theirs != self._keyring.cached(caller.tenant_id, provider.name, caller.user)
+
     def _payer(self, exchange: Exchange, provider: ProviderSettings, stored: OpenedProviderKey | None) -> Payer:
         if stored is not None:
             return Payer(KeySource.TENANT, stored.secret, stored.origin)

@@ -76,6 +76,7 @@ def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, ob
         "deployment": ending.deployment,
         "attempts": exchange.attempts,
         "stream": exchange.call.stream,
+        "cache": None if exchange.cache is None else exchange.cache.result.value,
         "status": ending.status,
         "error": error.code if error else None,
         "error_source": ending.error_source,

@@ -6,6 +6,7 @@ Pure. None can hold a prompt, a completion or a key.
 
 from typing import Final
 
+from proxy.cache.entry import Entry as Kept
 from proxy.core.types import UsageSource
 from proxy.ledger.entry import Entry, SealedRow, encode
 from proxy.pipeline.charging import Charge
@@ -40,6 +41,8 @@ def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
     entry["cost_nusd"] = charge.cost_nusd
     entry["charged_nusd"] = charge.charged_nusd
     entry["absorbed_nusd"] = charge.absorbed_nusd
+    if exchange.cache is not None:
+        entry["cache"] = exchange.cache.result.value
     if ticket is not None and ticket.is_in_store:
         entry["held_nusd"] = ticket.held_nusd
     entry["latency_ms"] = ending.latency_us / 1_000
@@ -47,6 +50,25 @@ def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
         entry["first_byte_ms"] = ending.first_byte_us / 1_000
     entry["overhead_us"] = ending.overhead_us
     return encode(entry)
+
+
+def hit_row(exchange: Exchange, kept: Kept, now_us: int) -> bytes:
+    """The row of a call that is answered from the cache, written before its first byte leaves: it costs nothing, and
+    uses no tokens of anybody's. Who answered is who did when the answer was made."""
+    entry = _asked(exchange, rfc3339(exchange.started_at_ms))
+    entry["served_model"] = kept.served_model
+    entry["provider"] = kept.provider
+    entry["deployment"] = kept.deployment
+    entry["attempts"] = 0
+    entry["status"] = 200
+    entry["cost_nusd"] = entry["charged_nusd"] = 0
+    entry["saved_nusd"] = kept.head.cost_nusd
+    entry["key_source"] = kept.key_source
+    entry["cache"] = "hit"
+    own_us = now_us - exchange.accepted_at_us
+    entry["latency_ms"] = own_us / 1_000
+    entry["overhead_us"] = own_us
+    return encode(entry).data
 
 
 def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
@@ -75,11 +97,29 @@ def adjustment_row(exchange: Exchange, ending: Ending, charge: Charge) -> bytes:
 
 
 def _begun(exchange: Exchange, started_at: str) -> Entry:
-    caller, attempt, route = exchange.caller, exchange.attempt, exchange.route
-    assert caller is not None, "what has a row has a caller"
-    assert attempt is not None, "what has a row was to be sent somewhere"
-    assert route is not None
+    """What is known of a call that is sent to somebody."""
+    attempt = exchange.attempt
+    assert attempt is not None, "it was to be sent somewhere"
     deployment, translation = attempt.deployment, attempt.translation
+    entry = _asked(exchange, started_at)
+    entry["served_model"] = deployment.model
+    entry["provider"] = deployment.provider
+    entry["deployment"] = deployment.label
+    entry["fallback_reason"] = exchange.fallback_reason
+    if translation is not None:
+        entry["translated"] = translation.name
+        entry["dropped_fields"] = translation.dropped
+    if attempt.facts is not None:
+        entry["price_version"] = exchange.snapshot.prices.version
+    entry["key_source"] = str(attempt.key_source)
+    return entry
+
+
+def _asked(exchange: Exchange, started_at: str) -> Entry:
+    """What is known of any call that has a row, and nothing of what becomes of it."""
+    caller, route = exchange.caller, exchange.route
+    assert caller is not None, "what has a row has a caller"
+    assert route is not None
     prompt_id, prompt_version = exchange.prompt or (None, None)
     return {
         "run_id": exchange.run_id,
@@ -97,14 +137,14 @@ def _begun(exchange: Exchange, started_at: str) -> Entry:
         "requested_model": exchange.call.model_alias,
         "rule": route.rule or None,
         "split": exchange.split,
-        "served_model": deployment.model,
-        "provider": deployment.provider,
-        "deployment": deployment.label,
+        "served_model": None,
+        "provider": None,
+        "deployment": None,
         "attempts": 1,
         "given_up": None,
-        "fallback_reason": exchange.fallback_reason,
-        "translated": None if translation is None else translation.name,
-        "dropped_fields": None if translation is None else translation.dropped,
+        "fallback_reason": None,
+        "translated": None,
+        "dropped_fields": None,
         "stream": exchange.call.stream,
         "status": _UNKNOWN_STATUS,
         "error_source": None,
@@ -114,12 +154,14 @@ def _begun(exchange: Exchange, started_at: str) -> Entry:
         "output_tokens": None,
         "reasoning_tokens": None,
         "usage_source": None,
-        "price_version": exchange.snapshot.prices.version if attempt.facts is not None else None,
+        "price_version": None,
         "held_nusd": None,
         "cost_nusd": None,
         "charged_nusd": None,
         "absorbed_nusd": None,
-        "key_source": str(attempt.key_source),
+        "saved_nusd": None,
+        "key_source": None,
+        "cache": None,
         "latency_ms": 0.0,
         "first_byte_ms": None,
         "overhead_us": None,

@@ -7,6 +7,7 @@ mistake, one problem.
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from proxy.settings.caching_checks import advise_caching, check_caching
 from proxy.settings.model import Address, AuthMode, AuthSettings, KekKind, ProviderSettings, Settings, TransportKind
 from proxy.settings.problem import element, member
 from proxy.settings.reader import Source
@@ -25,6 +26,7 @@ def check(draft: Settings, source: Source) -> None:
     for provider in draft.providers.values():
         _check_proxy(provider, source)
     check_routing(draft, source)
+    check_caching(draft, source)
 
 
 def advise(settings: Settings) -> Iterator[str]:
@@ -38,6 +40,7 @@ def advise(settings: Settings) -> Iterator[str]:
     for provider in settings.providers.values():
         yield from _advise_provider(provider, settings)
     yield from advise_routing(settings)
+    yield from advise_caching(settings)
     yield from _advise_keyring(settings)
     yield from advise_spending(settings)
 

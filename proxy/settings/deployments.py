@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from proxy.core.consent import Tier
 from proxy.core.money import NUSD_PER_USD
+from proxy.settings.cache import read_policy
 from proxy.settings.reader import Reader, Source
 from proxy.settings.routing import DeploymentSettings, ModelSettings, PriceSettings, Sticky, Strategy
 from proxy.settings.rules import read_rules
@@ -49,6 +50,7 @@ def read_model(alias: str, at: Reader, source: Source, existing: Existing) -> Mo
         rules=rules,
         default=default,
         switched_to=at.text("switched_to", existing.model, None),
+        cache=read_policy(at),
     )
     at.close()
     return model

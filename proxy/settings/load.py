@@ -15,6 +15,7 @@ from pathlib import Path
 
 from proxy.core.limits import CAP_NUSD_MAX
 from proxy.settings.admin import read_admin
+from proxy.settings.cache import read_cache
 from proxy.settings.consistency import advise, check
 from proxy.settings.deployments import IN_FLIGHT_MAX, Existing, read_model
 from proxy.settings.keyring import read_keyring
@@ -37,6 +38,7 @@ from proxy.settings.tenants import read_tenant
 from proxy.settings.values import (
     Mismatch,
     parse_address,
+    parse_cache_url,
     parse_model_name,
     parse_network,
     parse_path,
@@ -59,7 +61,7 @@ MEMORY_BYTES_MIN = 64 * 1024 * 1024  # less than a gateway needs that does nothi
 MEMORY_BYTES_MAX = 1 << 44
 SECTIONS = (
     *("server", "state", "auth", "providers", "models", "plans", "tenants"),
-    *("fallback", "ledger", "admin", "keyring"),
+    *("fallback", "ledger", "admin", "keyring", "cache"),
 )
 VERSION_CHARS = 12
 
@@ -100,6 +102,7 @@ def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callabl
         ledger=_ledger(sections["ledger"]),
         admin=read_admin(sections["admin"], source),
         keyring=read_keyring(sections["keyring"], source),
+        cache=read_cache(sections["cache"]),
         version=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:VERSION_CHARS],
     )
     check(draft, source)
@@ -151,6 +154,7 @@ def _state(at: Reader) -> StateSettings:
     state = StateSettings(
         folder=Path(at.text("folder", parse_path, str(default.folder))),
         url=at.text("url", parse_state_url, default.url),
+        cache_url=at.text("cache_url", parse_cache_url, None),
         journal=at.text("journal", parse_path, default.journal),
         lease_s=at.integer("lease_s", default.lease_s, 1, LEASE_S_MAX),
         ledger_unexported_bytes_max=at.integer(

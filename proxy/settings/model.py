@@ -14,6 +14,7 @@ from typing import TypeAlias
 from proxy.core.consent import Consent
 from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.core.secret import Secret
+from proxy.settings.caching import CachePolicy, CacheSettings
 from proxy.settings.routing import ModelSettings, Retention
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -122,6 +123,8 @@ class StateSettings:
     journal: str = "journal/"  # a relative path begins at the folder
     lease_s: int = 30
     ledger_unexported_bytes_max: int = 1_073_741_824
+    # Where kept answers are. None: with an embedded store `cache.db` beside it, with Redis only in each process.
+    cache_url: str | None = field(default=None, repr=False)
 
     @property
     def shown_url(self) -> str:
@@ -260,6 +263,7 @@ class TenantSettings:
     allow_unmetered: bool = False
     count_own_key: bool = False
     soft_cap_webhook: Secret | None = None  # such URLs often are their own key
+    cache: CachePolicy | None = None  # None: nothing is said, so a feature, a model or an endpoint may
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,5 +292,6 @@ class Settings:
     admin: AdminSettings = AdminSettings()
     keyring: KeyringSettings = KeyringSettings()
     fallback: FallbackSettings = FallbackSettings()
+    cache: CacheSettings = field(default_factory=CacheSettings)
     version: str = "000000000000"  # the first 12 hex digits of SHA-256 over the file's bytes
     warnings: tuple[str, ...] = ()  # legal, but unwise

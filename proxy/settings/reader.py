@@ -163,17 +163,17 @@ class Reader:
                 self._source.report(place, mismatch.expected, found, mismatch.suggestion)
         return tuple(values)
 
-    def choice(self, name: str, choices: type[Choice], default: Choice) -> Choice:
+    def choice(self, name: str, choices: type[Choice], default: Choice, *, required: bool = False) -> Choice:
         """One of a closed set of texts."""
+        names = [str(choice) for choice in choices]
 
         def parse(text: str) -> Choice:
             try:
                 return choices(text)
             except ValueError:
-                names = [str(choice) for choice in choices]
                 raise Mismatch(_one_of(names), suggestion=did_you_mean(text, names)) from None
 
-        return self.text(name, parse, default)
+        return self.text(name, parse, default, required=_one_of(names) if required else None)
 
     def flag(self, name: str, default: Default) -> bool | Default:
         """true or false."""
@@ -194,15 +194,17 @@ class Reader:
         self._source.report(member(self.path, name), expected, shown(raw, secret=isinstance(raw, str)))
         return default
 
-    def seconds(self, name: str, default: Default, maximum_s: float) -> float | Default:
-        """A number of seconds, above 0. A bool is none, nor is nan or inf."""
+    def seconds(self, name: str, default: Default, maximum_s: float, *, or_zero: bool = False) -> float | Default:
+        """A number of seconds above 0, or 0 too with `or_zero`. A bool is none, nor is nan or inf."""
         raw = self._take(name)
         if raw is None:
             return default
         number = float(raw) if isinstance(raw, Decimal) else raw
-        if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number <= maximum_s:
-            return float(number)
-        expected = f"a number of seconds above 0, at most {maximum_s:g}"
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= maximum_s:
+            seconds = float(number)
+            if seconds or or_zero:
+                return seconds
+        expected = f"a number of seconds {'from 0 to' if or_zero else 'above 0, at most'} {maximum_s:g}"
         self._source.report(member(self.path, name), expected, shown(raw, secret=isinstance(raw, str)))
         return default
 
@@ -228,6 +230,12 @@ class Reader:
             return Reader({} if raw is None else raw, where, self._source)
         self._source.report(where, "a table", kind_of(raw))
         return Reader({}, where, self._source)
+
+    def table_if_any(self, name: str) -> "Reader | None":
+        """A member that is a table; None where it is absent, or reported as none."""
+        is_table = isinstance(self._table.get(name), dict)
+        table = self.table(name)
+        return table if is_table else None
 
     def tables(self, name: str, *, required: bool = True) -> "list[Reader]":
         """A member that is a list of tables: of at least one, where it is required."""
@@ -260,7 +268,7 @@ class Reader:
             try:
                 parse_name(name)
             except Mismatch as mismatch:
-                self._source.report(reader.path, mismatch.expected, "another name")
+                self._source.report(reader.path, mismatch.expected, "another name", mismatch.suggestion)
             yield name, reader
 
     def close(self) -> None:

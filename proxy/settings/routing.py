@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy.core.consent import Tier
+from proxy.settings.caching import CachePolicy
 
 
 class Strategy(StrEnum):
@@ -111,3 +112,4 @@ class ModelSettings:
     rules: tuple[RuleSettings, ...] = ()
     default: str | None = None  # which alias serves where no rule holds; None: this one has deployments
     switched_to: str | None = None  # which alias serves instead, whatever else is written
+    cache: CachePolicy | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from proxy.core.consent import Consent
+from proxy.settings.cache import read_policy
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage, TenantSettings
 from proxy.settings.reader import Reader
 from proxy.settings.values import parse_region, parse_time_zone, parse_webhook_url
@@ -25,6 +26,7 @@ def read_tenant(tenant_id: str, at: Reader, parse_plan: Callable[[str], str]) ->
         allow_unmetered=at.flag("allow_unmetered", default.allow_unmetered),
         count_own_key=at.flag("count_own_key", default.count_own_key),
         soft_cap_webhook=at.text("soft_cap_webhook", parse_webhook_url, None),
+        cache=read_policy(at),
     )
     at.close()
     return tenant

@@ -14,6 +14,7 @@ from proxy.core.capabilities import CAPABILITIES
 from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.secret import Secret
 from proxy.core.tenant import is_tenant_id
+from proxy.settings.caching import NO_CACHE_STORE
 from proxy.settings.model import Address, Network
 from proxy.settings.suggest import did_you_mean
 
@@ -270,6 +271,17 @@ def parse_state_url(text: str) -> str:
     if _DATABASE_PATH.fullmatch(parts.path) is None:
         raise Mismatch(expected + ", whose path is the number of a database", found="a URL with another path")
     return text
+
+
+def parse_cache_url(text: str) -> str:
+    """What `parse_state_url` takes, or `none`. It may hold a password: never shown."""
+    if text == NO_CACHE_STORE:
+        return text
+    try:
+        return parse_state_url(text)
+    except Mismatch as mismatch:
+        expected = f"{mismatch.expected}; or {NO_CACHE_STORE}"
+        raise Mismatch(expected, found=mismatch.found, suggestion=mismatch.suggestion) from None
 
 
 def parse_pepper(text: str) -> Secret:

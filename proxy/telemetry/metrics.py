@@ -1,4 +1,4 @@
-"""Every metric of the gateway, in one place: the only importer of prometheus-client.
+"""Every metric of the gateway, in one place.
 
 Names carry their unit; label values come from closed sets (endpoints, configured aliases,
 deployments, statuses), so that no caller can make them grow. A request adds to plain numbers;
@@ -7,84 +7,23 @@ objects cost ten times as much at each request.
 """
 
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from proxy.core.types import Usage
+from proxy.telemetry.cache_counts import CacheCounts
+from proxy.telemetry.series import Counts, Timings
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
 _RATIOS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 _NUSD_PER_USD: Final = 1e9
 _STATE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.25, 1)
-
-
-class _Counts:
-    """One counter: a number for each set of label values."""
-
-    __slots__ = ("_documentation", "_labels", "_name", "_values")
-
-    def __init__(self, name: str, documentation: str, *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
-        self._values: dict[tuple[object, ...], int] = {}
-
-    def add(self, labels: tuple[object, ...], amount: int = 1) -> None:
-        """Count."""
-        self._values[labels] = self._values.get(labels, 0) + amount
-
-    def family(self, per: float = 1) -> Metric:
-        """What a scrape reads: so many make one of the unit that the name says."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for labels, value in self._values.items():
-            family.add_metric([str(label) for label in labels], value if per == 1 else value / per)
-        if not self._labels and not self._values:
-            family.add_metric([], 0)
-        return family
-
-
-class _Timings:
-    """One histogram of seconds, for each value of at most one label."""
-
-    __slots__ = ("_bounds_s", "_documentation", "_labels", "_name", "_series")
-
-    def __init__(self, name: str, documentation: str, bounds_s: tuple[float, ...], *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._bounds_s = bounds_s
-        self._labels = labels
-        self._series: dict[str, list[float]] = {} if labels else {"": self._empty()}
-
-    def observe(self, seconds: float, label: str = "") -> None:
-        """Time one thing."""
-        series = self._series.get(label)
-        if series is None:
-            series = self._series[label] = self._empty()
-        series[bisect_left(self._bounds_s, seconds)] += 1
-        series[-1] += seconds
-
-    def family(self) -> Metric:
-        """What a scrape reads."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        for label, series in self._series.items():
-            family.add_metric([label] if self._labels else [], list(self._buckets(series)), series[-1])
-        return family
-
-    def _empty(self) -> list[float]:
-        return [0] * (len(self._bounds_s) + 2)  # a count below each bound, one above all, and the sum
-
-    def _buckets(self, series: list[float]) -> Iterator[tuple[str, float]]:
-        below = 0.0
-        for bound_s, count in zip((*map(str, self._bounds_s), "+Inf"), series[:-1], strict=True):
-            below += count
-            yield bound_s, below
 
 
 class DeploymentFigures(NamedTuple):
@@ -101,57 +40,56 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = _Counts(
+        self._requests = Counts(
             "tollway_requests_total", "Requests that ended.", "endpoint", "model", "status", "error_source"
         )
-        self._request_seconds = _Timings(
+        self._request_seconds = Timings(
             "tollway_request_seconds", "From accept to the last byte.", _SECONDS, "endpoint"
         )
-        self._first_byte_seconds = _Timings(
+        self._first_byte_seconds = Timings(
             "tollway_first_byte_seconds", "From accept to the answer's first byte.", _SECONDS, "endpoint"
         )
-        self._overhead_seconds = _Timings(
+        self._overhead_seconds = Timings(
             "tollway_overhead_seconds", "The gateway's own time, from accept to the upstream send.", _OVERHEAD_SECONDS
         )
-        self._tokens = _Counts("tollway_tokens_total", "Tokens, as the providers reported them.", "kind")
-        self._usage_sources = _Counts(
+        self._tokens = Counts("tollway_tokens_total", "Tokens, as the providers reported them.", "kind")
+        self._usage_sources = Counts(
             "tollway_usage_source_total", "Runs, by how far their usage can be trusted.", "source"
         )
-        self._attempts = _Counts("tollway_attempts_total", "Sends to a deployment.", "deployment", "outcome")
-        self._auth_failures = _Counts("tollway_auth_failures_total", "Callers turned away.", "code")
-        self._admin_requests = _Counts(
+        self._attempts = Counts("tollway_attempts_total", "Sends to a deployment.", "deployment", "outcome")
+        self._auth_failures = Counts("tollway_auth_failures_total", "Callers turned away.", "code")
+        self._admin_requests = Counts(
             "tollway_admin_requests_total", "Requests to the admin API.", "operation", "status"
         )
-        self._admin_turned_away = _Counts(
+        self._admin_turned_away = Counts(
             "tollway_admin_auth_failures_total", "Requests to the admin API that were turned away.", "code"
         )
-        self._state_seconds = _Timings(
-            "tollway_state_seconds", "Calls to the state store.", _STATE_SECONDS, "operation"
-        )
-        self._log_dropped = _Counts(
+        self._state_seconds = Timings("tollway_state_seconds", "Calls to the state store.", _STATE_SECONDS, "operation")
+        self._log_dropped = Counts(
             "tollway_access_log_dropped_total", "Log lines dropped because their reader was too slow."
         )
-        self._usd = _Counts("tollway_usd_total", "Dollars, by who bears them.", "kind")
-        self._cap_refusals = _Counts("tollway_cap_refusals_total", "Calls that a spend cap refused.", "scope")
-        self._limit_refusals = _Counts("tollway_limit_refusals_total", "Calls that a rate limit refused.", "scope")
-        self._soft_caps = _Counts("tollway_soft_caps_total", "Calls admitted beyond a soft cap.", "scope")
-        self._overages = _Counts("tollway_overages_total", "Runs that cost more than was held for them.")
-        self._context_used = _Timings(
+        self._usd = Counts("tollway_usd_total", "Dollars, by who bears them.", "kind")
+        self._cap_refusals = Counts("tollway_cap_refusals_total", "Calls that a spend cap refused.", "scope")
+        self._limit_refusals = Counts("tollway_limit_refusals_total", "Calls that a rate limit refused.", "scope")
+        self._soft_caps = Counts("tollway_soft_caps_total", "Calls admitted beyond a soft cap.", "scope")
+        self._overages = Counts("tollway_overages_total", "Runs that cost more than was held for them.")
+        self._context_used = Timings(
             "tollway_context_used_ratio", "A call's input, as a part of what its model takes.", _RATIOS
         )
-        self._kms_seconds = _Timings("tollway_kms_seconds", "Calls to the KMS.", _SECONDS, "operation")
-        self._queue_seconds = _Timings("tollway_queue_seconds", "How long calls waited for a place.", _STATE_SECONDS)
-        self._keys_unreadable = _Counts(
+        self._kms_seconds = Timings("tollway_kms_seconds", "Calls to the KMS.", _SECONDS, "operation")
+        self._queue_seconds = Timings("tollway_queue_seconds", "How long calls waited for a place.", _STATE_SECONDS)
+        self._keys_unreadable = Counts(
             "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
         )
+        self.cache = CacheCounts()
         self._oldest_dek_s = 0.0
         self._rotation_overdue = 0.0
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
-        self._ledger_rows = _Counts("tollway_ledger_exported_rows_total", "Ledger rows that are in the sink.")
-        self._ledger_export_seconds = _Timings(
+        self._ledger_rows = Counts("tollway_ledger_exported_rows_total", "Ledger rows that are in the sink.")
+        self._ledger_export_seconds = Timings(
             "tollway_ledger_export_seconds", "From a page's rows to the page in the sink.", _SECONDS
         )
-        self._ledger_failures = _Counts("tollway_ledger_export_failures_total", "Exports of the ledger that failed.")
+        self._ledger_failures = Counts("tollway_ledger_export_failures_total", "Exports of the ledger that failed.")
         self._held_nusd = self._settlements_pending = self._rows_pending = self._ledger_unexported_bytes = 0
         self._in_flight = self._waiting = 0
         self._loop_lag_s = 0.0
@@ -213,6 +151,7 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily("tollway_in_flight", "Calls under way.", self._in_flight)
         yield GaugeMetricFamily("tollway_waiting", "Calls that wait for a place.", self._waiting)
+        yield from self.cache.families()
         yield from self._deployment_families()
 
     def _deployment_families(self) -> Iterator[Metric]:

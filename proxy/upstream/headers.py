@@ -101,6 +101,12 @@ def request_headers(
     return headers
 
 
+def forwarded(request: InboundRequest) -> list[tuple[bytes, bytes]]:
+    """What of a caller's headers reaches a provider when another key than the caller's own pays."""
+    dropped = _DROPPED_FOR_GATEWAY | _named_by_connection(request.headers, request.fields)
+    return [pair for pair in request.headers if pair[0] not in dropped and pair[0][:10] != _OURS]
+
+
 def outbound_query(query: str, payer: KeySource) -> str:
     """The query of an attempt: as it came, less the caller's own keys where the gateway pays."""
     if payer is KeySource.CALLER or not query:

@@ -325,6 +325,27 @@ async def test_mounted_it_is_the_same_whatever_the_host(host):
             assert bare.status_code == 401
 
 
+async def test_which_of_its_answers_are_kept(state_url, tenant_id):
+    one = f"/tenants/{tenant_id}"
+    kept = {"mode": "deterministic", "ttl_s": 600, "share": "user", "events_per_s": 50}
+    default = {"mode": "all", "ttl_s": 3_600, "share": "tenant", "events_per_s": None}
+    async with administered(state_url=state_url) as (_, api):
+        for sent, expected in (
+            ({}, None),
+            ({"cache": kept}, kept),
+            ({"plan": "pro"}, kept),  # what is not sent stays as it is
+            ({"cache": {"mode": "all"}}, default),  # but a cache is sent whole
+            ({"cache": default}, default),  # as it came
+            ({"cache": None}, None),
+        ):
+            put = await api("PUT", one, json=sent)
+            assert put.status_code in (200, 201)
+            assert put.json()["cache"] == expected
+            assert (await api("GET", one)).json()["cache"] == expected
+        noted = await api("PUT", one, json={"zero_retention": True, "cache": kept})
+        assert "zero_retention" in noted.json()["notes"][0]
+
+
 # ── what is not understood is refused ────────────────────────────────────────────────────
 
 LIST, ONE = "/virtual-keys", "/tenants/acme"
@@ -360,6 +381,27 @@ BAD_INPUT: list[tuple[str, str, dict[str, Any], int, str, Any]] = [
     ("PUT", ONE, {"json": {"residency": ["eu", "EU"]}}, 400, "invalid_parameter", "residency[1]"),
     ("PUT", ONE, {"json": {"zero_retention": "yes"}}, 400, "invalid_parameter", "zero_retention"),
     ("PUT", ONE, {"json": {"count_own_key": 1}}, 400, "invalid_parameter", "count_own_key"),
+    ("PUT", ONE, {"json": {"cache": "all"}}, 400, "invalid_parameter", "cache"),
+    ("PUT", ONE, {"json": {"cache": []}}, 400, "invalid_parameter", "cache"),
+    ("PUT", ONE, {"json": {"cache": {}}}, 400, "missing_required_parameter", "cache.mode"),
+    ("PUT", ONE, {"json": {"cache": {"ttl_s": 60}}}, 400, "missing_required_parameter", "cache.mode"),
+    *(
+        (
+            "PUT",
+            ONE,
+            {"json": {"cache": {"mode": "all", **sent}}},
+            400,
+            "invalid_parameter",
+            f"cache.{next(iter(sent))}",
+        )
+        for sent in (
+            *({"mode": "some"}, {"mode": None}, {"mode": True}),
+            *({"ttl_s": 0}, {"ttl_s": 2_592_001}, {"ttl_s": 1.5}, {"ttl_s": True}, {"ttl_s": None}),
+            *({"share": "planet"}, {"share": None}),
+            *({"events_per_s": 0}, {"events_per_s": 10_001}, {"events_per_s": "50"}, {"events_per_s": False}),
+        )
+    ),
+    ("PUT", ONE, {"json": {"cache": {"mode": "all", "tll_s": 60}}}, 400, "unknown_parameter", "cache.tll_s"),
     ("PUT", "/tenants/a%20b", {"json": {}}, 400, "invalid_parameter", "tenant_id"),
     ("PUT", "/tenants/" + "a" * 65, {"json": {}}, 400, "invalid_parameter", "tenant_id"),
     ("PUT", "/tenants/in-file", {"json": {}}, 409, "tenant_in_file", "tenant_id"),

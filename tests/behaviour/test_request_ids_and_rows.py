@@ -75,7 +75,9 @@ RUN: dict[str, Any] = {
     "cost_nusd": None,
     "charged_nusd": None,
     "absorbed_nusd": None,
+    "saved_nusd": None,
     "key_source": "caller",
+    "cache": None,
 }
 NO_USAGE = dict.fromkeys(
     (
@@ -297,6 +299,7 @@ async def test_the_log_line_and_the_metrics_of_a_run():
                 "deployment": "scripted/m-2026",
                 "attempts": 1,
                 "stream": False,
+                "cache": None,
                 "status": 200,
                 "error": None,
                 "error_source": None,

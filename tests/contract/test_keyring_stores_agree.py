@@ -92,6 +92,8 @@ class Model:
         return self.changed()
 
     def activate(self, tenant_id, user, dek_id, version, replaced):
+        if (f"pk_{user}", version) in self.told("list", None):
+            return "known"
         before = self.active.get(user)
         if self.current != dek_id or (before.version if before else 0) != replaced:
             return False
@@ -140,6 +142,11 @@ async def answer(store, operation):
                     return "shredded" if (await store.find(tenant_id, "x", None)).shredded_at_ms is not None else False
                 return await store.add_dek(dek_of(tenant_id, dek_id), replaces)
             case "activate", (user, dek_id, version, replaced):
+                if any(
+                    (each.credential_id, each.version) == (f"pk_{user}", version)
+                    for each in await store.list(tenant_id)
+                ):
+                    return "known"  # a version of a credential comes once
                 before = (await store.find(tenant_id, "openai", user)).at(user)
                 if before is None or before.version != replaced:
                     before = record_of(tenant_id, user, dek_id, replaced) if replaced else None

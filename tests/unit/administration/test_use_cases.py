@@ -29,6 +29,7 @@ from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.page import seal
 from proxy.ledger.usage import Summary
 from proxy.routing.embedded import EmbeddedSwitchStore
+from proxy.settings.caching import CacheMode, CachePolicy
 from proxy.settings.model import AuthMode, AuthSettings, PlanSettings, Settings, TenantSettings
 from tests.virtual_keys import by_digest
 
@@ -119,6 +120,35 @@ async def test_a_put_says_who_what_and_when(stores):
     assert second["details"] == {"is_new": False, "timezone": "Asia/Tokyo"}
     assert first["started_at"] <= second["started_at"]
     assert first["run_id"] != second["run_id"]
+
+
+async def test_what_is_said_of_a_cache_stands_in_the_row_and_is_taken_back(stores):
+    put = await desk(stores).tenants.put("acme", {"cache": CachePolicy(CacheMode.ALL, 60)})
+    assert put.known.tenant.cache == CachePolicy(CacheMode.ALL, 60)
+    await desk(stores).tenants.put("acme", {"plan": "pro"})
+    assert (await desk(stores).tenants.find("acme")).tenant.cache == CachePolicy(CacheMode.ALL, 60)
+    await desk(stores).tenants.put("acme", {"cache": None})
+    assert (await desk(stores).tenants.find("acme")).tenant.cache is None
+    kept = {"mode": "all", "ttl_s": 60, "share": "tenant", "events_per_s": None}
+    assert [details for _, _, details in await told(stores, "acme")] == [
+        {"is_new": True, "cache": kept},
+        {"is_new": False, "plan": "pro"},
+        {"is_new": False, "cache": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cache", "zero_retention", "notes"),
+    [
+        (CachePolicy(CacheMode.ALL), True, 1),
+        (CachePolicy(CacheMode.OFF), True, 0),
+        (CachePolicy(CacheMode.ALL), False, 0),
+        (None, True, 0),
+    ],
+)
+async def test_a_cache_that_does_nothing_comes_with_a_note(stores, cache, zero_retention, notes):
+    put = await desk(stores).tenants.put("acme", {"cache": cache, "zero_retention": zero_retention})
+    assert len([note for note in put.notes if "zero_retention" in note]) == notes
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ ROWS = (
         cost_nusd=2_500_000_000,
         charged_nusd=2_000_000_000,
         absorbed_nusd=500_000_000,
+        saved_nusd=9,
     ),
     row(3, user="ann", requested_model=None, started_at="2026-11-21T23:59:59.999Z"),  # an older row: no cost fields
     row(1, "other", requested_model="gpt-5", input_tokens=1, output_tokens=None, charged_nusd=7, cost_nusd=7),
@@ -283,10 +284,10 @@ def test_usage_is_a_table_of_spend_by_tenant(used):
     result = used.run("usage")
     assert result.code == 0
     assert [line.split() for line in result.out.splitlines()] == [
-        "TENANT RUNS INPUT CACHED OUTPUT COST USD CHARGED USD ABSORBED USD".split(),
-        "acme 3 1,000 40 30 2.500001250 2.000001250 0.500000000".split(),
-        "other 1 1 0 0 0.000000007 0.000000007 0.000000000".split(),
-        "TOTAL 4 1,001 40 30 2.500001257 2.000001257 0.500000000".split(),
+        "TENANT RUNS INPUT CACHED OUTPUT COST USD CHARGED USD ABSORBED USD SAVED USD".split(),
+        "acme 3 1,000 40 30 2.500001250 2.000001250 0.500000000 0.000000009".split(),
+        "other 1 1 0 0 0.000000007 0.000000007 0.000000000 0.000000000".split(),
+        "TOTAL 4 1,001 40 30 2.500001257 2.000001257 0.500000000 0.000000009".split(),
     ]
 
 
@@ -325,14 +326,15 @@ def test_usage_for_programs_is_whole(used):
         "cost_nusd": 1_250,
         "charged_nusd": 1_250,
         "absorbed_nusd": 0,
+        "saved_nusd": 0,
     }
     assert result.document == {"by": ["user"], "groups": [{"user": "ann", **totals}], "total": totals}
     rows = list(csv.reader(io.StringIO(used.run("usage", "--by", "user,tenant", "--csv").out)))
     assert rows[0] == ["user", "tenant", *totals]
     assert rows[1:] == [
-        ["bob", "acme", "1", "900", "0", "0", "20", "0", "2500000000", "2000000000", "500000000"],
-        ["ann", "acme", "2", "100", "40", "3", "10", "4", "1250", "1250", "0"],
-        ["", "other", "1", "1", "0", "0", "0", "0", "7", "7", "0"],
+        ["bob", "acme", "1", "900", "0", "0", "20", "0", "2500000000", "2000000000", "500000000", "9"],
+        ["ann", "acme", "2", "100", "40", "3", "10", "4", "1250", "1250", "0", "0"],
+        ["", "other", "1", "1", "0", "0", "0", "0", "7", "7", "0", "0"],
     ]
 
 

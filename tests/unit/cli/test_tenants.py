@@ -32,6 +32,7 @@ DEFAULTS = {
     "zero_retention": False,
     "allow_unmetered": False,
     "count_own_key": False,
+    "cache": None,
 }
 
 
@@ -121,6 +122,8 @@ def test_everything_that_is_typed_arrives(bench):
         *("tenants", "put", "acme", "--plan", "pro", "--timezone", "Europe/Berlin", "--no-ceiling", "insert"),
         *("--stream-usage", "restore", "--allow-unmetered", "--count-own-key"),
         *("--fallback", "lower", "--residency", "us,eu", "--zero-retention"),
+        *("--cache-mode", "deterministic", "--cache-ttl-s", "600", "--cache-share", "user"),
+        *("--cache-events-per-s", "50"),
     )
     expected = {
         "plan": "pro",
@@ -132,6 +135,7 @@ def test_everything_that_is_typed_arrives(bench):
         "zero_retention": True,
         "allow_unmetered": True,
         "count_own_key": True,
+        "cache": {"mode": "deterministic", "ttl_s": 600, "share": "user", "events_per_s": 50},
     }
     assert answer["is_new"]
     assert part(answer) == expected
@@ -156,6 +160,57 @@ def test_a_residency_is_taken_away_again(bench):
     assert bench.answer("tenants", "put", "acme", "--residency", "any")["residency"] is None
 
 
+CACHE: dict[str, object] = {"mode": "all", "ttl_s": 600, "share": "user", "events_per_s": 50}
+TYPED = ("--cache-mode", "all", "--cache-ttl-s", "600", "--cache-share", "user", "--cache-events-per-s", "50")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), CACHE),
+        (("--plan", "pro"), CACHE),
+        (("--cache-mode", "off"), CACHE | {"mode": "off"}),
+        (("--cache-ttl-s", "2592000"), CACHE | {"ttl_s": 2_592_000}),
+        (("--cache-share", "virtual_key"), CACHE | {"share": "virtual_key"}),
+        (("--cache-events-per-s", "10000"), CACHE | {"events_per_s": 10_000}),
+        (("--cache-events-per-s", "none"), CACHE | {"events_per_s": None}),
+        (("--cache-mode", "unset"), None),
+    ],
+)
+def test_what_is_not_typed_of_its_cache_stays_as_it_was(bench, words, expected):
+    bench.run("tenants", "put", "acme", *TYPED)
+    assert bench.answer("tenants", "put", "acme", *words)["cache"] == expected
+    assert bench.tenants()[0]["cache"] == expected
+
+
+def test_what_is_not_typed_of_a_new_cache_is_the_default(bench):
+    answer = bench.answer("tenants", "put", "acme", "--cache-mode", "deterministic")
+    assert answer["cache"] == {"mode": "deterministic", "ttl_s": 3_600, "share": "tenant", "events_per_s": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--cache-ttl-s", "60"), "add --cache-mode (off, deterministic, all)"),
+        (("--cache-events-per-s", "none"), "add --cache-mode"),
+        (("--cache-mode", "unset", "--cache-share", "user"), "leave the others out"),
+    ],
+)
+def test_a_cache_of_which_nobody_says_what_it_keeps_is_usage(bench, words, said):
+    output, errors = bench.run("tenants", "put", "acme", *words, code=2)
+    assert output == ""
+    assert said in errors
+    assert bench.tenants() == []
+
+
+def test_the_list_shows_which_answers_are_kept(bench):
+    bench.run("tenants", "put", "acme", *TYPED)
+    bench.write(PLANS + "[tenants.mid]\n[tenants.zoo]\ncache = { mode = 'off' }\n")
+    heading, *rows = bench.run("tenants", "list")[0].splitlines()
+    at = heading.index("CACHE")
+    assert [row[at:].split()[0] for row in rows] == ["all", "unset", "off"]
+
+
 def test_a_tenant_of_the_file_is_changed_there(bench):
     bench.write(PLANS + "[tenants.acme]\nplan = 'pro'\n")
     output, errors = bench.run("tenants", "put", "acme", code=1)
@@ -177,6 +232,9 @@ def test_a_plan_that_is_not_there_is_usage(bench):
     [
         *(("acme", "--timezone", zone) for zone in ("Mars/Base", "", "CEST+1", "../x")),
         *(("acme", flag, "sometimes") for flag in ("--no-ceiling", "--stream-usage", "--fallback")),
+        *(("acme", flag, "sometimes") for flag in ("--cache-mode", "--cache-share")),
+        *(("acme", "--cache-mode", "all", "--cache-ttl-s", ttl_s) for ttl_s in ("0", "2592001", "-1", "1h", "")),
+        *(("acme", "--cache-mode", "all", "--cache-events-per-s", pace) for pace in ("0", "10001", "0.5", "never")),
         *(("acme", "--residency", regions) for regions in ("", "EU", "eu,,us")),
         *((tenant_id,) for tenant_id in ("", "a b", "{a}")),
         (),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.limits import CAPS, ScopeLimits
+from proxy.settings.caching import CachePolicy, CacheSettings
 from proxy.settings.model import (
     AdminSettings,
     AdminTokenSettings,
@@ -54,7 +55,11 @@ SECTIONS = [
     ("## `[admin]`", AdminSettings, set()),
     ("Each of `tokens`:", AdminTokenSettings, set()),
     ("## `[keyring]`", KeyringSettings, set()),
+    ("## `[cache]`", CacheSettings, set()),
+    ("Each `cache`, of a tenant or a model, and each feature and endpoint here:", CachePolicy, set()),
 ]
+# Fields whose default is not the file's: there it has to be written.
+REQUIRED = {(CachePolicy, "mode")}
 # Defaults that a cell says in words: they are no value of TOML, or stand in another table.
 IN_WORDS = {
     "default_provider": "none",
@@ -83,7 +88,12 @@ IN_WORDS = {
     "burst": "as `requests_per_minute`",
     "soft_cap_webhook": "none",
     **dict.fromkeys(("kek", "kms_endpoint_url"), "none"),
+    "cache_url": "by `url`",
+    "cache": "nothing said",
+    "events_per_s": "at once",
 }
+# Likewise, where another section has a setting of the same name.
+IN_WORDS_THERE = {(CacheSettings, "features"): "none", (CacheSettings, "endpoints"): "none"}
 
 
 def documented(heading):
@@ -122,8 +132,10 @@ def test_every_setting_is_documented_and_no_other(heading, model, no_settings):
 def test_every_documented_default_is_the_real_one(heading, model, no_settings):
     for name, cell in documented(heading).items():
         field = fields_of(model, no_settings)[name]
-        if is_required(field):
+        if is_required(field) or (model, name) in REQUIRED:
             assert cell == "required", name
+        elif (model, name) in IN_WORDS_THERE:
+            assert cell == IN_WORDS_THERE[model, name], name
         elif name in IN_WORDS and not isinstance(field.default, str | int):
             assert cell == IN_WORDS[name], name
         else:
@@ -157,6 +169,8 @@ def written(section):
         ("ledger", LedgerSettings, set()),
         ("admin", AdminSettings, set()),
         ("keyring", KeyringSettings, set()),
+        ("cache", CacheSettings, {"features", "endpoints"}),
+        (r"cache\.features\.report", CachePolicy, set()),
     ],
 )
 def test_the_example_writes_every_setting(section, model, no_settings):
@@ -177,6 +191,9 @@ def test_what_the_example_writes_is_the_default_or_ones_own():
         (document["ledger"], LedgerSettings),
         (document["admin"], AdminSettings),
         (document["keyring"], KeyringSettings),
+        (document["cache"], CacheSettings),
+        (document["cache"]["features"]["report"], CachePolicy),
+        (document["cache"]["endpoints"]["embeddings"], CachePolicy),
     ]
     for table, model in pairs:
         fields = fields_of(model, set())

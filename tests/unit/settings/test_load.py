@@ -257,7 +257,7 @@ def test_a_file_that_is_no_text_is_a_problem():
 REFUSED = [
     # what is written, where the problem is, what is expected, what the suggestion says
     ("[plan.default]\n", "plan", "one of server", '"plans"'),
-    ("[cache]\nttl_s = 50\n", "cache", "one of server", ""),
+    ("[webhooks]\nttl_s = 50\n", "webhooks", "one of server", ""),
     ("[sever]\n", "sever", "one of server", '"server"'),
     ("server = 1\n", "server", "a table", ""),
     ("[[server]]\n", "server", "a table", ""),

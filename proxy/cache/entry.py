@@ -1,0 +1,153 @@
+"""A kept answer, and its stored form; the one place that reads and writes it.
+
+Pure. Byte by byte:
+
+    4    magic "TWCA"        1   format, 1          1   flags: 1 compressed, 2 sealed
+    8    asked_at_ms         8   cost_nusd + 1, or 0: not known
+    2+n  the alias           …   content
+
+What stands before the content is in the clear, so that entries can be listed and purged by model and age without
+opening them; a sealer authenticates it. The content, once opened and decompressed:
+
+    32   check: BLAKE2b of what the fingerprint was made of      4+n  the rest of the answer's words, as JSON
+    …    the body
+"""
+
+import zlib
+from typing import Any, Final, NamedTuple
+
+from proxy.core import jsonio
+from proxy.core.errors import InvalidJson
+from proxy.core.types import Headers
+
+MAGIC: Final = b"TWCA"
+FORMAT: Final = 1
+CHECK_BYTES: Final = 32
+HEAD_BYTES_MAX: Final = 24 + 1_024  # an alias has at most 256 characters
+
+_COMPRESSED: Final = 1
+_SEALED: Final = 2
+_FIXED_BYTES: Final = 24
+_LEVEL: Final = 1  # of zlib: half of text is saved at 100 MB/s, and the next levels save little more
+_WORTH_BYTES: Final = 256
+_WORDS_BYTES_MAX: Final = 65_536  # with the check before them
+
+
+class EntryUnreadable(Exception):
+    """These bytes are no entry, or not of this format."""
+
+
+class EntryHead(NamedTuple):
+    """What is known of an entry without opening it."""
+
+    alias: str  # the model that the call named; "" for none
+    asked_at_ms: int  # since the Unix epoch: when the provider was asked
+    cost_nusd: int | None  # what its answer cost, and each replay saves; None: not known
+
+
+class Entry(NamedTuple):
+    """One kept answer."""
+
+    head: EntryHead
+    check: bytes
+    headers: Headers  # of the answer: those that describe its body
+    body: bytes
+    deployment: str  # who answered: its label
+    provider: str
+    served_model: str | None
+    key_source: str
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return len(self.body) + sum(len(name) + len(value) for name, value in self.headers) + 1_024
+
+
+class Stored(NamedTuple):
+    """An entry's stored form, in its parts."""
+
+    head: EntryHead
+    clear: bytes  # the head as it is stored: what a sealer authenticates
+    content: bytes
+    is_sealed: bool
+    is_compressed: bool
+
+
+def pack(entry: Entry, *, sealed: bool) -> tuple[bytes, bytes]:
+    """The head as it is stored, and the content, compressed where that is worth it. Where the head says `sealed`,
+    the content is the caller's to seal; the stored form is the one behind the other."""
+    words = jsonio.encode(
+        {
+            "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in entry.headers],
+            "deployment": entry.deployment,
+            "provider": entry.provider,
+            "served_model": entry.served_model,
+            "key_source": entry.key_source,
+        }
+    )
+    content = b"".join((entry.check, len(words).to_bytes(4, "big"), words, entry.body))
+    flags = _SEALED if sealed else 0
+    if len(content) >= _WORTH_BYTES:
+        packed = zlib.compress(content, _LEVEL)
+        if len(packed) < len(content):
+            content, flags = packed, flags | _COMPRESSED
+    return _encode_head(entry.head, flags), content
+
+
+def head_of(data: bytes) -> EntryHead:
+    """The head; `data` may end behind it. Raises EntryUnreadable."""
+    return parse(data).head
+
+
+def parse(data: bytes) -> Stored:
+    """The parts of a stored form. Raises EntryUnreadable."""
+    if len(data) < _FIXED_BYTES or data[:4] != MAGIC or data[4] != FORMAT or data[5] & ~(_COMPRESSED | _SEALED):
+        raise EntryUnreadable
+    cost = int.from_bytes(data[14:22], "big")
+    ends = _FIXED_BYTES + int.from_bytes(data[22:24], "big")
+    if len(data) < ends:
+        raise EntryUnreadable
+    alias = data[_FIXED_BYTES:ends].decode(errors="replace")
+    head = EntryHead(alias, int.from_bytes(data[6:14], "big"), cost - 1 if cost else None)
+    return Stored(head, data[:ends], data[ends:], bool(data[5] & _SEALED), bool(data[5] & _COMPRESSED))
+
+
+def unpack(stored: Stored, content: bytes, body_bytes_max: int) -> Entry:
+    """The entry, from its content as it was before it was sealed. Raises EntryUnreadable."""
+    if stored.is_compressed:
+        content = _inflate(content, body_bytes_max + _WORDS_BYTES_MAX)
+    words_end = CHECK_BYTES + 4 + int.from_bytes(content[CHECK_BYTES : CHECK_BYTES + 4], "big")
+    if len(content) < words_end:
+        raise EntryUnreadable
+    try:
+        words: Any = jsonio.parse(content[CHECK_BYTES + 4 : words_end])
+        return Entry(
+            stored.head,
+            content[:CHECK_BYTES],
+            tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in words["headers"]),
+            content[words_end:],
+            words["deployment"],
+            words["provider"],
+            words["served_model"],
+            words["key_source"],
+        )
+    except (InvalidJson, KeyError, TypeError, ValueError, AttributeError):
+        raise EntryUnreadable from None
+
+
+def _encode_head(head: EntryHead, flags: int) -> bytes:
+    alias = head.alias.encode(errors="replace")
+    cost = 0 if head.cost_nusd is None else head.cost_nusd + 1
+    fixed = MAGIC + bytes((FORMAT, flags)) + head.asked_at_ms.to_bytes(8, "big") + cost.to_bytes(8, "big")
+    return fixed + len(alias).to_bytes(2, "big") + alias
+
+
+def _inflate(content: bytes, bytes_max: int) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(content, bytes_max)
+    except zlib.error:
+        raise EntryUnreadable from None
+    if not inflater.eof:
+        raise EntryUnreadable
+    return plain

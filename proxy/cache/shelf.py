@@ -1,0 +1,193 @@
+"""Where a process finds kept answers and puts them: its memory first, then the store that all share.
+
+The store fails open. Nobody waits longer than 50 ms for it, and once it has failed, nobody at all for a second. An
+answer is kept in memory at once, and in the store by and by: compressed, and sealed where there is a keyring.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, Protocol
+
+from proxy.cache import entry as entries
+from proxy.cache.entry import Entry, EntryUnreadable
+from proxy.cache.memory import Memory
+from proxy.cache.store import CacheStore
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError
+
+FIND_S: Final = 0.05
+AWAY_US: Final = 1_000_000
+KEEPING_BYTES_MAX: Final = 67_108_864  # of answers on their way to the store
+_KEEP_S: Final = 2.0
+_LARGE_BYTES: Final = 65_536  # what takes a millisecond to compress or inflate is done beside the loop
+
+
+class AnswerSealer(Protocol):
+    """Seals what is kept under its tenant's own data key."""
+
+    async def seal(self, tenant_id: str, aad: bytes, plaintext: bytes) -> bytes:
+        """The sealed form. Raises GatewayError."""
+        ...
+
+    async def open(self, tenant_id: str, aad: bytes, sealed: bytes) -> bytes:
+        """The plaintext. Raises GatewayError."""
+        ...
+
+
+class Found(NamedTuple):
+    """What a look at the store came to."""
+
+    entry: Entry | None = None
+    is_others: bool = False  # there is none yet, and somebody else has asked for it
+    is_claimed: bool = False  # there is none, and it is known in the store that this call asks for it
+
+
+_NOTHING: Final = Found()
+
+
+class Shelf:
+    """One process's."""
+
+    __slots__ = (
+        "_away_until_us",
+        "_body_bytes_max",
+        "_clock",
+        "_keeping_bytes",
+        "_memory",
+        "_on_failure",
+        "_sealer",
+        "_store",
+        "_tasks",
+    )
+
+    def __init__(
+        self,
+        memory: Memory,
+        store: CacheStore | None,
+        sealer: AnswerSealer | None,
+        body_bytes_max: int,
+        clock: Clock,
+        on_failure: Callable[[str], object],
+    ) -> None:
+        """`on_failure` hears what failed: "find", "open", "unreadable", "keep" or "full"."""
+        self._memory = memory
+        self._store = store
+        self._sealer = sealer
+        self._body_bytes_max = body_bytes_max
+        self._clock = clock
+        self._on_failure = on_failure
+        self._away_until_us = 0
+        self._keeping_bytes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def at_hand(self, tenant_id: str, name: str) -> Entry | None:
+        """The entry, if this process remembers it."""
+        return self._memory.find(tenant_id, name)
+
+    def forget(self, tenant_id: str, name: str) -> None:
+        """Forget an entry, in this process."""
+        self._memory.forget(tenant_id, name)
+
+    def drop(self, tenant_id: str) -> None:
+        """Forget all of a tenant's, in this process."""
+        self._memory.drop(tenant_id)
+
+    async def find(self, tenant_id: str, name: str, token: str | None, claim_ms: int) -> Found:
+        """What the store has, within 50 ms; with a token, and nothing there, the name is claimed. Raises nothing."""
+        store = self._store
+        if store is None or self._clock.monotonic_us() < self._away_until_us:
+            return _NOTHING
+        found: bytes | bool | None = None  # None: the store has not answered
+        try:
+            async with asyncio.timeout(FIND_S):
+                if token is None:
+                    found = await store.find(tenant_id, name) or False
+                else:
+                    found = await store.find_or_claim(tenant_id, name, token, claim_ms)
+                if isinstance(found, bytes):
+                    return Found(await self._open(tenant_id, name, found))
+        except EntryUnreadable:
+            self._on_failure("unreadable")
+            return _NOTHING
+        except (GatewayError, TimeoutError):
+            self._on_failure("find" if found is None else "open")
+            if found is None:
+                self._away_until_us = self._clock.monotonic_us() + AWAY_US
+            return _NOTHING
+        return Found(is_others=not found and token is not None, is_claimed=found)
+
+    def remember(self, tenant_id: str, name: str, entry: Entry) -> None:
+        """Keep an entry of the store in this process too."""
+        self._memory.keep(tenant_id, name, entry)
+
+    def keep(self, tenant_id: str, name: str, token: str | None, entry: Entry, ttl_ms: int) -> None:
+        """Keep an answer, and end the claim on its name. The store has it a moment later, or never."""
+        self._memory.keep(tenant_id, name, entry)
+        if self._store is None:
+            return
+        if self._keeping_bytes + entry.size_bytes > KEEPING_BYTES_MAX:
+            self._on_failure("full")
+            return
+        self._keeping_bytes += entry.size_bytes
+        self._soon(self._keep(self._store, tenant_id, name, token, entry, ttl_ms))
+
+    def let_go(self, tenant_id: str, name: str, token: str) -> None:
+        """End a claim: no answer comes."""
+        if self._store is not None:
+            self._soon(self._let_go(self._store, tenant_id, name, token))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for what is on its way to the store, for so long at most, and let go of it."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._store is not None:
+            await self._store.close()
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep(
+        self, store: CacheStore, tenant_id: str, name: str, token: str | None, entry: Entry, ttl_ms: int
+    ) -> None:
+        try:
+            async with asyncio.timeout(_KEEP_S):
+                is_sealed = self._sealer is not None
+                if len(entry.body) > _LARGE_BYTES:
+                    clear, content = await asyncio.to_thread(entries.pack, entry, sealed=is_sealed)
+                else:
+                    clear, content = entries.pack(entry, sealed=is_sealed)
+                if self._sealer is not None:
+                    content = await self._sealer.seal(tenant_id, _aad(name, clear), content)
+                await store.keep(tenant_id, name, token, clear + content, ttl_ms)
+        except (GatewayError, TimeoutError):
+            self._on_failure("keep")
+        finally:
+            self._keeping_bytes -= entry.size_bytes
+
+    async def _let_go(self, store: CacheStore, tenant_id: str, name: str, token: str) -> None:
+        try:
+            async with asyncio.timeout(_KEEP_S):
+                await store.let_go(tenant_id, name, token)
+        except (GatewayError, TimeoutError):
+            pass  # it ends by itself
+
+    async def _open(self, tenant_id: str, name: str, data: bytes) -> Entry:
+        """Raises EntryUnreadable, also where it is sealed otherwise than this process seals: a store that others can
+        write to must not speak for a keyring."""
+        stored = entries.parse(data)
+        if stored.is_sealed != (self._sealer is not None):
+            raise EntryUnreadable
+        content = stored.content
+        if self._sealer is not None:
+            content = await self._sealer.open(tenant_id, _aad(name, stored.clear), content)
+        if len(content) > _LARGE_BYTES and stored.is_compressed:
+            return await asyncio.to_thread(entries.unpack, stored, content, self._body_bytes_max)
+        return entries.unpack(stored, content, self._body_bytes_max)
+
+
+def _aad(name: str, clear: bytes) -> bytes:
+    return name.encode("ascii") + b"\0" + clear

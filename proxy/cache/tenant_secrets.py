@@ -1,0 +1,44 @@
+"""The secrets of tenants, as this process knows them: read once, by one call for all who ask."""
+
+import asyncio
+from typing import Final
+
+from proxy.cache.book import CacheBook
+from proxy.core.errors import StateUnavailable
+
+TENANTS_MAX: Final = 10_000
+WAIT_S: Final = 0.3  # as long as for anything else of the state store
+
+
+class Secrets:
+    """Belongs to one event loop."""
+
+    __slots__ = ("_book", "_known", "_reading")
+
+    def __init__(self, book: CacheBook) -> None:
+        self._book = book
+        self._known: dict[str, bytes] = {}
+        self._reading: dict[str, asyncio.Task[bytes]] = {}
+
+    def at_hand(self, tenant_id: str) -> bytes | None:
+        """The secret, if this process knows it."""
+        return self._known.get(tenant_id)
+
+    async def read(self, tenant_id: str) -> bytes:
+        """The secret. Raises StateUnavailable: it cannot be had within 300 ms."""
+        reading = self._reading.get(tenant_id)
+        if reading is None:
+            reading = self._reading[tenant_id] = asyncio.get_running_loop().create_task(self._book.secret(tenant_id))
+            reading.add_done_callback(lambda done: self._end(tenant_id, done))
+        done, _ = await asyncio.wait((reading,), timeout=WAIT_S)
+        if not done:
+            raise StateUnavailable("The gateway's state store did not answer in time. Try again shortly.")
+        return reading.result()
+
+    def _end(self, tenant_id: str, done: "asyncio.Task[bytes]") -> None:
+        del self._reading[tenant_id]
+        if done.cancelled() or done.exception() is not None:
+            return
+        if len(self._known) >= TENANTS_MAX:
+            self._known.clear()
+        self._known[tenant_id] = done.result()

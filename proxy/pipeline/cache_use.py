@@ -1,0 +1,85 @@
+"""What the cache knows of one exchange: what holds for it, what was found, the copy of its answer.
+
+Filled by `caching`, and read by whoever says something of the exchange at its end.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proxy.admission.hits import HitAdmitted, HitDemand
+from proxy.cache.entry import Entry
+from proxy.cache.flights import Flight
+from proxy.cache.policy import Bypass, Directives
+from proxy.core.types import Headers
+from proxy.settings.caching import CachePolicy
+
+
+class CacheResult(StrEnum):
+    """What the answer's `x-tollway-cache` says."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+class CopyRoom:
+    """How many bytes all copies of one process may have together."""
+
+    __slots__ = ("bytes_left",)
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_left = bytes_max
+
+
+@dataclass(slots=True)
+class AnswerCopy:
+    """What of an answer has left for its caller. One that grows too long is given up."""
+
+    room: CopyRoom
+    bytes_max: int
+    headers: Headers = ()  # those that describe the body
+    pieces: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
+    is_given_up: bool = False
+
+    def take(self, chunk: bytes) -> None:
+        """Hear what leaves."""
+        if self.is_given_up:
+            return
+        self.size_bytes += len(chunk)
+        self.room.bytes_left -= len(chunk)
+        self.pieces.append(chunk)
+        if self.size_bytes > self.bytes_max or self.room.bytes_left < 0:
+            self.is_given_up = True
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give the room back."""
+        self.room.bytes_left += self.size_bytes
+        self.size_bytes = 0
+        self.pieces = []
+
+
+@dataclass(slots=True)
+class CacheUse:
+    """One exchange's."""
+
+    policy: CachePolicy
+    asked: Directives
+    result: CacheResult = CacheResult.MISS
+    reason: Bypass | None = None
+    name: str = ""  # of the entry; "" until it is known
+    told: bytes = field(default=b"", repr=False)  # what the fingerprint is made of
+    check: bytes = field(default=b"", repr=False)
+    secret: bytes = field(default=b"", repr=False)  # the tenant's
+    entry: Entry | None = field(default=None, repr=False)  # the hit
+    hit: tuple[HitDemand, HitAdmitted] | None = field(default=None, repr=False)
+    is_state_away: bool = False  # what was found could not be given out
+    copy: AnswerCopy | None = field(default=None, repr=False)
+    flight: Flight | None = None  # others that are the same wait for this one
+    token: str | None = None  # the claim that this one has in the store
+
+    @property
+    def saved_nusd(self) -> int | None:
+        """What the answer would have cost; None: nothing was saved, or nobody knows."""
+        return None if self.entry is None else self.entry.head.cost_nusd

@@ -1,0 +1,298 @@
+"""Have we said this before? The cache, as the line meets it.
+
+Who calls is known and may call before anything is looked up. What is found is given out by one step of the state
+store, which takes the caller's request buckets, looks whether its virtual key is revoked, its tenant shredded or the
+answer purged, and writes the row. What is not found is answered as ever, and kept when it ended well.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from proxy.admission.answers import LimitRefused, Revoked
+from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
+from proxy.admission.keeper import Keeper
+from proxy.cache import fingerprint
+from proxy.cache.book import CacheBook
+from proxy.cache.entry import Entry
+from proxy.cache.flights import Flights
+from proxy.cache.policy import OPERATIONS, Bypass, Directives, bypass_of, directives_of, policy_of
+from proxy.cache.shelf import Shelf
+from proxy.cache.tenant_secrets import Secrets
+from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError, NotCached, StateUnavailable
+from proxy.core.types import Answer, Headers
+from proxy.dialects.usage_remover import is_event_stream
+from proxy.keyring.store import shredded
+from proxy.pipeline.cache_use import AnswerCopy, CacheResult, CacheUse, CopyRoom
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.keeping import entry_of, why_not_kept
+from proxy.pipeline.payment import Payment
+from proxy.pipeline.refusals import refusal, scope_kind
+from proxy.pipeline.rows import hit_row
+from proxy.pipeline.telling import parts_of
+from proxy.settings.caching import CacheMode
+from proxy.settings.model import AuthMode
+from proxy.telemetry.metrics import Metrics
+
+CACHE_HEADER: Final = b"x-tollway-cache"
+
+COPIES_BYTES_MAX: Final = 67_108_864  # of all answers that are heard, to be kept, at one time
+
+_LOOKS_MAX: Final = 2  # what this process remembers was purged, and the store has what came after it
+_LOOK_AGAIN_S: Final = 0.02
+_LOOK_AGAIN_S_MAX: Final = 0.25
+_DESCRIBING: Final = frozenset({b"content-type", b"content-encoding"})
+
+
+class Caching:
+    """Finds answers, and keeps them."""
+
+    __slots__ = (
+        "_check_room",
+        "_clock",
+        "_copies",
+        "_flights",
+        "_keeper",
+        "_metrics",
+        "_payment",
+        "_secrets",
+        "_shelf",
+    )
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        book: CacheBook,
+        keeper: Keeper,
+        payment: Payment,
+        check_room: Callable[[], None],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        """`check_room` raises where the ledger could not take another row."""
+        self._shelf = shelf
+        self._keeper = keeper
+        self._payment = payment
+        self._check_room = check_room
+        self._metrics = metrics
+        self._clock = clock
+        self._copies = CopyRoom(COPIES_BYTES_MAX)
+        self._flights = Flights()
+        self._secrets = Secrets(book)
+
+    async def find(self, exchange: Exchange) -> Entry | None:
+        """The answer to give again, admitted and with its row written; None: the call is to be made.
+
+        Raises:
+            InvalidHeader: `x-tollway-cache` is none of its words.
+            NotCached: the caller wants a kept answer or none, and there is none.
+            RateLimited, InvalidApiKey, TenantShredded: there is one, and it is not for this caller now.
+        """
+        asked = directives_of(exchange.request.fields.get(b"cache-control"), exchange.request.fields.get(CACHE_HEADER))
+        use = exchange.cache = _use_of(exchange, asked)
+        entry = None
+        if use is not None and use.reason is None and await self._name(exchange, use):
+            entry = await self._find(exchange, use)
+            if entry is None and asked.keeps:
+                use.copy = AnswerCopy(self._copies, exchange.snapshot.settings.cache.entry_bytes_max)
+        if entry is None and asked.only:
+            raise NotCached("No answer to this call is kept, and `only` a kept one was asked for.")
+        return entry
+
+    def copy(self, exchange: Exchange, headers: Headers | list[tuple[bytes, bytes]]) -> AnswerCopy | None:
+        """What hears the answer that is about to leave, with these headers; None: nobody does."""
+        use = exchange.cache
+        if use is None or use.copy is None:
+            return None
+        use.copy.headers = tuple(pair for pair in headers if pair[0] in _DESCRIBING)
+        return use.copy
+
+    def hear(self, exchange: Exchange, whole: Answer) -> None:
+        """An answer that leaves in one piece."""
+        copy = self.copy(exchange, [(b"content-type", whole.content_type)])
+        if copy is not None:
+            copy.take(whole.body)
+
+    def close(self, exchange: Exchange) -> None:
+        """Keep the answer of an exchange that is over, if it may be kept, and let those go on who wait for it."""
+        use = exchange.cache
+        if use is None:
+            return
+        self._metrics.cache.asked(str(use.result), "" if use.reason is None else str(use.reason))
+        if use.saved_nusd:
+            self._metrics.spent("saved", use.saved_nusd)
+        assert exchange.caller is not None
+        tenant_id, is_kept = exchange.caller.tenant_id, False
+        if use.copy is not None:
+            is_kept = self._keep(exchange, use, use.copy)
+            use.copy.let_go()
+        if use.token is not None and not is_kept:
+            self._shelf.let_go(tenant_id, use.name, use.token)
+        if use.flight is not None:
+            self._flights.end(tenant_id, use.name, use.flight)
+
+    def _keep(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> bool:
+        why_not = why_not_kept(exchange, copy, self._payment)
+        if why_not is not None:
+            if exchange.dispatched:
+                self._metrics.cache.not_kept(why_not)
+            return False
+        check = use.check or fingerprint.check_of(use.told, use.secret)
+        entry = entry_of(exchange, copy, check)
+        assert exchange.caller is not None
+        self._shelf.keep(exchange.caller.tenant_id, use.name, use.token, entry, use.policy.ttl_s * 1_000)
+        return True
+
+    async def _find(self, exchange: Exchange, use: CacheUse) -> Entry | None:
+        """An answer that will do, and may be given out."""
+        for _ in range(_LOOKS_MAX):
+            entry = await self._look(exchange, use)
+            if entry is None or await self._admit(exchange, use, entry):
+                return entry
+            if use.is_state_away:
+                return None
+        return None
+
+    async def _name(self, exchange: Exchange, use: CacheUse) -> bool:
+        """Work out the name of the entry. False: the tenant's secret cannot be had just now."""
+        assert exchange.caller is not None
+        tenant_id = exchange.caller.tenant_id
+        secret = self._secrets.at_hand(tenant_id)
+        if secret is None:
+            try:
+                secret = await self._secrets.read(tenant_id)
+            except StateUnavailable:
+                self._metrics.cache.failed("secret")
+                return False
+        call = exchange.call
+        assert call.text is not None
+        use.secret = secret
+        text = fingerprint.without_stream(call.text, call.document)
+        use.told = fingerprint.material(parts_of(exchange, use.policy), text)
+        use.name = fingerprint.name_of(use.told, secret)
+        return True
+
+    async def _look(self, exchange: Exchange, use: CacheUse) -> Entry | None:
+        """An answer that will do; None: there is none, and this call is to be made."""
+        assert exchange.caller is not None
+        tenant_id, wait_s = exchange.caller.tenant_id, exchange.snapshot.settings.cache.wait_s
+        if not use.asked.looks:
+            return None
+        entry = self._that_will_do(use, self._shelf.at_hand(tenant_id, use.name))
+        if entry is not None:
+            return entry
+        if use.asked.keeps and wait_s:
+            use.flight = self._flights.begin(tenant_id, use.name)
+            if use.flight is None:
+                await self._flights.wait(tenant_id, use.name, wait_s)
+                return self._that_will_do(use, self._shelf.at_hand(tenant_id, use.name))
+        entry = await self._look_in_store(exchange, use, wait_s)
+        if entry is not None:
+            self._shelf.remember(tenant_id, use.name, entry)
+            if use.flight is not None:
+                self._flights.end(tenant_id, use.name, use.flight)
+        return entry
+
+    async def _look_in_store(self, exchange: Exchange, use: CacheUse, wait_s: float) -> Entry | None:
+        """Likewise in the store; where another process has asked for it, wait."""
+        assert exchange.caller is not None
+        tenant_id, claim_ms = exchange.caller.tenant_id, max(1, int(wait_s * 1_000))
+        token = exchange.run_id if use.flight is not None else None
+        until_us = self._clock.monotonic_us() + claim_ms * 1_000
+        pause_s = _LOOK_AGAIN_S
+        while True:
+            found = await self._shelf.find(tenant_id, use.name, token, claim_ms)
+            if found.is_claimed:
+                use.token = token
+            if not found.is_others or self._clock.monotonic_us() >= until_us:
+                return self._that_will_do(use, found.entry)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LOOK_AGAIN_S_MAX)
+
+    def _that_will_do(self, use: CacheUse, entry: Entry | None) -> Entry | None:
+        """The entry, if it is of this very call, and young enough for its policy and its caller."""
+        if entry is None:
+            return None
+        age_s = max(0, self._clock.now_ms() - entry.head.asked_at_ms) / 1_000
+        max_age_s = use.asked.max_age_s
+        if age_s >= use.policy.ttl_s or (max_age_s is not None and age_s > max_age_s):
+            return None
+        use.check = use.check or fingerprint.check_of(use.told, use.secret)
+        return entry if entry.check == use.check else None
+
+    async def _admit(self, exchange: Exchange, use: CacheUse, entry: Entry) -> bool:
+        """One step of the state store. False: it was purged, and is forgotten; or the store is away."""
+        caller, route = exchange.caller, exchange.route
+        assert caller is not None
+        assert route is not None
+        self._check_room()
+        allowances = exchange.snapshot.allowances.find(exchange.plan, caller, route.alias, counts_dollars=False)
+        scopes = tuple(filter(None, (hit_scope(scope, limits) for scope, limits in allowances)))
+        use.entry = entry
+        demand = HitDemand(
+            caller.tenant_id,
+            exchange.run_id,
+            entry.head.alias,
+            entry.head.asked_at_ms,
+            caller.virtual_key_id,
+            scopes,
+            hit_row(exchange, entry, self._clock.monotonic_us()),
+        )
+        began_us = self._clock.monotonic_us()
+        try:
+            answer = await self._keeper.admit_hit(demand)
+        except StateUnavailable:
+            use.entry, use.is_state_away = None, True
+            return False
+        finally:
+            self._metrics.state_called("admit_hit", (self._clock.monotonic_us() - began_us) / 1e6)
+        if isinstance(answer, HitAdmitted):
+            use.result, use.hit = CacheResult.HIT, (demand, answer)
+            return True
+        use.entry = None
+        if isinstance(answer, Purged):
+            self._shelf.forget(caller.tenant_id, use.name)
+            return False
+        raise self._refused(caller.tenant_id, answer)
+
+    def _refused(self, tenant_id: str, answer: LimitRefused | Revoked | Shredded) -> GatewayError:
+        if isinstance(answer, Shredded):
+            self._shelf.drop(tenant_id)
+            return shredded(tenant_id)
+        if isinstance(answer, LimitRefused):
+            self._metrics.limit_refused(scope_kind(answer.scope))
+        return refusal(answer)
+
+
+def pace_of(exchange: Exchange, entry: Entry) -> int | None:
+    """How many of its events leave in a second; None: all that is kept leaves at once."""
+    assert exchange.cache is not None
+    fields = dict(entry.headers)
+    is_stream = is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding"))
+    return exchange.cache.policy.events_per_s if is_stream else None
+
+
+def _use_of(exchange: Exchange, asked: Directives) -> CacheUse | None:
+    """What holds for a call; None: caching is off for it."""
+    tenant, route, call, settings = exchange.tenant, exchange.route, exchange.call, exchange.snapshot.settings
+    assert tenant is not None
+    assert route is not None
+    assert exchange.caller is not None
+    operation = exchange.operation.name
+    model = settings.models.get(route.alias) if route.alias is not None else None
+    policy = policy_of(
+        settings.cache, tenant.cache, None if model is None else model.cache, exchange.caller.feature, operation
+    )
+    if policy.mode is CacheMode.OFF or operation not in OPERATIONS or call.text is None or call.document is None:
+        return None
+    if settings.auth.mode is AuthMode.PASSTHROUGH or tenant.zero_retention:
+        return None
+    use = CacheUse(policy, asked)
+    if not (asked.looks or asked.keeps):
+        use.reason = Bypass.ASKED
+    else:
+        use.reason = bypass_of(policy.mode, operation, call.text, call.document)
+    if use.reason is not None:
+        use.result = CacheResult.BYPASS
+    return use

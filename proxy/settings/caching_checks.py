@@ -1,0 +1,88 @@
+"""What must hold of kept answers between sections, and what is written of them and does nothing.
+
+Pure. One mistake, one problem: what is wrong in itself is reported where it is read.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from proxy.settings.caching import CACHE_FILE_URL, NO_CACHE_STORE, CacheMode, CachePolicy
+from proxy.settings.model import AuthMode, Settings, StateSettings
+from proxy.settings.problem import member
+from proxy.settings.reader import Source
+
+Place: TypeAlias = tuple[str, str | int, int]
+
+_SQLITE = "sqlite:"
+_REDIS_PORT = 6_379
+
+
+def check_caching(draft: Settings, source: Source) -> None:
+    """Report a cache that would lie among what has to last."""
+    state = draft.state
+    if not source.is_sound("state.folder", "state.url", "state.cache_url"):
+        return
+    url = state.cache_url
+    found = "the same"
+    if url is None and state.url.startswith(_SQLITE):
+        url, found = CACHE_FILE_URL, f"nothing, which stands for {CACHE_FILE_URL}"
+    if url is None or url == NO_CACHE_STORE or _place(url, state) != _place(state.url, state):
+        return
+    source.report(
+        "state.cache_url",
+        "another place than state.url",
+        found,
+        "What a cache may throw away must not lie where nothing may be lost: name another database or server.",
+    )
+
+
+def advise_caching(settings: Settings) -> Iterator[str]:
+    """What is legal and does nothing, each said with what to do about it."""
+    kept = [where for where, policy in _policies(settings) if policy.mode is not CacheMode.OFF]
+    if kept and settings.auth.mode is AuthMode.PASSTHROUGH:
+        yield f'{kept[0]} does nothing: with auth.mode = "{settings.auth.mode}" no answer is kept. Remove it.'
+    if kept and not settings.cache.memory_bytes_max and not _has_store(settings.state):
+        yield (
+            "cache.memory_bytes_max is 0, and there is no store of kept answers: nothing is ever answered from the "
+            "cache. Give it memory, or name a store in state.cache_url."
+        )
+    for tenant in settings.tenants.values():
+        if tenant.zero_retention and tenant.cache is not None and tenant.cache.mode is not CacheMode.OFF:
+            where = member("tenants", tenant.id)
+            yield f"{where}.cache does nothing with zero_retention: no answer of its is kept. Remove one of the two."
+    for alias, model in settings.models.items():
+        if model.cache is not None and not model.deployments:
+            where = member("models", alias)
+            yield (
+                f"{where}.cache does nothing: of a call that rules lead elsewhere, the cache of the model that serves "
+                "it holds. Write it there."
+            )
+
+
+def _policies(settings: Settings) -> Iterator[tuple[str, CachePolicy]]:
+    """Everything that is said, and where."""
+    for feature, policy in settings.cache.features.items():
+        yield member("cache.features", feature), policy
+    for alias, model in settings.models.items():
+        if model.cache is not None:
+            yield member(member("models", alias), "cache"), model.cache
+    for endpoint, policy in settings.cache.endpoints.items():
+        yield member("cache.endpoints", endpoint), policy
+    for tenant in settings.tenants.values():
+        if tenant.cache is not None:
+            yield member(member("tenants", tenant.id), "cache"), tenant.cache
+
+
+def _has_store(state: StateSettings) -> bool:
+    if state.cache_url is None:
+        return state.url.startswith(_SQLITE)
+    return state.cache_url != NO_CACHE_STORE
+
+
+def _place(url: str, state: StateSettings) -> Place:
+    """Which database a URL leads to, however it is written."""
+    if url.startswith(_SQLITE):
+        return _SQLITE, str(state.folder / url.removeprefix(_SQLITE)), 0
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _REDIS_PORT, int(parts.path.removeprefix("/") or 0)

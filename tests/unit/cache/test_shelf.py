@@ -1,0 +1,201 @@
+"""Where a process looks for kept answers: what fails is as if nothing were there, and costs nobody much time."""
+
+import asyncio
+import time
+
+import pytest
+
+from proxy.cache import shelf as module
+from proxy.cache.entry import Entry, EntryHead, pack
+from proxy.cache.memory import Memory
+from proxy.cache.shelf import Found, Shelf
+from proxy.core.clock import Clock
+from proxy.core.errors import KeyringUnavailable, StateUnavailable
+
+ENTRY = Entry(EntryHead("m", 1, 5), b"c" * 32, (), b"body" * 200, "p/m", "p", "m", "gateway")
+
+
+class Store:
+    """A dictionary, which may be slow, away, or hold what others put there."""
+
+    def __init__(self):
+        self.kept = {}
+        self.claims = {}
+        self.asked = 0
+        self.fault = None
+        self.delay_s = 0.0
+
+    async def _answer(self):
+        self.asked += 1
+        await asyncio.sleep(self.delay_s)
+        if self.fault is not None:
+            raise self.fault
+
+    async def find(self, tenant_id, name):
+        await self._answer()
+        return self.kept.get((tenant_id, name))
+
+    async def find_or_claim(self, tenant_id, name, token, claim_ms):
+        await self._answer()
+        if (tenant_id, name) in self.kept:
+            return self.kept[tenant_id, name]
+        return self.claims.setdefault((tenant_id, name), token) == token
+
+    async def keep(self, tenant_id, name, token, data, ttl_ms):
+        await self._answer()
+        self.kept[tenant_id, name] = data
+        self.claims.pop((tenant_id, name), None)
+
+    async def let_go(self, tenant_id, name, token):
+        await self._answer()
+        self.claims.pop((tenant_id, name), None)
+
+    async def close(self):
+        pass
+
+
+class Failures(list[str]):
+    """What a shelf tells of."""
+
+
+class Sealer:
+    """Turns bytes around, and remembers what they were bound to."""
+
+    def __init__(self):
+        self.fault = None
+
+    async def seal(self, tenant_id, aad, plaintext):
+        return (tenant_id.encode() + b"|" + aad + b"|" + plaintext)[::-1]
+
+    async def open(self, tenant_id, aad, sealed):
+        if self.fault is not None:
+            raise self.fault
+        head = tenant_id.encode() + b"|" + aad + b"|"
+        plain = sealed[::-1]
+        if not plain.startswith(head):
+            raise KeyringUnavailable("another's")
+        return plain.removeprefix(head)
+
+
+def shelf(store, sealer=None, failures=None, memory_bytes=1 << 20):
+    return Shelf(Memory(memory_bytes), store, sealer, 1 << 20, Clock(), ([] if failures is None else failures).append)
+
+
+async def drained(each):
+    await each.drain(1)
+
+
+async def test_what_is_kept_is_found_by_another_process():
+    store = Store()
+    one, other = shelf(store), shelf(store)
+    one.keep("acme", "n", None, ENTRY, 1_000)
+    assert one.at_hand("acme", "n") == ENTRY
+    await drained(one)
+    assert await other.find("acme", "n", None, 0) == Found(ENTRY)
+    assert await other.find("other", "n", None, 0) == Found()
+
+
+async def test_a_claim_is_one_callers_until_its_answer_is_kept_or_never_comes():
+    store = Store()
+    one, other = shelf(store), shelf(store)
+    assert await one.find("acme", "n", "run_1", 1_000) == Found(is_claimed=True)
+    assert await other.find("acme", "n", "run_2", 1_000) == Found(is_others=True)
+    one.let_go("acme", "n", "run_1")
+    await drained(one)
+    assert await other.find("acme", "n", "run_2", 1_000) == Found(is_claimed=True)
+    other.keep("acme", "n", "run_2", ENTRY, 1_000)
+    await drained(other)
+    assert (await one.find("acme", "n", "run_3", 1_000)).entry == ENTRY
+
+
+async def test_a_store_that_is_slow_costs_one_caller_50_ms_and_the_next_ones_nothing():
+    store, failures = Store(), Failures()
+    store.delay_s = 5.0
+    each = shelf(store, failures=failures)
+    began_s = time.monotonic()
+    assert await each.find("acme", "n", None, 0) == Found()
+    assert 0.04 < time.monotonic() - began_s < 1.0
+    for _ in range(100):
+        assert await each.find("acme", "n", None, 0) == Found()
+    assert (store.asked, failures) == (1, ["find"])
+
+
+async def test_a_store_that_is_back_is_asked_again(monkeypatch):
+    monkeypatch.setattr(module, "AWAY_US", 1_000)
+    store, failures = Store(), Failures()
+    store.fault = StateUnavailable("away")
+    each = shelf(store, failures=failures)
+    assert await each.find("acme", "n", None, 0) == Found()
+    store.fault = None
+    await asyncio.sleep(0.005)
+    store.kept["acme", "n"] = b"".join(pack(ENTRY, sealed=False))
+    assert await each.find("acme", "n", None, 0) == Found(ENTRY)
+    assert failures == ["find"]
+
+
+async def test_what_cannot_be_kept_is_counted_and_nothing_else():
+    store, failures = Store(), Failures()
+    store.fault = StateUnavailable("full")
+    each = shelf(store, failures=failures)
+    each.keep("acme", "n", None, ENTRY, 1_000)
+    await drained(each)
+    assert failures == ["keep"]
+    assert each.at_hand("acme", "n") == ENTRY
+
+
+async def test_no_more_is_on_its_way_to_the_store_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(module, "KEEPING_BYTES_MAX", 2 * ENTRY.size_bytes)
+    store, failures = Store(), Failures()
+    store.delay_s = 0.01
+    each = shelf(store, failures=failures)
+    for number in range(5):
+        each.keep("acme", str(number), None, ENTRY, 1_000)
+    await drained(each)
+    assert (len(store.kept), failures) == (2, ["full"] * 3)
+    each.keep("acme", "n", None, ENTRY, 1_000)
+    await drained(each)
+    assert len(store.kept) == 3
+
+
+async def test_what_is_sealed_is_bound_to_its_tenant_and_its_name():
+    store, failures = Store(), Failures()
+    each = shelf(store, Sealer(), failures)
+    each.keep("acme", "n", None, ENTRY, 1_000)
+    await drained(each)
+    (data,) = store.kept.values()
+    assert b"body" not in data
+    assert await each.find("acme", "n", None, 0) == Found(ENTRY)
+    store.kept["other", "n"] = store.kept["acme", "m"] = data
+    assert await each.find("other", "n", None, 0) == Found()
+    assert await each.find("acme", "m", None, 0) == Found()
+    assert failures == ["open", "open"]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_store_that_others_write_to_does_not_speak_for_the_keyring(sealed):
+    store, failures = Store(), Failures()
+    store.kept["acme", "n"] = b"".join(pack(ENTRY, sealed=not sealed))
+    assert await shelf(store, Sealer() if sealed else None, failures).find("acme", "n", None, 0) == Found()
+    assert failures == ["unreadable"]
+
+
+async def test_a_kms_that_is_away_does_not_make_the_store_be_away():
+    store, sealer, failures = Store(), Sealer(), Failures()
+    each = shelf(store, sealer, failures)
+    each.keep("acme", "n", None, ENTRY, 1_000)
+    await drained(each)
+    sealer.fault = KeyringUnavailable("away")
+    assert await each.find("acme", "n", None, 0) == Found()
+    sealer.fault = None
+    assert await each.find("acme", "n", None, 0) == Found(ENTRY)
+    assert failures == ["open"]
+
+
+async def test_a_large_answer_goes_there_and_back():
+    store = Store()
+    large = ENTRY._replace(body=b"0123456789" * 90_000)
+    each = shelf(store, memory_bytes=0)
+    each.keep("acme", "n", None, large, 1_000)
+    await drained(each)
+    assert each.at_hand("acme", "n") is None
+    assert (await each.find("acme", "n", None, 0)).entry == large
