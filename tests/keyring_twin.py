@@ -1,4 +1,5 @@
-"""The envelope and the local wrap once more, from their description alone: nothing of the product is imported.
+"""The envelope, the sealed answer and the local wrap once more, from their description alone: nothing of the product
+is imported.
 
 HKDF is written out over hmac; AES-GCM is put together from the cipher and its mode.
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 FOLDER = Path(__file__).parent / "vectors" / "keyring"
 INFO = b"tollway/provider-keys/v1/seal"
+ANSWER_INFO = b"tollway/answers/v1/seal"
 
 
 def hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
@@ -51,6 +53,14 @@ def envelope(row: dict[str, Any]) -> bytes:
     sealed = gcm(derived[32:], nonce[:12], row["secret"].encode(), listed(*fields))
     head = b"TWPK\x01\x01" + bytes([len(dek_id)]) + dek_id + len(kek_id).to_bytes(2, "big") + kek_id
     return head + nonce + derived[:32] + sealed
+
+
+def sealed_answer(row: dict[str, Any]) -> bytes:
+    dek_id, nonce = row["dek_id"].encode(), bytes.fromhex(row["nonce"])
+    fields = [b"tollway sealed answer", b"\x01", row["tenant_id"].encode(), dek_id, bytes.fromhex(row["aad"])]
+    derived = hkdf(bytes.fromhex(row["dek"]), nonce, ANSWER_INFO, 64)
+    sealed = gcm(derived[32:], nonce[:12], row["answer"].encode(), listed(*fields))
+    return b"\x01" + bytes([len(dek_id)]) + dek_id + nonce + derived[:32] + sealed
 
 
 def local_kek_id(kek: bytes) -> str:
@@ -97,6 +107,23 @@ def envelopes() -> list[dict[str, Any]]:
     return rows
 
 
+def answers() -> list[dict[str, Any]]:
+    plain = {"tenant_id": "acme", "dek_id": "dek_1", "aad": b"0123456789abcdef\0head".hex(), "answer": '{"choices":[]}'}
+    changes: list[dict[str, Any]] = [
+        {},
+        {"aad": ""},
+        {"answer": ""},
+        {"answer": "Zoë 🙂 " * 500, "aad": bytes(range(256)).hex()},
+        {"tenant_id": "a" * 64, "dek_id": "d" * 255},
+    ]
+    rows = []
+    for number, change in enumerate(changes):
+        row = {**plain, **change, "dek": digits(f"answer's dek {number}", 32)}
+        row["nonce"] = digits(f"answer's nonce {number}", 32)
+        rows.append({**row, "sealed": sealed_answer(row).hex()})
+    return rows
+
+
 def wraps() -> list[dict[str, Any]]:
     rows = []
     for number, tenant_id in enumerate(("acme", "a" * 64)):
@@ -110,7 +137,7 @@ def written(rows: list[dict[str, Any]]) -> str:
     return json.dumps(rows, indent=2) + "\n"
 
 
-FILES = {"envelopes.json": envelopes, "wraps.json": wraps}
+FILES = {"envelopes.json": envelopes, "answers.json": answers, "wraps.json": wraps}
 
 
 if __name__ == "__main__":

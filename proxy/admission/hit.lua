@@ -27,7 +27,7 @@ for s = 1, #KEYS - SCOPES_AT do
     increment_us = whole(ARGV[4 + 2 * s], 'increment_us'), capacity_us = whole(ARGV[5 + 2 * s], 'capacity_us')}
   answer[2 + s] = scopes[s].r
 end
-if call('ZSCORE', prefix .. 'ledger-positions', run_id) then return answer end
+if has_row(run_id) then return answer end
 
 local refusal = nil
 for s, scope in ipairs(scopes) do
@@ -39,7 +39,7 @@ for s, scope in ipairs(scopes) do
 end
 if refusal then return refusal end
 
-append(run_id, ARGV[5])
+append_new(run_id, ARGV[5])
 for s, scope in ipairs(scopes) do
   answer[2 + s] = math.max(scope.r, now_us) + scope.increment_us
   call('HSET', scope.use, 'r', decimal(answer[2 + s]))

@@ -36,13 +36,18 @@ local function member_of(run) return string.sub(run, #prefix + #'run:' + 1) end 
 local function row_id_of(member) return (string.gsub(member, ':0$', '')) end  -- a run's first step is its row's name
 
 -- As ledger/append.lua does. The stream comes first: it alone can refuse (a position that went back).
-local function append(row_id, row)
+local function has_row(row_id) return call('ZSCORE', prefix .. 'ledger-positions', row_id) end
+
+local function append_new(row_id, row)
   local positions, rows = prefix .. 'ledger-positions', prefix .. 'ledger'
-  if call('ZSCORE', positions, row_id) then return end
   local position = decimal(call('INCR', prefix .. 'ledger-last'))
   call('XADD', rows, position .. '-0', 'row', row)
   call('ZADD', positions, position, row_id)
   call('PERSIST', positions)  -- an export that found nothing left lets it go
+end
+
+local function append(row_id, row)
+  if not has_row(row_id) then append_new(row_id, row) end
 end
 
 -- A scope without pending reservations may go once its windows are over and its buckets full; one that has a total

@@ -53,9 +53,9 @@ def without_stream(text: bytes, document: Any) -> bytes:
     return edit_member(text, "stream", lambda _: b"") if "stream" in document else text
 
 
-def material(parts: Iterable[bytes], text: bytes) -> bytes:
-    """All that tells a call from others of its tenant. `parts`: what stands outside the body, in a fixed order."""
-    return canonical(parts) + text
+def material(outside: bytes, text: bytes) -> bytes:
+    """All that tells a call from others of its tenant. `outside` the body: `canonical` of a fixed number of parts."""
+    return outside + text
 
 
 def name_of(told: bytes, secret: bytes) -> str:

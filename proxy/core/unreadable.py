@@ -1,4 +1,4 @@
-"""Why a stored provider key cannot be opened: a closed vocabulary."""
+"""Why a stored provider key, or a sealed answer, cannot be opened: a closed vocabulary."""
 
 from enum import StrEnum
 

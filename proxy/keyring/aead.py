@@ -2,10 +2,12 @@
 
 Pure: the nonce is handed in. GCM alone commits to nothing: one ciphertext can be made to open under two keys. So
 the data key, with the nonce as salt, gives a sub-key that seals and a commitment that is compared first, in
-constant time. No sub-key is ever used twice, so a data key may seal as much as it likes.
+constant time. No sub-key is ever used twice, so a data key may seal as much as it likes; each is of one purpose, so
+that what was sealed for one opens for no other.
 """
 
 import hmac
+from enum import Enum
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -19,11 +21,16 @@ NONCE_BYTES: Final = 32
 COMMITMENT_BYTES: Final = 32
 TAG_BYTES: Final = 16
 WRAP_NONCE_BYTES: Final = 12
-PROVIDER_KEYS: Final = b"seal"
-"""What is sealed: the purpose that a sub-key is derived for."""
 
 _IV_BYTES: Final = 12  # the nonce's first ones: with a sub-key of its own, any would do
-_INFO: Final = b"tollway/provider-keys/v1/"
+_FINGERPRINT: Final = b"tollway/provider-keys/v1/fingerprint"
+
+
+class Purpose(Enum):
+    """What a sub-key seals: the info of HKDF."""
+
+    PROVIDER_KEY = b"tollway/provider-keys/v1/seal"
+    ANSWER = b"tollway/answers/v1/seal"
 
 
 class CommitmentMismatch(Exception):
@@ -34,24 +41,19 @@ class NotAuthentic(Exception):
     """The ciphertext was changed, or its AAD is not the one that it was sealed with."""
 
 
-def seal(
-    dek: Dek, nonce: bytes, plaintext: bytes, aad: bytes, *, purpose: bytes = PROVIDER_KEYS
-) -> tuple[bytes, bytes]:
-    """The commitment, and the ciphertext with its tag. A nonce is 32 random bytes, used once. What is sealed for one
-    purpose opens for no other."""
-    commitment, cipher = _derive(dek, nonce, purpose)
+def seal(dek: Dek, purpose: Purpose, nonce: bytes, plaintext: bytes, aad: bytes) -> tuple[bytes, bytes]:
+    """The commitment, and the ciphertext with its tag. A nonce is 32 random bytes, used once."""
+    commitment, cipher = _derive(dek, purpose, nonce)
     return commitment, cipher.encrypt(nonce[:_IV_BYTES], plaintext, aad)
 
 
-def unseal(
-    dek: Dek, nonce: bytes, commitment: bytes, ciphertext: bytes, aad: bytes, *, purpose: bytes = PROVIDER_KEYS
-) -> bytes:
+def unseal(dek: Dek, purpose: Purpose, nonce: bytes, commitment: bytes, ciphertext: bytes, aad: bytes) -> bytes:
     """The plaintext.
 
     Raises:
         CommitmentMismatch, NotAuthentic.
     """
-    expected, cipher = _derive(dek, nonce, purpose)
+    expected, cipher = _derive(dek, purpose, nonce)
     if not hmac.compare_digest(expected, commitment):
         raise CommitmentMismatch
     try:
@@ -63,7 +65,7 @@ def unseal(
 def fingerprint(dek: Dek, secret: bytes) -> str:
     """12 hex digits that are the same for the same secret under one data key. Keyed: without it nobody can try
     guesses, nor see that two tenants stored the same."""
-    return hmac.digest(_expand(dek, b"", b"fingerprint"), secret, "sha256").hex()[:12]
+    return hmac.digest(_expand(dek, b"", _FINGERPRINT), secret, "sha256").hex()[:12]
 
 
 def wrap(kek: bytes, nonce: bytes, dek: Dek, aad: bytes) -> bytes:
@@ -84,11 +86,11 @@ def kek_name(kek: bytes) -> str:
     return hmac.digest(kek, b"tollway/kek/v1/name", "sha256").hex()[:16]
 
 
-def _derive(dek: Dek, nonce: bytes, purpose: bytes) -> tuple[bytes, AESGCM]:
+def _derive(dek: Dek, purpose: Purpose, nonce: bytes) -> tuple[bytes, AESGCM]:
     assert len(nonce) == NONCE_BYTES
-    derived = _expand(dek, nonce, purpose, COMMITMENT_BYTES + DEK_BYTES)
+    derived = _expand(dek, nonce, purpose.value, COMMITMENT_BYTES + DEK_BYTES)
     return derived[:COMMITMENT_BYTES], AESGCM(derived[COMMITMENT_BYTES:])
 
 
-def _expand(dek: Dek, salt: bytes, purpose: bytes, length: int = DEK_BYTES) -> bytes:
-    return HKDF(algorithm=SHA256(), length=length, salt=salt or None, info=_INFO + purpose).derive(dek.reveal())
+def _expand(dek: Dek, salt: bytes, info: bytes, length: int = DEK_BYTES) -> bytes:
+    return HKDF(algorithm=SHA256(), length=length, salt=salt or None, info=info).derive(dek.reveal())

@@ -1,4 +1,5 @@
-"""Data keys: what seals a provider key, in the clear and wrapped. Two types, so that no line can mistake them.
+"""Data keys: what seals provider keys and kept answers, in the clear and wrapped. Two types, so that no line can
+mistake them.
 
 Pure. Invariant: the bytes of a DEK leave the object through `reveal` alone, which only `keyring.aead` calls.
 """

@@ -12,7 +12,17 @@ from typing import Final, TypeVar
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
 from proxy.keyring.dek import StoredDek, WrappedDek
-from proxy.keyring.record import SLOTS_MAX, Found, ProviderKeyRecord, ProviderKeyState, decode, encode, slot_of, wiped
+from proxy.keyring.record import (
+    SLOTS_MAX,
+    Found,
+    FoundDeks,
+    ProviderKeyRecord,
+    ProviderKeyState,
+    decode,
+    encode,
+    slot_of,
+    wiped,
+)
 from proxy.keyring.store import CHANGES_READ, PAGE, PAGES_MAX, PAST_MAX, Changes, hidden, shredded
 
 Result = TypeVar("Result")
@@ -77,6 +87,15 @@ class EmbeddedKeyringStore:
             rows = connection.execute(_SLOTS, (tenant_id, SLOTS_MAX + 1)).fetchall()
             slots = frozenset(slot for (slot,) in rows) if len(rows) <= SLOTS_MAX else None
             return Found(epoch, shredded_at_ms, own, shared, dek_id, _deks(connection, tenant_id), slots)
+
+        return await self._door.read(step)
+
+    async def find_deks(self, tenant_id: str) -> FoundDeks:
+        require_tenant_id(tenant_id)
+
+        def step(connection: sqlite3.Connection) -> FoundDeks:
+            _, dek_id, shredded_at_ms = connection.execute(_TENANT, (tenant_id,)).fetchone() or (0, None, None)
+            return FoundDeks(dek_id, _deks(connection, tenant_id), shredded_at_ms)
 
         return await self._door.read(step)
 
@@ -185,13 +204,8 @@ class EmbeddedKeyringStore:
         return sorted(found, key=lambda each: (each.created_at_ms, each.credential_id, each.version))
 
     async def deks(self, tenant_id: str) -> tuple[str | None, Sequence[StoredDek]]:
-        require_tenant_id(tenant_id)
-
-        def step(connection: sqlite3.Connection) -> tuple[str | None, Sequence[StoredDek]]:
-            row = connection.execute(_TENANT, (tenant_id,)).fetchone()
-            return None if row is None else row[1], _deks(connection, tenant_id)
-
-        return await self._door.read(step)
+        found = await self.find_deks(tenant_id)
+        return found.current_dek_id, found.deks
 
     async def active(self, tenant_id: str) -> AsyncIterator[Sequence[ProviderKeyRecord]]:
         require_tenant_id(tenant_id)

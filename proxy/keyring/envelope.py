@@ -17,6 +17,7 @@ from typing import Final
 from proxy.core.errors import ProviderKeyUnreadable
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead
+from proxy.keyring.aead import Purpose
 from proxy.keyring.dek import Dek, canonical
 
 MAGIC: Final = b"TWPK"
@@ -79,7 +80,7 @@ def parse(data: bytes) -> Envelope:
 
 def seal(dek: Dek, dek_id: str, kek_id: str, nonce: bytes, place: Place, secret: bytes) -> bytes:
     """A provider key's stored form, in its place. `nonce`: 32 random bytes."""
-    commitment, ciphertext = aead.seal(dek, nonce, secret, _aad(place, dek_id, kek_id))
+    commitment, ciphertext = aead.seal(dek, Purpose.PROVIDER_KEY, nonce, secret, _aad(place, dek_id, kek_id))
     return Envelope(dek_id, kek_id, nonce, commitment, ciphertext).to_bytes()
 
 
@@ -87,7 +88,7 @@ def unseal(envelope: Envelope, dek: Dek, place: Place) -> bytes:
     """The provider key of an envelope that was found in this place. Raises ProviderKeyUnreadable."""
     aad = _aad(place, envelope.dek_id, envelope.kek_id)
     try:
-        return aead.unseal(dek, envelope.nonce, envelope.commitment, envelope.ciphertext, aad)
+        return aead.unseal(dek, Purpose.PROVIDER_KEY, envelope.nonce, envelope.commitment, envelope.ciphertext, aad)
     except aead.CommitmentMismatch:
         raise ProviderKeyUnreadable(UnreadableReason.COMMITMENT) from None
     except aead.NotAuthentic:

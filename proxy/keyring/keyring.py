@@ -3,6 +3,7 @@
 The warm path is `cached`: two looks into dictionaries, nothing awaited. What it does not know, `open` finds out:
 one round trip to the store and, where the tenant's data key is not known, one call to the KEK, each shared by all
 who ask for the same. Nobody waits longer than 300 ms; the KEK's call goes on, and the next one finds its answer.
+Its `sealer` seals kept answers under the same data keys.
 """
 
 import asyncio
@@ -13,27 +14,29 @@ from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError, ProviderKeyUnreadable, StateUnavailable
+from proxy.core.errors import ProviderKeyUnreadable, StateUnavailable
 from proxy.core.secret import Secret
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, envelope
 from proxy.keyring.aws_kek import unavailable
 from proxy.keyring.dek_cache import MAX_AGE_US
-from proxy.keyring.deks import REFUSED_US, Deks
+from proxy.keyring.deks import Deks
+from proxy.keyring.envelope import Place
+from proxy.keyring.following import Following
 from proxy.keyring.kek import Kek, Keks
 from proxy.keyring.opened_cache import MISS, Cached, OpenedCache
 from proxy.keyring.probe import probe
-from proxy.keyring.record import Found, OpenedProviderKey, ProviderKeyRecord, ProviderKeyState, place_of
+from proxy.keyring.record import Found, OpenedProviderKey, ProviderKeyRecord, ProviderKeyState
 from proxy.keyring.rotation import Progress, Rotated, Rotation
 from proxy.keyring.sealer import Sealer
 from proxy.keyring.shape import require_names, require_secret
+from proxy.keyring.shared_calls import REFUSED_US
 from proxy.keyring.store import TRIES_MAX, KeyringStore, shredded
 
 WAIT_S: Final = 0.3  # the longest that a call waits for its provider key
 CHANGE_S: Final = 5.0  # the longest that putting one waits for the KEK
 ABSENT_MAX_AGE_US: Final = 60_000_000  # how long "it has none" is believed where no change was announced
 FLIGHTS_MAX: Final = 4_096
-FOLLOW_S: Final = 1.0
 SHOWN_CHARS_MIN: Final = 16  # of a shorter secret, four characters would say too much
 
 OnUnreadable: TypeAlias = Callable[[str], object]
@@ -64,7 +67,6 @@ class Keyring:
         "_keks",
         "_on_unreadable",
         "_opened",
-        "_place",
         "_rotation",
         "_store",
         "_unreadable",
@@ -86,9 +88,8 @@ class Keyring:
         self._opened = OpenedCache()
         self._flights: dict[tuple[str, str, str | None], _Flight] = {}
         self._connecting: asyncio.Task[None] | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._following = Following(store, self.drop, self._forget)
         self._unreadable: dict[tuple[str, str, str | None], _Refusal] = {}
-        self._place = ""  # in the store's list of changes
 
     # ── for a call ───────────────────────────────────────────────────────────────────────
 
@@ -149,17 +150,18 @@ class Keyring:
 
     def start(self) -> None:
         """Begin to follow what other processes change."""
-        if self._following is None:
-            self._following = asyncio.get_running_loop().create_task(self._follow())
+        self._following.start()
 
     async def stop(self) -> None:
         """Stop following, and forget everything. Safe to repeat."""
-        tasks = [self._connecting, self._following, *(flight.finding for flight in self._flights.values())]
-        self._connecting = self._following = None
+        tasks = [self._connecting, *(flight.finding for flight in self._flights.values())]
+        self._connecting = None
         running = [task for task in tasks if task is not None]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._following.stop()
+        await self.sealer.stop()
         await self._deks.stop()
         self._forget()
 
@@ -245,10 +247,13 @@ class Keyring:
 
     async def rotate_dek(self, tenant_id: str, at_ms: int, progress: Progress) -> Rotated:
         """Have a tenant's provider keys sealed by a new data key. See `Rotation`."""
-        return await self._rotation.rotate_dek(tenant_id, at_ms, progress)
+        try:
+            return await self._rotation.rotate_dek(tenant_id, at_ms, progress)
+        finally:
+            self.sealer.drop(tenant_id)
 
     async def tenants(self, after: str, limit: int) -> Sequence[str]:
-        """Ids of tenants that have, or had, provider keys, in order, from beyond `after`. Raises StateUnavailable."""
+        """Ids of tenants that have, or had, data keys, in order, from beyond `after`. Raises StateUnavailable."""
         return await self._store.tenants(after, limit)
 
     async def oldest_at_ms(self) -> int | None:
@@ -287,7 +292,7 @@ class Keyring:
         """The provider key of a record, and until when it may be used without asking again."""
         record = found.record
         assert record is not None
-        place = place_of(tenant_id, provider, user if found.own is not None else None, record)
+        place = _place(tenant_id, provider, user if found.own is not None else None, record)
         sealed = envelope.parse(record.envelope)
         stored = found.dek(sealed.dek_id)
         if stored is None:
@@ -352,7 +357,7 @@ class Keyring:
             created_at_ms=at_ms,
             dek_id=stored.id,
         )
-        nonce, place = secrets.token_bytes(aead.NONCE_BYTES), place_of(tenant_id, provider, user, record)
+        nonce, place = secrets.token_bytes(aead.NONCE_BYTES), _place(tenant_id, provider, user, record)
         data = envelope.seal(dek, stored.id, stored.wrapped.kek_id, nonce, place, text)
         if not await self._store.activate(replace(record, envelope=data), before):
             return None
@@ -360,22 +365,7 @@ class Keyring:
         self._drop_flights(tenant_id)
         return record
 
-    # ── hearing of changes ───────────────────────────────────────────────────────────────
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                changes = await self._store.changes(self._place)
-            except GatewayError:  # the store is away: what is known comes of age by itself
-                pass
-            else:
-                self._place = changes.place
-                if changes.tenant_ids is None:
-                    self._forget()
-                else:
-                    for tenant_id in changes.tenant_ids:
-                        self.drop(tenant_id)
-            await asyncio.sleep(FOLLOW_S)
+    # ── forgetting ───────────────────────────────────────────────────────────────────────
 
     def _drop_flights(self, tenant_id: str) -> None:
         """What is being found out now was read before a change: whoever waits gets it, and nobody later."""
@@ -389,6 +379,11 @@ class Keyring:
         self.sealer.clear()
         self._flights.clear()
         self._unreadable.clear()
+
+
+def _place(tenant_id: str, provider: str, user: str | None, record: ProviderKeyRecord) -> Place:
+    """Where a record was found, or is put: its own word counts for nothing but what no question names."""
+    return Place(tenant_id, provider, user, record.origin, record.credential_id, record.version)
 
 
 def _contended() -> StateUnavailable:

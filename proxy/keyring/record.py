@@ -15,7 +15,6 @@ from proxy.core.errors import InvalidJson, ProviderKeyUnreadable
 from proxy.core.secret import Secret
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import StoredDek, WrappedDek
-from proxy.keyring.envelope import Place
 
 SLOTS_MAX: Final = 64  # so many places of a tenant are told with each of them
 
@@ -85,6 +84,24 @@ class Found:
         return next((dek for dek in self.deks if dek.id == dek_id), None)
 
 
+@dataclass(frozen=True, slots=True)
+class FoundDeks:
+    """What seals for a tenant, as of one moment."""
+
+    current_dek_id: str | None = None
+    deks: tuple[StoredDek, ...] = ()
+    shredded_at_ms: int | None = None
+
+    @property
+    def current(self) -> StoredDek | None:
+        """The data key that seals; None: it has none yet."""
+        return None if self.current_dek_id is None else self.dek(self.current_dek_id)
+
+    def dek(self, dek_id: str) -> StoredDek | None:
+        """The wrapped data key with this id."""
+        return next((dek for dek in self.deks if dek.id == dek_id), None)
+
+
 def slot_of(provider: str, user: str | None) -> str:
     """The name of a credential's place in a store. A user's name is hashed: it may hold any character."""
     if user is None:
@@ -92,11 +109,6 @@ def slot_of(provider: str, user: str | None) -> str:
     return (
         f"{provider}:{hashlib.blake2b(user.encode('utf-8', 'surrogatepass'), digest_size=_USER_HASH_BYTES).hexdigest()}"
     )
-
-
-def place_of(tenant_id: str, provider: str, user: str | None, record: ProviderKeyRecord) -> Place:
-    """Where a record was found, or is put: its own word counts for nothing but what no question names."""
-    return Place(tenant_id, provider, user, record.origin, record.credential_id, record.version)
 
 
 def wiped(record: ProviderKeyRecord, state: ProviderKeyState, at_ms: int) -> ProviderKeyRecord:

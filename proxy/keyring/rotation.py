@@ -1,8 +1,9 @@
 """Rotating what wraps and what seals, while calls go on.
 
 Each step changes one entry, only if it is still what was read, so a rotation may be broken off, run again, or run
-twice at once: it goes on with what is left. Nothing is unreadable at any moment: a data key is deleted only after
-nothing is sealed by it, and none is sealed by it any more once another one is current.
+twice at once: it goes on with what is left. No provider key is unreadable at any moment: a data key is deleted only
+after none is sealed by it, and none is sealed by it any more once another one is current. Kept answers are not sealed
+anew: they are lost with the data key, and asked for again.
 """
 
 import logging

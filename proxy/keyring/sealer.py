@@ -1,13 +1,12 @@
 """Seals kept answers under their tenant's data key, and opens them again.
 
-The warm path waits for nothing: which data keys a tenant has is known in this process for a while, and so are those in
-the clear. What is not known is found out once for all who ask: from the store, and from the KEK. A tenant without a
-data key gets one when its first answer is kept.
+The warm path waits for nothing: what data keys a tenant has is known in this process for a while, and so are those in
+the clear. What is not known is found out once for all who ask: one round trip to the store, and one call to the KEK.
+A tenant without a data key gets one when its first answer is sealed; to open one makes none.
 """
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from proxy.core.clock import Clock
@@ -15,28 +14,30 @@ from proxy.core.errors import ProviderKeyUnreadable
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, sealed_answer
 from proxy.keyring.dek import StoredDek
+from proxy.keyring.dek_cache import MAX_AGE_US
 from proxy.keyring.deks import Deks
+from proxy.keyring.record import FoundDeks
 from proxy.keyring.rotation import Rotation
+from proxy.keyring.shared_calls import SharedCalls
 from proxy.keyring.store import KeyringStore, shredded
 
-TENANTS_MAX: Final = 1_024
-KNOWN_US: Final = 300_000_000
-LOOK_AGAIN_US: Final = 1_000_000  # for a data key that this process has not heard of
+TENANTS_MAX: Final = 4_096
+LOOK_AGAIN_US: Final = 1_000_000  # for a data key that this process has not heard of: it may have been made since
+LARGE_BYTES: Final = 262_144  # what takes a good part of a millisecond is done beside the loop
 
 
 class _Known(NamedTuple):
-    """A tenant's data keys, as they were stored at an instant."""
-
-    current: StoredDek | None
-    by_id: Mapping[str, StoredDek]
-    is_shredded: bool
-    as_of_us: int
+    deks: FoundDeks
+    asked_at_us: int
 
 
 class Sealer:
-    """For all tenants. Belongs to one event loop."""
+    """For all tenants. Belongs to one event loop.
 
-    __slots__ = ("_clock", "_deks", "_finding", "_known", "_rotation", "_store")
+    Every method that waits does so for as long as the store and the KEK take: whoever cannot, waits less, and what was
+    begun goes on. What they failed with holds for a moment (`SharedCalls`)."""
+
+    __slots__ = ("_clock", "_deks", "_finding", "_known", "_making", "_rotation", "_store")
 
     def __init__(self, store: KeyringStore, deks: Deks, rotation: Rotation, clock: Clock) -> None:
         self._store = store
@@ -44,72 +45,90 @@ class Sealer:
         self._rotation = rotation
         self._clock = clock
         self._known: dict[str, _Known] = {}
-        self._finding: dict[str, asyncio.Task[_Known]] = {}
+        self._finding: SharedCalls[_Known] = SharedCalls(clock)
+        self._making: SharedCalls[StoredDek] = SharedCalls(clock)
 
     async def seal(self, tenant_id: str, aad: bytes, plaintext: bytes) -> bytes:
-        """The sealed form, under the tenant's current data key; `aad` is needed to open it.
+        """The sealed form, under the tenant's current data key. It opens for the same tenant and AAD alone.
 
         Raises:
-            TenantShredded, KeyringUnavailable, ProviderKeyUnreadable, StateUnavailable.
+            KeyringUnavailable: the KEK did not answer in time.
+            ProviderKeyUnreadable: it refuses.
+            StateUnavailable: the store is away.
+            TenantShredded: the tenant was shredded.
         """
-        current = (await self._keys(tenant_id)).current
-        assert current is not None, "whoever has none gets one"
-        dek = (await self._deks.open(current)).dek
-        return sealed_answer.seal(dek, current.id, secrets.token_bytes(aead.NONCE_BYTES), tenant_id, aad, plaintext)
+        stored = (await self._find(tenant_id, MAX_AGE_US)).current or await self._make(tenant_id)
+        dek = (await self._deks.open(stored)).dek
+        arguments = (dek, stored.id, secrets.token_bytes(aead.NONCE_BYTES), tenant_id, aad, plaintext)
+        if len(plaintext) > LARGE_BYTES:
+            return await asyncio.to_thread(sealed_answer.seal, *arguments)
+        return sealed_answer.seal(*arguments)
 
     async def open(self, tenant_id: str, aad: bytes, sealed: bytes) -> bytes:
-        """The plaintext. Raises as `seal`; ProviderKeyUnreadable also for another tenant's, or another place's."""
+        """The plaintext.
+
+        Raises:
+            ProviderKeyUnreadable: the KEK refuses, the data key is gone, or this was changed, is another tenant's, or
+                was sealed with another AAD.
+            KeyringUnavailable, StateUnavailable, TenantShredded: as `seal`.
+        """
         parts = sealed_answer.parse(sealed)
-        keys = await self._keys(tenant_id)
-        stored = keys.by_id.get(parts.dek_id)
-        if stored is None and self._clock.monotonic_us() - keys.as_of_us >= LOOK_AGAIN_US:
-            self.drop(tenant_id)  # it may have been made meanwhile
-            stored = (await self._keys(tenant_id)).by_id.get(parts.dek_id)
+        stored = (await self._find(tenant_id, MAX_AGE_US)).dek(parts.dek_id)
+        if stored is None:
+            stored = (await self._find(tenant_id, LOOK_AGAIN_US)).dek(parts.dek_id)
         if stored is None:
             raise ProviderKeyUnreadable(UnreadableReason.DEK_MISSING)
-        return sealed_answer.unseal(parts, (await self._deks.open(stored)).dek, tenant_id, aad)
+        arguments = (parts, (await self._deks.open(stored)).dek, tenant_id, aad)
+        if len(sealed) > LARGE_BYTES:
+            return await asyncio.to_thread(sealed_answer.unseal, *arguments)
+        return sealed_answer.unseal(*arguments)
 
     def drop(self, tenant_id: str) -> None:
-        """Forget what is known of a tenant, and what is being found out."""
+        """Forget what is known of a tenant's data keys, and what is being found out."""
         self._known.pop(tenant_id, None)
-        self._finding.pop(tenant_id, None)
+        self._finding.drop(tenant_id)
+        self._making.drop(tenant_id)
 
     def clear(self) -> None:
         """Forget everything."""
         self._known.clear()
         self._finding.clear()
+        self._making.clear()
 
-    async def _keys(self, tenant_id: str) -> _Known:
+    async def stop(self) -> None:
+        """End what is under way, and forget everything. Safe to repeat."""
+        await self._finding.stop()
+        await self._making.stop()
+        self.clear()
+
+    async def _find(self, tenant_id: str, max_age_us: int) -> FoundDeks:
+        """The tenant's data keys, as they were not longer ago than that."""
         known = self._known.get(tenant_id)
-        if known is None or self._clock.monotonic_us() - known.as_of_us >= KNOWN_US:
-            finding = self._finding.get(tenant_id)
-            if finding is None:
-                finding = self._finding[tenant_id] = asyncio.get_running_loop().create_task(self._find(tenant_id))
-                finding.add_done_callback(lambda done: self._end(tenant_id, done))
-            known = await asyncio.shield(finding)  # who hangs up must not end it for the others
-        if known.is_shredded:
+        if known is None or self._clock.monotonic_us() - known.asked_at_us >= max_age_us:
+            known = await self._finding.answer(
+                (tenant_id,), lambda: self._ask(tenant_id), lambda found: self._keep(tenant_id, found)
+            )
+        return known.deks
+
+    async def _make(self, tenant_id: str) -> StoredDek:
+        """The tenant's first data key."""
+        asked_at_us = self._clock.monotonic_us()
+        return await self._making.answer(
+            (tenant_id,),
+            lambda: self._rotation.add_dek(tenant_id, None, self._clock.now_ms()),
+            lambda made: self._keep(tenant_id, _Known(FoundDeks(made.id, (made,)), asked_at_us)),
+        )
+
+    async def _ask(self, tenant_id: str) -> _Known:
+        asked_at_us = self._clock.monotonic_us()
+        found = await self._store.find_deks(tenant_id)
+        if found.shredded_at_ms is not None:
+            self._known.pop(tenant_id, None)  # where it was another question that found it out
             raise shredded(tenant_id)
-        return known
+        return _Known(found, asked_at_us)
 
-    async def _find(self, tenant_id: str) -> _Known:
-        as_of_us = self._clock.monotonic_us()
-        is_shredded = await self._store.shredded_at_ms(tenant_id) is not None
-        current_dek_id, deks = await self._store.deks(tenant_id)
-        if current_dek_id is None and not is_shredded:
-            await self._rotation.add_dek(tenant_id, None, self._clock.now_ms())
-            current_dek_id, deks = await self._store.deks(tenant_id)
-        by_id = {dek.id: dek for dek in deks}
-        current = None if current_dek_id is None else by_id.get(current_dek_id)
-        if current is None and not is_shredded:
-            raise ProviderKeyUnreadable(UnreadableReason.DEK_MISSING)
-        return _Known(current, by_id, is_shredded, as_of_us)
-
-    def _end(self, tenant_id: str, done: "asyncio.Task[_Known]") -> None:
-        is_wanted = self._finding.get(tenant_id) is done  # nothing changed meanwhile
-        if is_wanted:
-            del self._finding[tenant_id]
-        if done.cancelled() or done.exception() is not None or not is_wanted:
-            return
+    def _keep(self, tenant_id: str, found: _Known) -> None:
+        self._known.pop(tenant_id, None)
         if len(self._known) >= TENANTS_MAX:
-            self._known.clear()
-        self._known[tenant_id] = done.result()
+            del self._known[next(iter(self._known))]  # that was asked for longest ago
+        self._known[tenant_id] = found

@@ -26,6 +26,7 @@ from proxy.keyring.dek import StoredDek
 from proxy.keyring.record import (
     SLOTS_MAX,
     Found,
+    FoundDeks,
     ProviderKeyRecord,
     ProviderKeyState,
     decode,
@@ -64,6 +65,10 @@ class KeyringStore(Protocol):
 
     async def find(self, tenant_id: str, provider: str, user: str | None) -> Found:
         """What one call needs, as of one moment. One round trip."""
+        ...
+
+    async def find_deks(self, tenant_id: str) -> FoundDeks:
+        """What seals for a tenant, as of one moment. One round trip."""
         ...
 
     async def epoch(self, tenant_id: str) -> int:
@@ -130,12 +135,13 @@ class KeyringStore(Protocol):
 class RedisKeyringStore:
     """The keyring in Redis."""
 
-    __slots__ = ("_activate", "_add_dek", "_door", "_drop_dek", "_find", "_reseal", "_rewrap", "_shred")
+    __slots__ = ("_activate", "_add_dek", "_door", "_drop_dek", "_find", "_find_deks", "_reseal", "_rewrap", "_shred")
 
     def __init__(self, door: RedisDoor) -> None:
         """Blocks on the disk to read the scripts: make it at start."""
         self._door = door
         self._find = Script.beside(__file__, "find.lua")
+        self._find_deks = Script.beside(__file__, "find_deks.lua")
         self._add_dek = Script.beside(__file__, "add_dek.lua")
         self._activate = Script.beside(__file__, "activate.lua")
         self._reseal = Script.beside(__file__, "reseal.lua")
@@ -157,6 +163,16 @@ class RedisKeyringStore:
             current_dek_id=dek_id.decode() if isinstance(dek_id, bytes) else None,
             deks=_deks(tenant_id, deks),
             slots=frozenset(slot.decode() for slot in _bytes(slots)) if isinstance(slots, list) else None,
+        )
+
+    async def find_deks(self, tenant_id: str) -> FoundDeks:
+        reply = await self._door.run(self._find_deks, _names(tenant_id, "keyring", "deks"), [])
+        assert isinstance(reply, list)
+        dek_id, shredded_at_ms, deks = reply
+        return FoundDeks(
+            current_dek_id=dek_id.decode() if isinstance(dek_id, bytes) else None,
+            deks=_deks(tenant_id, deks),
+            shredded_at_ms=_number(shredded_at_ms),
         )
 
     async def epoch(self, tenant_id: str) -> int:
@@ -217,9 +233,8 @@ class RedisKeyringStore:
         return sorted(found.values(), key=lambda each: (each.created_at_ms, each.credential_id, each.version))
 
     async def deks(self, tenant_id: str) -> tuple[str | None, Sequence[StoredDek]]:
-        dek_id = await self._door.call("HGET", tenant_name(tenant_id, "keyring"), "dek_id")
-        deks = await self._door.call("HGETALL", tenant_name(tenant_id, "deks"))
-        return dek_id.decode() if isinstance(dek_id, bytes) else None, _deks(tenant_id, deks)
+        found = await self.find_deks(tenant_id)
+        return found.current_dek_id, found.deks
 
     async def active(self, tenant_id: str) -> AsyncIterator[Sequence[ProviderKeyRecord]]:
         name, cursor = tenant_name(tenant_id, "provider-keys"), b"0"

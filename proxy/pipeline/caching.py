@@ -30,7 +30,7 @@ from proxy.pipeline.keeping import entry_of, why_not_kept
 from proxy.pipeline.payment import Payment
 from proxy.pipeline.refusals import refusal, scope_kind
 from proxy.pipeline.rows import hit_row
-from proxy.pipeline.telling import parts_of
+from proxy.pipeline.telling import outside_of
 from proxy.settings.caching import CacheMode
 from proxy.settings.model import AuthMode
 from proxy.telemetry.metrics import Metrics
@@ -169,7 +169,7 @@ class Caching:
         assert call.text is not None
         use.secret = secret
         text = fingerprint.without_stream(call.text, call.document)
-        use.told = fingerprint.material(parts_of(exchange, use.policy), text)
+        use.told = fingerprint.material(outside_of(exchange, use.policy), text)
         use.name = fingerprint.name_of(use.told, secret)
         return True
 

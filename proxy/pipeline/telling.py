@@ -8,32 +8,47 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
 from proxy.settings.caching import CachePolicy, CacheShare
+from proxy.settings.model import OnUnsupported, StreamUsage
 from proxy.upstream.headers import forwarded, readable_codings
 
 _FORMAT = b"1"
 _NOBODY = b""
 
 
-def parts_of(exchange: Exchange, policy: CachePolicy) -> tuple[bytes, ...]:
-    """All of it, in a fixed order."""
-    request, tenant, route = exchange.request, exchange.tenant, exchange.route
+def outside_of(exchange: Exchange, policy: CachePolicy) -> bytes:
+    """All of it, in a fixed order. Worked out once for a head that comes again, from whom it comes again."""
+    call, tenant, route, snapshot = exchange.call, exchange.tenant, exchange.route, exchange.snapshot
     assert tenant is not None
     assert route is not None
-    return (
-        _FORMAT,
-        request.method.encode(),
-        request.endpoint_path.encode(),
-        request.query.encode(),
-        (exchange.call.model_alias or "").encode(errors="replace"),
-        b"stream" if exchange.call.stream else b"plain",
-        request.once("telling", lambda: telling(forwarded(request))),
-        readable_codings(request.fields.get(b"accept-encoding")),
-        route_version(exchange.snapshot, route),
-        # What the tenant chose that changes an answer's bytes, and who may make them.
-        tenant.stream_usage.value.encode(),
-        tenant.on_unsupported.value.encode(),
-        _NOBODY if tenant.residency is None else ",".join(sorted(tenant.residency)).encode(),
-        _whose(exchange, policy.share),
+    whose = _whose(exchange, policy.share)
+    # What the tenant chose that changes an answer's bytes, and who may make them.
+    chosen = (tenant.stream_usage, tenant.on_unsupported, tenant.residency)
+    if not route.is_written:
+        return _outside(exchange, route, chosen, whose)
+    what = (snapshot.routes, route.alias, call.model_alias, call.stream, chosen, whose)
+    return exchange.request.once(what, lambda: _outside(exchange, route, chosen, whose))
+
+
+def _outside(
+    exchange: Exchange, route: Route, chosen: tuple[StreamUsage, OnUnsupported, frozenset[str] | None], whose: bytes
+) -> bytes:
+    request, (stream_usage, on_unsupported, residency) = exchange.request, chosen
+    return canonical(
+        (
+            _FORMAT,
+            request.method.encode(),
+            request.endpoint_path.encode(),
+            request.query.encode(),
+            (exchange.call.model_alias or "").encode(errors="replace"),
+            b"stream" if exchange.call.stream else b"plain",
+            telling(forwarded(request)),
+            readable_codings(request.fields.get(b"accept-encoding")),
+            route_version(exchange.snapshot, route),
+            stream_usage.value.encode(),
+            on_unsupported.value.encode(),
+            b"anywhere" if residency is None else canonical(sorted(region.encode() for region in residency)),
+            whose,
+        )
     )
 
 

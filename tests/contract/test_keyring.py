@@ -18,6 +18,7 @@ from proxy.core.errors import (
 )
 from proxy.core.secret import Secret
 from proxy.core.unreadable import UnreadableReason
+from proxy.keyring import following
 from proxy.keyring import keyring as keyring_module
 from proxy.keyring.dek import StoredDek
 from proxy.keyring.dek_cache import MAX_AGE_US
@@ -329,7 +330,7 @@ async def test_the_ages_of_a_data_key_and_of_what_it_opened_do_not_add_up(ring):
 
 
 async def test_another_process_hears_of_changes(kept, ring, monkeypatch):
-    monkeypatch.setattr(keyring_module, "FOLLOW_S", 0.01)
+    monkeypatch.setattr(following, "FOLLOW_S", 0.01)
     await ring.put()
     other = Ring(kept, ring.keks)
     other.keyring.start()

@@ -11,7 +11,7 @@ from proxy.core.errors import TenantShredded
 from proxy.keyring import embedded, store
 from proxy.keyring.dek import StoredDek, WrappedDek
 from proxy.keyring.embedded import EmbeddedKeyringStore
-from proxy.keyring.record import SLOTS_MAX, Found, ProviderKeyRecord, ProviderKeyState, slot_of
+from proxy.keyring.record import SLOTS_MAX, Found, FoundDeks, ProviderKeyRecord, ProviderKeyState, slot_of
 from proxy.keyring.store import RedisKeyringStore
 
 
@@ -51,7 +51,8 @@ async def test_nothing_is_found_where_nothing_was_put(kept):
     assert await kept.find("acme", "openai", "zoe") == Found(0, slots=frozenset())
     assert await kept.epoch("acme") == 0
     assert list(await kept.list("acme")) == []
-    assert await kept.deks("acme") == (None, ()) or await kept.deks("acme") == (None, [])
+    assert await kept.find_deks("acme") == FoundDeks()
+    assert await kept.deks("acme") == (None, ())
     assert [page async for page in kept.active("acme") if page] == []
     assert list(await kept.tenants("", 10)) == []
     assert await kept.delete("acme", "openai", None, 1) is None
@@ -79,6 +80,8 @@ async def test_one_data_key_follows_the_other_and_both_stay(kept):
     current_dek_id, deks = await kept.deks("acme")
     assert current_dek_id == "dek_2"
     assert sorted(deks, key=lambda each: each.id) == [dek(1), dek(2)]
+    found = await kept.find_deks("acme")
+    assert (found.current, found.dek("dek_1"), found.dek("dek_9")) == (dek(2), dek(1), None)
     assert not await kept.drop_dek("acme", "dek_2")  # it is current
     assert await kept.drop_dek("acme", "dek_1")
     assert not await kept.drop_dek("acme", "dek_1")
@@ -169,8 +172,8 @@ async def test_a_shredded_tenant_is_gone_for_ever(kept):
     assert await kept.shred("acme", 900) == 500
     assert await kept.find("acme", "openai", None) == Found(epoch + 1, 500, slots=frozenset())
     assert list(await kept.list("acme")) == []
-    assert (await kept.deks("acme"))[0] is None
-    assert list((await kept.deks("acme"))[1]) == []
+    assert await kept.find_deks("acme") == FoundDeks(shredded_at_ms=500)
+    assert await kept.deks("acme") == (None, ())
     for change in (
         kept.add_dek(dek(), None),
         kept.activate(record(), None),
@@ -294,6 +297,7 @@ async def test_a_text_that_is_no_tenant_id_reaches_no_store(kept, tenant_id):
         kept.delete(tenant_id, "openai", None, 1),
         kept.list(tenant_id),
         kept.deks(tenant_id),
+        kept.find_deks(tenant_id),
         kept.shred(tenant_id, 1),
     ):
         with pytest.raises(ValueError, match="tenant id"):

@@ -11,7 +11,7 @@ from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.errors import TenantShredded
 from proxy.keyring.dek import StoredDek, WrappedDek
 from proxy.keyring.embedded import EmbeddedKeyringStore
-from proxy.keyring.record import Found, ProviderKeyRecord, ProviderKeyState, slot_of
+from proxy.keyring.record import Found, FoundDeks, ProviderKeyRecord, ProviderKeyState, slot_of
 from proxy.keyring.store import RedisKeyringStore
 
 TENANTS = st.sampled_from(["acme", "A"])
@@ -26,7 +26,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("rewrap"), TENANTS, DEKS),
     st.tuples(st.just("drop_dek"), TENANTS, DEKS),
     st.tuples(st.just("delete"), TENANTS, USERS, st.integers(0, 9)),
-    st.tuples(st.sampled_from(["find", "find", "list", "epoch"]), TENANTS, USERS),
+    st.tuples(st.sampled_from(["find", "find", "find_deks", "list", "epoch"]), TENANTS, USERS),
     st.tuples(st.just("shred"), TENANTS, st.integers(0, 9)),
 )
 
@@ -65,7 +65,7 @@ class Model:
                 self.current, self.deks, self.active, self.past = None, {}, {}, []
                 self.changed()
             return self.shredded_at_ms
-        if name in ("find", "list", "epoch"):
+        if name in ("find", "find_deks", "list", "epoch"):
             return self.told(name, *rest)
         if self.shredded_at_ms is not None:
             return "shredded"
@@ -79,6 +79,8 @@ class Model:
             return {(each.credential_id, each.version): each for each in known}
         own = None if user is None else self.active.get(user)
         deks = tuple(sorted(self.deks.values(), key=lambda dek: dek.id))
+        if name == "find_deks":
+            return FoundDeks(self.current, deks, self.shredded_at_ms)
         return Found(self.epoch, self.shredded_at_ms, own, self.active.get(None), self.current, deks, self.slots())
 
     def slots(self):
@@ -164,6 +166,9 @@ async def answer(store, operation):
                 return await store.delete(tenant_id, "openai", user, at_ms)
             case "find", (user,):
                 found = await store.find(tenant_id, "openai", user)
+                return replace(found, deks=tuple(sorted(found.deks, key=lambda dek: dek.id)))
+            case "find_deks", _:
+                found = await store.find_deks(tenant_id)
                 return replace(found, deks=tuple(sorted(found.deks, key=lambda dek: dek.id)))
             case "list", _:
                 return {(each.credential_id, each.version): each for each in await store.list(tenant_id)}

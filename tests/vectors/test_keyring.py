@@ -6,13 +6,14 @@ import json
 import pytest
 
 from proxy.core.secret import Secret
-from proxy.keyring import envelope
+from proxy.keyring import envelope, sealed_answer
 from proxy.keyring.dek import Dek, WrappedDek, context_of
 from proxy.keyring.envelope import Place
 from proxy.keyring.local_kek import LocalKek
 from tests import keyring_twin
 
 ENVELOPES = json.loads((keyring_twin.FOLDER / "envelopes.json").read_text())
+ANSWERS = json.loads((keyring_twin.FOLDER / "answers.json").read_text())
 WRAPS = json.loads((keyring_twin.FOLDER / "wraps.json").read_text())
 
 
@@ -33,6 +34,16 @@ def test_an_envelope_of_the_twins_is_opened(row):
     parsed = envelope.parse(bytes.fromhex(row["envelope"]))
     assert (parsed.dek_id, parsed.kek_id) == (row["dek_id"], row["kek_id"])
     assert envelope.unseal(parsed, Dek(bytes.fromhex(row["dek"])), place(row)).decode() == row["secret"]
+
+
+@pytest.mark.parametrize("row", ANSWERS, ids=range(len(ANSWERS)))
+def test_an_answer_is_sealed_as_the_twin_does_and_opened(row):
+    dek, nonce, aad = (bytes.fromhex(row[name]) for name in ("dek", "nonce", "aad"))
+    sealed = sealed_answer.seal(Dek(dek), row["dek_id"], nonce, row["tenant_id"], aad, row["answer"].encode())
+    assert sealed.hex() == row["sealed"]
+    parsed = sealed_answer.parse(sealed)
+    assert parsed.dek_id == row["dek_id"]
+    assert sealed_answer.unseal(parsed, Dek(dek), row["tenant_id"], aad).decode() == row["answer"]
 
 
 @pytest.mark.parametrize("row", WRAPS, ids=range(len(WRAPS)))

@@ -6,6 +6,7 @@ import pytest
 from proxy.core.errors import ProviderKeyUnreadable
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, envelope
+from proxy.keyring.aead import Purpose
 from proxy.keyring.dek import Dek, canonical, canonical_context
 from proxy.keyring.envelope import Place
 
@@ -96,10 +97,10 @@ def test_a_ciphertext_that_opens_under_two_keys_is_refused_by_the_commitment():
     """GCM alone would take whatever the second key makes of it, if its tag fits; the commitment cannot fit both."""
     first, other = Dek(b"a" * 32), Dek(b"b" * 32)
     nonce = os.urandom(32)
-    commitment, _ = aead.seal(first, nonce, SECRET, b"")
-    _, ciphertext = aead.seal(other, nonce, SECRET, b"")
+    commitment, _ = aead.seal(first, Purpose.PROVIDER_KEY, nonce, SECRET, b"")
+    _, ciphertext = aead.seal(other, Purpose.PROVIDER_KEY, nonce, SECRET, b"")
     with pytest.raises(aead.CommitmentMismatch):
-        aead.unseal(other, nonce, commitment, ciphertext, b"")
+        aead.unseal(other, Purpose.PROVIDER_KEY, nonce, commitment, ciphertext, b"")
 
 
 def test_the_same_secret_is_never_sealed_alike():
