@@ -1,9 +1,10 @@
 import asyncio
+from typing import cast
 
 from proxy.core.errors import StateUnavailable
 from proxy.keyring import following
 from proxy.keyring.following import Following
-from proxy.keyring.store import Changes
+from proxy.keyring.store import Changes, KeyringStore
 
 
 class Store:
@@ -25,7 +26,8 @@ class Store:
 
 async def followed(store, monkeypatch):
     monkeypatch.setattr(following, "FOLLOW_S", 0.0)
-    heard, gaps = [], []
+    heard: list[str] = []
+    gaps: list[int] = []
     each = Following(store, heard.append, lambda: gaps.append(len(heard)))
     each.start()
     each.start()
@@ -56,7 +58,7 @@ async def test_while_the_store_is_away_it_keeps_its_place(monkeypatch):
 async def test_it_may_begin_again(monkeypatch):
     monkeypatch.setattr(following, "FOLLOW_S", 0.0)
     store = Store(Changes("7", frozenset()))
-    each = Following(store, print, print)
+    each = Following(cast(KeyringStore, store), print, print)
     for _ in range(2):
         store.is_done.clear()
         each.start()

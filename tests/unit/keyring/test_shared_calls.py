@@ -16,7 +16,7 @@ class Asked:
 
     def __init__(self, fault=None):
         self.clock = HandClock()
-        self.calls = SharedCalls(self.clock)
+        self.calls: SharedCalls[int] = SharedCalls(self.clock)
         self.open, self.fault = asyncio.Event(), fault
         self.count, self.kept = 0, []
 
@@ -98,7 +98,7 @@ async def test_what_was_dropped_answers_those_who_wait_and_is_not_kept():
     (later,) = await begun(asked, NAME)
     assert asked.count == 2
     asked.open.set()
-    assert await asyncio.gather(waiting, later) == [1, 2]
+    assert [await waiting, await later] == [1, 2]
     assert asked.kept == [2]
 
 
