@@ -117,7 +117,7 @@ def forgotten_later(scope: ScopeState, periods: Iterable[str], now_us: int) -> S
     """A scope without pending reservations may go once its windows are over and its buckets full;
     one that has spent of a total stays for ever."""
     if scope.periods.get("t", Amounts()).spent_nusd:
-        return scope
+        return scope._replace(forget_at_ms=None)  # before it spent, it may have had an end
     kept_s = max((PERIOD_KEPT_S.get(period[0], 0) for period in periods), default=0)
     full_at_us = max(scope.requests_tat_us, scope.tokens_tat_us)
     kept_ms = max(kept_s * 1_000, DAY_S * 1_000, -(-(full_at_us - now_us) // 1_000))

@@ -67,7 +67,10 @@ _PUT_PERIOD = """
 _DROP_PERIOD = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ? AND period = ?"
 _DROP_PERIODS = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ?"
 _APPEND = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?) ON CONFLICT (tenant_id, run_id) DO NOTHING"
-_HAS_ROW = "SELECT 1 FROM ledger WHERE tenant_id = ? AND run_id = ?"
+_HAS_ROW = """
+    SELECT 1 FROM ledger WHERE tenant_id = :tenant_id AND run_id = :run_id
+    UNION ALL SELECT 1 FROM ledger_remembered WHERE tenant_id = :tenant_id AND run_id = :run_id
+"""
 _EXTEND = "UPDATE admission_runs SET lease_until_ms = ? WHERE tenant_id = ? AND run_id = ? AND step = ? AND state = ?"
 _DUE = """
     SELECT tenant_id, run_id, step FROM admission_runs WHERE lease_until_ms <= ?
@@ -141,6 +144,7 @@ class EmbeddedAdmissionStore:
         def step(book: "_Book") -> HitAdmission:
             ask = book.connection.execute
             (purged_before_ms,) = ask(_PURGED, (tenant_id, demand.alias)).fetchone()
+            has_row = book.has_row(demand.run_id)
             answer, after = admit_hit(
                 demand,
                 book.scopes(scope.name for scope in demand.scopes),
@@ -148,9 +152,9 @@ class EmbeddedAdmissionStore:
                 is_shredded=ask(_SHREDDED, (tenant_id,)).fetchone() is not None,
                 is_revoked=ask(_REVOKED, (demand.virtual_key_id, tenant_id)).fetchone() is not None,
                 purged_before_ms=purged_before_ms,
-                has_row=ask(_HAS_ROW, (tenant_id, demand.run_id)).fetchone() is not None,
+                has_row=has_row,
             )
-            if isinstance(answer, HitAdmitted):
+            if isinstance(answer, HitAdmitted) and not has_row:
                 ask(_APPEND, (tenant_id, demand.run_id, demand.row))
             book.write_scopes(after)
             return answer
@@ -243,7 +247,7 @@ class EmbeddedAdmissionStore:
             change: Change | None
             if kept is not None:
                 answer, change = ending.settle(bill, kept, book.touched_scopes(kept), row_id=row_id, now_us=now_us)
-            elif book.connection.execute(_HAS_ROW, (run_step.tenant_id, row_id)).fetchone() is not None:
+            elif book.has_row(row_id):
                 return Settlement(SettleCode.ALREADY_SETTLED, None, None)
             elif touched is None:
                 return Settlement(SettleCode.UNKNOWN, 0, 0)
@@ -305,6 +309,11 @@ class _Book:
 
     def touched_scopes(self, kept: Reservation | None) -> Scopes:
         return self.scopes(entry.scope for entry in kept.touched) if kept is not None else {}
+
+    def has_row(self, row_id: str) -> bool:
+        """Also of a row that was exported lately."""
+        named = {"tenant_id": self.tenant_id, "run_id": row_id}
+        return self.connection.execute(_HAS_ROW, named).fetchone() is not None
 
     def due(self, query: str, values: tuple[object, ...]) -> list[RunStep]:
         return [RunStep(*found) for found in self.connection.execute(query, values).fetchall()]

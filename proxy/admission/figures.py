@@ -3,12 +3,13 @@
 Pure.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from proxy.admission import limits
 from proxy.admission.answers import Admitted
 from proxy.admission.hits import HitAdmitted, HitDemand
-from proxy.admission.terms import Demand, WindowKind
+from proxy.admission.terms import Demand, ScopeDemand, WindowKind
 
 
 class CapUse(NamedTuple):
@@ -39,22 +40,13 @@ def tightest_cap(demand: Demand, admitted: Admitted) -> CapUse | None:
 
 def remaining_requests(demand: Demand, admitted: Admitted) -> int | None:
     """How many more requests the tightest scope lets through now; None where none is limited."""
-    left = [
-        limits.remaining_requests(figures.requests_tat_us, admitted.now_us, scope.requests)
-        for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
-        if scope.requests is not None
-    ]
-    return min(left, default=None)
+    tats_us = [figures.requests_tat_us for figures in admitted.figures]
+    return _fewest_requests(demand.scopes, tats_us, admitted.now_us)
 
 
 def remaining_hit_requests(demand: HitDemand, admitted: HitAdmitted) -> int | None:
     """Likewise after a kept answer."""
-    left = [
-        limits.remaining_requests(tat_us, admitted.now_us, scope.requests)
-        for scope, tat_us in zip(demand.scopes, admitted.requests_tat_us, strict=True)
-        if scope.requests is not None
-    ]
-    return min(left, default=None)
+    return _fewest_requests(demand.scopes, admitted.requests_tat_us, admitted.now_us)
 
 
 def remaining_tokens(demand: Demand, admitted: Admitted) -> int | None:
@@ -63,5 +55,14 @@ def remaining_tokens(demand: Demand, admitted: Admitted) -> int | None:
         limits.remaining_tokens(figures.tokens_tat_us, admitted.now_us, scope.tokens_per_minute)
         for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
         if scope.tokens_per_minute is not None
+    ]
+    return min(left, default=None)
+
+
+def _fewest_requests(scopes: Iterable[ScopeDemand], tats_us: Iterable[int], now_us: int) -> int | None:
+    left = [
+        limits.remaining_requests(tat_us, now_us, scope.requests)
+        for scope, tat_us in zip(scopes, tats_us, strict=True)
+        if scope.requests is not None
     ]
     return min(left, default=None)

@@ -127,15 +127,19 @@ class Keeper:
         return answer
 
     async def admit_hit(self, demand: HitDemand) -> HitAdmission:
-        """Let a kept answer be given out, or be told why not, in the time that the store has for a call. It holds
-        nothing, so nothing is kept of it here.
+        """Let a kept answer be given out, or be told why not, within 300 ms. It holds nothing, so nothing is kept
+        of it here.
 
         Raises:
             StateUnavailable: nothing can be promised now.
         """
         if self._is_away:
             raise self._unavailable()
-        return await self._store.admit_hit(demand)
+        try:
+            async with asyncio.timeout(self._admit_timeout_s):
+                return await self._store.admit_hit(demand)
+        except TimeoutError as error:
+            raise self._unavailable() from error
 
     async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:
         """Let an open reservation hold so much in all. `demand` is the one that was admitted.

@@ -35,9 +35,9 @@ local function member_of(run) return string.sub(run, #prefix + #'run:' + 1) end 
 
 local function row_id_of(member) return (string.gsub(member, ':0$', '')) end  -- a run's first step is its row's name
 
--- As ledger/append.lua does. The stream comes first: it alone can refuse (a position that went back).
 local function has_row(row_id) return call('ZSCORE', prefix .. 'ledger-positions', row_id) end
 
+-- As ledger/append.lua does. The stream comes first: it alone can refuse (a position that went back).
 local function append_new(row_id, row)
   local positions, rows = prefix .. 'ledger-positions', prefix .. 'ledger'
   local position = decimal(call('INCR', prefix .. 'ledger-last'))
@@ -53,7 +53,10 @@ end
 -- A scope without pending reservations may go once its windows are over and its buckets full; one that has a total
 -- stays for ever.
 local function forget_later(use, periods)
-  if (call('HGET', use, 't:s') or '0') ~= '0' then return end
+  if (call('HGET', use, 't:s') or '0') ~= '0' then
+    call('PERSIST', use)  -- before it spent, it may have had an end
+    return
+  end
   local kept_ms = 24 * HOUR_S * 1000
   for _, period in ipairs(periods) do
     local kept_s = PERIOD_KEPT_S[string.sub(period, 1, 1)] or 0

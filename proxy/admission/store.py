@@ -224,10 +224,7 @@ class RedisAdmissionStore:
     async def admit_hit(self, demand: HitDemand) -> HitAdmission:
         tenant_id = require_hit(demand).tenant_id
         if tenant_id not in self._ledgers_seen:
-            await self._door.call("SADD", _LEDGERS, tenant_id)
-            if len(self._ledgers_seen) >= ANNOUNCED_MAX:
-                self._ledgers_seen.clear()
-            self._ledgers_seen.add(tenant_id)
+            await self._index_ledger(tenant_id)
         of_tenant = tenant_name(tenant_id, "")
         names = [f"{of_tenant}keyring", f"{of_tenant}virtual-keys-revoked", f"{of_tenant}cache"]
         names += [f"{of_tenant}use:{scope.name}" for scope in demand.scopes]
@@ -340,6 +337,16 @@ class RedisAdmissionStore:
         if len(self._announced_s) >= ANNOUNCED_MAX:
             self._announced_s.clear()
         self._announced_s[tenant_id] = now_s
+
+    async def _index_ledger(self, tenant_id: str) -> None:
+        """Tell the exporter of a tenant before it has a row, where no adoption has."""
+        epoch = self._epoch_seen
+        await self._door.call("SADD", _LEDGERS, tenant_id)
+        if epoch != self._epoch_seen:
+            return  # the store may have lost it since
+        if len(self._ledgers_seen) >= ANNOUNCED_MAX:
+            self._ledgers_seen.clear()
+        self._ledgers_seen.add(tenant_id)
 
     def _note_epoch(self, epoch: str, changes: int) -> None:
         self._changes_seen = changes

@@ -63,6 +63,9 @@ class Model:
     reservations: dict[str, Held] = field(default_factory=dict)
     rows: list[tuple[str, int]] = field(default_factory=list)  # run, amount
     buckets: dict[tuple[str, str], Bucket] = field(default_factory=dict)
+    hits: set[str] = field(default_factory=set)  # runs
+    purged: dict[str, int] = field(default_factory=dict)  # by model, "" for all: before when
+    revoked: set[str] = field(default_factory=set)
 
     # ── sums ─────────────────────────────────────────────────────────────────────────────
 
@@ -129,17 +132,40 @@ class Model:
         for scope in scopes:
             if scope.max_concurrency is not None and self.pending(scope.name) >= scope.max_concurrency:
                 return {"limit": [scope.name, "max_concurrency", 1_000]}
+        return self.bucket_refusal([(scope, *asked) for scope in scopes for asked in self.asks(scope, tokens)])
+
+    def bucket_refusal(self, asks: list[tuple[Scope, str, int]]):
         waits: list[tuple[int, str, str]] = []
-        for scope in scopes:
-            for limit, amount in self.asks(scope, tokens):
-                bucket = self.bucket(scope, limit)
-                if bucket.now(self.now) < min(bucket.capacity, amount):
-                    missing = min(bucket.capacity, amount) - bucket.level
-                    waits.append((-(-missing // 1_000), scope.name, limit))
+        for scope, limit, amount in asks:
+            bucket = self.bucket(scope, limit)
+            if bucket.now(self.now) < min(bucket.capacity, amount):
+                missing = min(bucket.capacity, amount) - bucket.level
+                waits.append((-(-missing // 1_000), scope.name, limit))
         if not waits:
             return None
         wait, name, limit = max(waits, key=lambda each: each[0])
         return {"limit": [name, limit, wait]}
+
+    def hit(self, run: str, scopes: tuple[Scope, ...], alias: str, asked: int, virtual_key: str | None):
+        """A kept answer is given out: it takes of the buckets of requests, and its row is worth nothing."""
+        if virtual_key in self.revoked:
+            return "revoked"
+        if asked < max(self.purged.get("", 0), self.purged.get(alias, 0)):
+            return "purged"
+        asks = [(scope, *each) for scope in scopes for each in self.asks(scope, 0) if each[0] == "requests_per_minute"]
+        if run not in self.hits:
+            refusal = self.bucket_refusal(asks)
+            if refusal is not None:
+                return refusal
+            for scope, limit, amount in asks:
+                self.bucket(scope, limit).level -= amount
+            self.hits.add(run)
+            self.rows.append((run, 0))
+        buckets = [self.bucket(scope, limit) for scope, limit, _ in asks]
+        return {"hit": [(bucket.capacity - bucket.now(self.now)) // 1_000 for bucket in buckets]}
+
+    def purge(self, alias: str, before: int) -> None:
+        self.purged[alias] = max(self.purged.get(alias, 0), before)
 
     def cap_refusal(self, scopes: tuple[Scope, ...], more: int, hour: int):
         for scope in scopes:

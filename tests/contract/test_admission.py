@@ -24,10 +24,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from proxy.admission.book import touched_by
+from proxy.admission.book import ScopeState, touched_by
 from proxy.admission.ending import Bill
+from proxy.admission.hits import HitDemand
 from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, WindowKind, window_of
-from tests.admission_stores import T0_MS, RedisBench, SqliteBench, redis_bench, shown, sqlite_bench
+from tests.admission_stores import T0_MS, RedisBench, SqliteBench, looked, redis_bench, shown, sqlite_bench
 from tests.contract.admission_model import HOUR_MS, Model, Scope
 
 EXAMPLES = int(os.environ.get("TOLLWAY_ADMISSION_EXAMPLES", "20"))
@@ -44,6 +45,9 @@ SCOPES = st.sampled_from([(TENANT, USERS[0]), (TENANT, USERS[1], FEATURE), (TENA
 AMOUNTS = st.integers(0, 60)
 TOKENS = st.integers(0, 900)
 LEASES = st.sampled_from([1_000, 30_000, 120_000, 2 * HOUR_MS])
+ALIASES = st.sampled_from(["m", "n"])
+AGES = st.sampled_from([0, 1, 1_000, HOUR_MS])
+VIRTUAL_KEYS = st.sampled_from([None, None, "vk_1", "vk_2"])
 
 
 def scope_demand(scope: Scope, tokens: int, hour: int) -> ScopeDemand:
@@ -70,6 +74,7 @@ class Machine(RuleBasedStateMachine):
     def empty(self) -> None:
         self.model = Model()
         self.demands: dict[str, Demand] = {}
+        self.hits: dict[str, tuple[tuple[Scope, ...], HitDemand]] = {}
         self.seen_rows = {bench.name: [] for bench in self.benches}
         self.number = 0
         self.epochs: dict[str, str] = {}
@@ -230,6 +235,57 @@ class Machine(RuleBasedStateMachine):
         expected = self.model.expire(1_000)
         self.both(expected, lambda store, _epoch: store.sweep())
 
+    # ── kept answers ─────────────────────────────────────────────────────────────────────
+
+    @rule(scopes=SCOPES, alias=ALIASES, age=AGES, virtual_key=VIRTUAL_KEYS)
+    def hit(self, scopes, alias, age, virtual_key):
+        run, asked = self.new_run(), max(0, self.model.now - age)
+        demands = tuple(
+            ScopeDemand(scope.name, asked_of.requests)
+            for scope in scopes
+            if (asked_of := scope_demand(scope, 0, 0)).requests is not None
+        )
+        demand = HitDemand("acme", run, alias, T0_MS + asked, virtual_key, demands, f"{run} 0".encode())
+        self.hits[run] = scopes, demand
+        self.ask_for_hit(run)
+
+    @precondition(lambda self: self.hits)
+    @rule(data=st.data())
+    def hit_again(self, data):
+        """One that was let through is let through again, and takes nothing; one that was refused is asked anew."""
+        self.ask_for_hit(data.draw(st.sampled_from(list(self.hits))))
+
+    def ask_for_hit(self, run: str) -> None:
+        scopes, demand = self.hits[run]
+        expected = self.model.hit(run, scopes, demand.alias, demand.asked_at_ms - T0_MS, demand.virtual_key_id)
+
+        async def ask(store, _epoch):
+            return shown(await store.admit_hit(demand))
+
+        self.both(expected, ask)
+
+    @rule(alias=st.none() | ALIASES, age=AGES)
+    def purge(self, alias, age):
+        before = max(0, self.model.now - age)
+        self.model.purge(alias or "", before)
+
+        async def purge() -> None:
+            for bench in self.benches:
+                await bench.book.purge("acme", alias, T0_MS + before)
+
+        self.runner.run(purge())
+
+    @precondition(lambda self: "vk_1" not in self.model.revoked)
+    @rule()
+    def revoke(self):
+        self.model.revoked.add("vk_1")
+
+        async def revoke() -> None:
+            for bench in self.benches:
+                await bench.revoke("vk_1")
+
+        self.runner.run(revoke())
+
     @rule(ms=st.sampled_from([1, 500, 999, 1_000, 29_999, 60_000, HOUR_MS // 2, HOUR_MS, 23 * HOUR_MS]))
     def let_time_pass(self, ms):
         self.model.now += ms
@@ -266,6 +322,10 @@ class Machine(RuleBasedStateMachine):
         if "total" in kinds:
             total = state.periods.get("t", (0, 0))
             assert total == self.model.amounts(scope.name), f"I2, I3: {where}: {total}"
+        if state._replace(forget_at_ms=None) != ScopeState():
+            stays = state.pending > 0 or state.periods.get("t", (0, 0))[0] > 0
+            left_ms = await looked(lambda: bench.forget_ms(scope.name))
+            assert (left_ms is None) == stays, f"{where}: {state}: forgotten in {left_ms} ms"
         for period, amounts in state.periods.items():
             assert min(amounts) >= 0, f"I1: {where}: {period}: {amounts}"
             if period != "t":
