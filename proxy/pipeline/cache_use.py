@@ -82,4 +82,4 @@ class CacheUse:
     @property
     def saved_nusd(self) -> int | None:
         """What the answer would have cost; None: nothing was saved, or nobody knows."""
-        return None if self.entry is None else self.entry.head.cost_nusd
+        return None if self.hit is None or self.entry is None else self.entry.head.cost_nusd
