@@ -7,9 +7,11 @@ Belongs to one event loop.
 import asyncio
 from typing import Final, TypeAlias
 
+from proxy.cache.entry import Entry
+
 WAITING_MAX: Final = 10_000
 
-Flight: TypeAlias = asyncio.Future[None]
+Flight: TypeAlias = asyncio.Future[Entry | None]
 
 
 class Flights:
@@ -28,20 +30,21 @@ class Flights:
         flight = self._flights[tenant_id, name] = asyncio.get_running_loop().create_future()
         return flight
 
-    async def wait(self, tenant_id: str, name: str, within_s: float) -> None:
-        """Wait for the end of one, for so long at most; not at all where too many wait already."""
+    async def wait(self, tenant_id: str, name: str, within_s: float) -> Entry | None:
+        """Wait for what one comes to, for so long at most; not at all where too many wait already. None: nothing."""
         flight = self._flights.get((tenant_id, name))
         if flight is None or self._waiting >= WAITING_MAX:
-            return
+            return None
         self._waiting += 1
         try:
             await asyncio.wait((flight,), timeout=within_s)
         finally:
             self._waiting -= 1
+        return flight.result() if flight.done() else None
 
-    def end(self, tenant_id: str, name: str, flight: Flight) -> None:
-        """End one. Safe to repeat."""
+    def end(self, tenant_id: str, name: str, flight: Flight, entry: Entry | None = None) -> None:
+        """End one, with the answer that it came to. Safe to repeat: the first end counts."""
         if self._flights.get((tenant_id, name)) is flight:
             del self._flights[tenant_id, name]
         if not flight.done():
-            flight.set_result(None)
+            flight.set_result(entry)

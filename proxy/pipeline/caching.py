@@ -6,6 +6,7 @@ answer purged, and writes the row. What is not found is answered as ever, and ke
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -34,6 +35,8 @@ from proxy.pipeline.telling import outside_of
 from proxy.settings.caching import CacheMode
 from proxy.settings.model import AuthMode
 from proxy.telemetry.metrics import Metrics
+
+_log = logging.getLogger("tollway.cache")
 
 CACHE_HEADER: Final = b"x-tollway-cache"
 
@@ -115,7 +118,8 @@ class Caching:
             copy.take(whole.body)
 
     def close(self, exchange: Exchange) -> None:
-        """Keep the answer of an exchange that is over, if it may be kept, and let those go on who wait for it."""
+        """Keep the answer of an exchange that is over, if it may be kept, and let those go on who wait for it. Raises
+        nothing: a provider's bytes are read here, and a fault must hold nobody up."""
         use = exchange.cache
         if use is None:
             return
@@ -123,26 +127,32 @@ class Caching:
         if use.saved_nusd:
             self._metrics.spent("saved", use.saved_nusd)
         assert exchange.caller is not None
-        tenant_id, is_kept = exchange.caller.tenant_id, False
-        if use.copy is not None:
-            is_kept = self._keep(exchange, use, use.copy)
-            use.copy.let_go()
-        if use.token is not None and not is_kept:
-            self._shelf.let_go(tenant_id, use.name, use.token)
-        if use.flight is not None:
-            self._flights.end(tenant_id, use.name, use.flight)
+        tenant_id, kept = exchange.caller.tenant_id, None
+        try:
+            if use.copy is not None:
+                kept = self._keep(exchange, use, use.copy)
+        except Exception:  # noqa: BLE001  see above
+            _log.exception("the answer of run %s could not be kept", exchange.run_id)
+        finally:
+            if use.copy is not None:
+                use.copy.let_go()
+            if use.token is not None and kept is None:
+                self._shelf.let_go(tenant_id, use.name, use.token)
+            if use.flight is not None:
+                self._flights.end(tenant_id, use.name, use.flight, kept)
 
-    def _keep(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> bool:
+    def _keep(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> Entry | None:
+        """The entry, if it is kept."""
         why_not = why_not_kept(exchange, copy, self._payment)
         if why_not is not None:
             if exchange.dispatched:
                 self._metrics.cache.not_kept(why_not)
-            return False
+            return None
         check = use.check or fingerprint.check_of(use.told, use.secret)
         entry = entry_of(exchange, copy, check)
         assert exchange.caller is not None
         self._shelf.keep(exchange.caller.tenant_id, use.name, use.token, entry, use.policy.ttl_s * 1_000)
-        return True
+        return entry
 
     async def _find(self, exchange: Exchange, use: CacheUse) -> Entry | None:
         """An answer that will do, and may be given out."""
@@ -185,13 +195,12 @@ class Caching:
         if use.asked.keeps and wait_s:
             use.flight = self._flights.begin(tenant_id, use.name)
             if use.flight is None:
-                await self._flights.wait(tenant_id, use.name, wait_s)
-                return self._that_will_do(use, self._shelf.at_hand(tenant_id, use.name))
+                return self._that_will_do(use, await self._flights.wait(tenant_id, use.name, wait_s))
         entry = await self._look_in_store(exchange, use, wait_s)
         if entry is not None:
             self._shelf.remember(tenant_id, use.name, entry)
             if use.flight is not None:
-                self._flights.end(tenant_id, use.name, use.flight)
+                self._flights.end(tenant_id, use.name, use.flight, entry)
         return entry
 
     async def _look_in_store(self, exchange: Exchange, use: CacheUse, wait_s: float) -> Entry | None:

@@ -103,8 +103,8 @@ class Line:
             self._gates.leave(exchange)
             downstream.close()
             exchange.body_bytes = downstream.body_bytes
-            self._caching.close(exchange)
             self._settlement.close(exchange)
+            self._caching.close(exchange)
 
     async def _walk(self, exchange: Exchange, downstream: Downstream) -> None:
         request, snapshot = exchange.request, exchange.snapshot

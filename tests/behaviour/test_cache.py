@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from proxy.pipeline import caching
 from tests.gateway import JSON, BrokenOff, Gateway, plain_request, raw_request, running_gateway
-from tests.scripted_upstream import Do, ScriptedUpstream, Step, answer, scripted_upstream, stream
+from tests.scripted_upstream import Do, ScriptedUpstream, Step, answer, scripted_upstream, stream, until
 
 CHAT = "/v1/chat/completions"
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -306,8 +307,9 @@ async def test_a_stream_that_went_wrong_is_not_kept(poison, asked_once):
 # ── calls that are the same, at once ─────────────────────────────────────────────────────
 
 
-async def test_a_hundred_at_once_make_one_call():
-    async with served() as (gateway, upstream):
+@pytest.mark.parametrize("memory", ["", "[cache]\nmemory_bytes_max = 0"], ids=["", "without memory"])
+async def test_a_hundred_at_once_make_one_call(memory):
+    async with served(more=memory) as (gateway, upstream):
         upstream.script = lambda _: [0.2, *answer(completion())]
         answers = await asyncio.gather(*(ask(gateway) for _ in range(100)))
         assert {(status, body) for status, _, body in answers} == {(200, completion())}
@@ -322,6 +324,22 @@ async def test_if_the_first_one_fails_the_others_go_on_their_own(asked_once):
         upstream.script = lambda _: next(steps, answer(completion()))
         answers = await asyncio.gather(*(ask(gateway) for _ in range(10)))
         assert sorted(status for status, _, _ in answers) == [200] * 9 + [400]
+
+
+async def test_a_fault_in_keeping_costs_no_run_its_row_and_holds_nobody_up(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(caching, "entry_of", broken)
+    async with served(plan="usd_per_day = 1") as (gateway, upstream):
+        for number in (1, 2):
+            status, _, body = await asyncio.wait_for(ask(gateway, chat(max_tokens=10)), 5)
+            assert (status, body) == (200, completion())
+            assert len(upstream.received) == number
+        await gateway.idle()
+        await until(lambda: not gateway.app.keeper.pending)
+        assert len(await rows(gateway)) == 2
+        assert gateway.app.keeper.open_reservations == 0
 
 
 async def test_nobody_waits_longer_than_it_may():

@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from proxy.adapters.redis import RedisDoor
+from proxy.adapters.redis import RedisDoor, tenant_name
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.errors import KeyringUnavailable, ProviderKeyUnreadable, StateUnavailable, TenantShredded
 from proxy.core.unreadable import UnreadableReason
@@ -16,7 +16,7 @@ from proxy.keyring.rotation import Rotated
 from proxy.keyring.sealed_answer import parse
 from proxy.keyring.sealer import LARGE_BYTES, LOOK_AGAIN_US
 from proxy.keyring.shared_calls import AWAY_US, REFUSED_US
-from proxy.keyring.store import Changes, RedisKeyringStore
+from proxy.keyring.store import TRIES_MAX, Changes, RedisKeyringStore
 from tests.keyrings import SECRET, Ring, aws_kek, ignore, local_kek
 
 AAD, TEXT = b"name\0head", b"an answer" * 100
@@ -235,12 +235,59 @@ async def test_what_was_being_looked_for_when_the_tenant_was_shredded_is_not_kep
         return found
 
     monkeypatch.setattr(type(ring.store), "find_deks", slow)
-    opening = asyncio.create_task(each.open("acme", AAD, sealed))
+    under_way = [asyncio.create_task(work) for work in (each.open("acme", AAD, sealed), each.seal("acme", AAD, TEXT))]
     await is_found.wait()
     await ring.keyring.shred("acme", 1)
     go_on.set()
-    await asyncio.gather(opening, return_exceptions=True)
+    for work in under_way:  # what they were told is from before it
+        with pytest.raises(TenantShredded):
+            await work
+    assert len(ring.keyring._deks._cache) == 0
     await shredded(each, sealed)
+
+
+async def test_what_was_being_looked_for_when_changes_were_missed_is_not_kept(rings, monkeypatch):
+    one, other = rings
+    each = other.keyring.sealer
+    sealed = await one.keyring.sealer.seal("acme", AAD, TEXT)
+    find_deks, is_found, go_on = type(other.store).find_deks, asyncio.Event(), asyncio.Event()
+
+    async def slow(store, tenant_id):
+        found = await find_deks(store, tenant_id)
+        is_found.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(type(other.store), "find_deks", slow)
+    opening = asyncio.create_task(each.open("acme", AAD, sealed))
+    await is_found.wait()
+    await one.keyring.shred("acme", 1)
+    other.keyring._forget()
+    go_on.set()
+    with pytest.raises(TenantShredded):
+        await opening
+    assert each._known == {}
+    await shredded(each, sealed)
+
+
+async def test_a_keyring_that_changes_all_the_time_is_looked_at_so_often_and_no_more(rings, looks, monkeypatch):
+    ring, each = rings[0], rings[0].keyring.sealer
+    sealed = await each.seal("acme", AAD, TEXT)
+    ring.keyring.drop("acme")
+    find_deks = type(ring.store).find_deks
+
+    async def changing(store, tenant_id):
+        found = await find_deks(store, tenant_id)
+        ring.keyring.drop(tenant_id)
+        return found
+
+    looks.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(ring.store), "find_deks", changing)
+        with pytest.raises(StateUnavailable):
+            await each.open("acme", AAD, sealed)
+        assert looks == ["acme"] * TRIES_MAX
+    assert await each.open("acme", AAD, sealed) == TEXT
 
 
 async def test_who_missed_changes_forgets_what_is_known_of_everybody(rings, monkeypatch):
@@ -448,6 +495,68 @@ async def test_a_store_that_is_away_is_asked_once_a_second_and_what_is_known_goe
         assert asked == ["cold"]
     ring.clock.us += AWAY_US
     assert await each.seal("cold", AAD, TEXT)
+
+
+async def test_a_data_key_that_is_being_made_when_the_tenant_is_shredded_is_not_kept(kms, kms_ring):
+    ring, each = kms_ring, kms_ring.keyring.sealer
+    kms.hold()
+    sealing = asyncio.create_task(each.seal("acme", AAD, TEXT))
+    await asyncio.sleep(0.05)
+    await ring.keyring.shred("acme", 1)
+    kms.release()
+    with pytest.raises(TenantShredded):
+        await sealing
+    assert (len(ring.keyring._deks._cache), each._known) == (0, {})
+
+
+@pytest.mark.parametrize("forget", [lambda ring: ring.keyring.drop("acme"), lambda ring: ring.keyring._forget()])
+@pytest.mark.parametrize("is_shredded", [True, False])
+async def test_a_data_key_that_was_just_stored_when_all_was_forgotten_is_looked_for_again(
+    kms_ring, monkeypatch, forget, is_shredded
+):
+    """Until it is announced, others may change the tenant already."""
+    ring, each = kms_ring, kms_ring.keyring.sealer
+    add_dek = type(ring.store).add_dek
+
+    async def slow(store, dek, replaces):
+        is_added = await add_dek(store, dek, replaces)
+        if is_shredded:
+            await store.shred("acme", 1)
+        forget(ring)
+        return is_added
+
+    monkeypatch.setattr(type(ring.store), "add_dek", slow)
+    if is_shredded:
+        with pytest.raises(TenantShredded):
+            await each.seal("acme", AAD, TEXT)
+        assert (len(ring.keyring._deks._cache), each._known) == (0, {})
+    else:
+        assert await each.open("acme", AAD, await each.seal("acme", AAD, TEXT)) == TEXT
+        assert len((await ring.store.find_deks("acme")).deks) == 1
+
+
+@pytest.mark.parametrize(
+    ("rest", "name", "value"),
+    [
+        ("deks", b"dek_x", b"no JSON"),
+        ("deks", b"\xff", b'{"kek_id": "local:00", "wrapped": "", "created_at_ms": 1}'),
+        ("deks", "dek_ü".encode(), b'{"kek_id": "local:00", "wrapped": "", "created_at_ms": 1}'),
+        ("deks", b"d" * 256, b'{"kek_id": "local:00", "wrapped": "", "created_at_ms": 1}'),
+        ("keyring", b"dek_id", b"\xff"),
+        ("keyring", b"dek_id", b"d" * 256),
+    ],
+)
+async def test_a_data_key_that_somebody_wrote_over_in_redis_is_refused_like_any_other(redis_url, rest, name, value):
+    async with RedisDoor(redis_url) as door:
+        await door.call("FLUSHALL")
+        ring = Ring(RedisKeyringStore(door), [local_kek()])
+        sealed = await ring.keyring.sealer.seal("acme", AAD, TEXT)
+        await door.call("HSET", tenant_name("acme", rest), name, value)
+        ring.keyring.drop("acme")
+        assert await reason_of(ring.keyring.sealer.open("acme", AAD, sealed)) is UnreadableReason.FORMAT
+        assert await reason_of(ring.keyring.sealer.seal("acme", AAD, TEXT)) is UnreadableReason.FORMAT
+        assert await reason_of(ring.open()) is UnreadableReason.FORMAT
+        await ring.keyring.stop()
 
 
 async def test_a_keyring_that_stops_ends_what_is_under_way(kms, kms_ring):
