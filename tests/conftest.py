@@ -12,3 +12,10 @@ def redis_url() -> Iterator[str]:
     """A real Redis for the whole session. Tests that stop or kill one start their own."""
     with RedisServer() as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def cache_redis_url() -> Iterator[str]:
+    """Another one, for what may be lost."""
+    with RedisServer() as server:
+        yield server.url

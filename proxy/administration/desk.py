@@ -12,6 +12,7 @@ from proxy.administration.shredding import TenantShredding
 from proxy.administration.tenants import TenantAdministration
 from proxy.administration.virtual_keys import VirtualKeyAdministration
 from proxy.admission.store import AdmissionStore
+from proxy.cache.book import CacheBook
 from proxy.core.clock import Clock
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant_store import TenantStore
@@ -43,6 +44,11 @@ class AdministeredStores(Protocol):
     @property
     def keyring(self) -> KeyringStore:
         """Provider keys of tenants, sealed."""
+        ...
+
+    @property
+    def cache_book(self) -> CacheBook:
+        """What was purged of kept answers."""
         ...
 
     @property
@@ -86,7 +92,9 @@ def open_desk(
     at_hand = keyring or KeyringAtHand(stores.keyring)
     provider_keys = ProviderKeyAdministration(settings, at_hand, tenants, changes, clock)
     return Desk(
-        TenantAdministration(settings, tenants, virtual_keys, stores.admission, provider_keys, changes, clock),
+        TenantAdministration(
+            settings, tenants, virtual_keys, stores.admission, provider_keys, stores.cache_book, changes, clock
+        ),
         VirtualKeyAdministration(settings, virtual_keys, tenants, newest_pepper, provider_keys, changes, clock),
         provider_keys,
         TenantShredding(settings, at_hand, tenants, virtual_keys, changes, clock),

@@ -16,6 +16,7 @@ from proxy.administration.refusals import (
 )
 from proxy.administration.virtual_key_ends import end_virtual_key, working_virtual_keys
 from proxy.admission.store import AdmissionStore
+from proxy.cache.book import CacheBook
 from proxy.core.clock import Clock
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant import TenantRecord, settings_of
@@ -58,7 +59,16 @@ class TenantAdministration:
     """Puts, lists and deletes tenants. Every method raises StateUnavailable where the store does not
     answer in time, and ChangeRefused where it does nothing."""
 
-    __slots__ = ("_admission", "_changes", "_clock", "_provider_keys", "_settings", "_tenants", "_virtual_keys")
+    __slots__ = (
+        "_admission",
+        "_cache_book",
+        "_changes",
+        "_clock",
+        "_provider_keys",
+        "_settings",
+        "_tenants",
+        "_virtual_keys",
+    )
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class TenantAdministration:
         virtual_keys: VirtualKeyStore,
         admission: AdmissionStore,
         provider_keys: ProviderKeyAdministration,
+        cache_book: CacheBook,
         changes: Changes,
         clock: Clock,
     ) -> None:
@@ -75,6 +86,7 @@ class TenantAdministration:
         self._virtual_keys = virtual_keys
         self._admission = admission
         self._provider_keys = provider_keys
+        self._cache_book = cache_book
         self._changes = changes
         self._clock = clock
 
@@ -129,7 +141,7 @@ class TenantAdministration:
 
     async def delete(self, tenant_id: str, *, force: bool) -> DeletedTenant:
         """Forget a tenant's record; with `force`, revoke its virtual keys and wipe its provider keys first, and
-        wait for no call.
+        wait for no call. What was kept of its answers is given to nobody any more.
 
         While the file names it too, it goes on, and so do its keys.
 
@@ -153,6 +165,8 @@ class TenantAdministration:
         for record in stored:
             await self._provider_keys.delete(tenant_id, record.provider, record.user)
         await self._changes.announce(tenant_id, Action.TENANT_DELETE, {"force": force})
+        # Whoever is put under this id later is somebody else. What is asked for in this millisecond is older than that.
+        await self._cache_book.purge(tenant_id, None, self._clock.now_ms() + 1)
         await self._tenants.delete(tenant_id)
         self._changes.made(tenant_id)
         wiped = tuple(record.credential_id for record in stored)

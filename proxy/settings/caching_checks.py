@@ -12,7 +12,7 @@ from proxy.settings.model import AuthMode, Settings, StateSettings
 from proxy.settings.problem import member
 from proxy.settings.reader import Source
 
-Place: TypeAlias = tuple[str, str | int, int]
+Place: TypeAlias = tuple[str, str | int]
 
 _SQLITE = "sqlite:"
 _REDIS_PORT = 6_379
@@ -33,7 +33,7 @@ def check_caching(draft: Settings, source: Source) -> None:
         "state.cache_url",
         "another place than state.url",
         found,
-        "What a cache may throw away must not lie where nothing may be lost: name another database or server.",
+        "What a cache may throw away must not lie where nothing may be lost: name another server, or a SQLite file.",
     )
 
 
@@ -81,8 +81,9 @@ def _has_store(state: StateSettings) -> bool:
 
 
 def _place(url: str, state: StateSettings) -> Place:
-    """Which database a URL leads to, however it is written."""
+    """Which file or server a URL leads to, however it is written. A Redis evicts, and runs out of memory, as a whole,
+    whatever the number of the database."""
     if url.startswith(_SQLITE):
-        return _SQLITE, str(state.folder / url.removeprefix(_SQLITE)), 0
+        return _SQLITE, str(state.folder / url.removeprefix(_SQLITE))
     parts = urlsplit(url)
-    return parts.hostname or "", parts.port or _REDIS_PORT, int(parts.path.removeprefix("/") or 0)
+    return parts.hostname or "", parts.port or _REDIS_PORT

@@ -23,12 +23,11 @@ from tests.scripted_upstream import answer, scripted_upstream, until
 
 
 @pytest.fixture
-async def urls(redis_url) -> tuple[str, str]:
+async def urls(redis_url, cache_redis_url) -> tuple[str, str]:
     """Of the state, and of kept answers."""
-    cache_url = redis_url.removesuffix("/0") + "/1"
-    for url in (redis_url, cache_url):
+    for url in (redis_url, cache_redis_url):
         await emptied(url)
-    return redis_url, cache_url
+    return redis_url, cache_redis_url
 
 
 async def two(stack: AsyncExitStack, text: str, urls: tuple[str, str]) -> tuple[Gateway, Gateway]:
@@ -187,6 +186,18 @@ async def until_kept(gateway: Gateway) -> None:
         await kept(gateway)
         await asyncio.sleep(0.3)
     raise AssertionError("nothing is kept")
+
+
+async def test_whoever_is_put_under_the_id_of_a_deleted_tenant_starts_with_nothing(urls, tmp_path):
+    async with scripted_upstream(answer(completion())) as upstream:
+        text = configuration(upstream.base_url, more='[cache.endpoints.chat_completions]\nmode = "all"')
+        async with running_gateway(text, folder=tmp_path, state_url=urls[0], cache_url=urls[1]) as gateway:
+            desk = gateway.app._open_desk("test")
+            for expected in (["miss", "hit"], ["miss", "hit"]):
+                await desk.tenants.put("initech", {})
+                assert [said((await ask(gateway, tenant="initech"))[1]) for _ in range(2)] == expected
+                await desk.tenants.delete("initech", force=True)
+            assert len(upstream.received) == 2
 
 
 # ── fails open ───────────────────────────────────────────────────────────────────────────

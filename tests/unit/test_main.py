@@ -17,6 +17,7 @@ from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.app.keyring import command_keyring
+from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
@@ -38,6 +39,7 @@ class Stores:
     ledger: EmbeddedLedgerStore
     keyring: EmbeddedKeyringStore
     switches: EmbeddedSwitchStore
+    cache_book: EmbeddedCacheBook
 
 
 class EmbeddedComposition:
@@ -61,6 +63,7 @@ class EmbeddedComposition:
                 EmbeddedLedgerStore(door),
                 EmbeddedKeyringStore(door),
                 EmbeddedSwitchStore(door),
+                EmbeddedCacheBook(door),
             )
 
     def command_keyring(self, settings, store, clock):

@@ -19,6 +19,7 @@ from proxy.administration.refusals import (
 )
 from proxy.administration.virtual_keys import Wanted
 from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidParameter, KeyringUnavailable, StateUnavailable, TenantShredded
 from proxy.core.secret import Secret
@@ -63,6 +64,7 @@ class Stores:
     admission: EmbeddedAdmissionStore
     keyring: EmbeddedKeyringStore
     switches: EmbeddedSwitchStore
+    cache_book: EmbeddedCacheBook
     ledger: EmbeddedLedgerStore
 
 
@@ -89,6 +91,7 @@ class Office:
             EmbeddedAdmissionStore(door, Clock()),
             EmbeddedKeyringStore(door),
             EmbeddedSwitchStore(door),
+            EmbeddedCacheBook(door),
             EmbeddedLedgerStore(door),
         )
         self.keyring = self.another_keyring()

@@ -17,6 +17,7 @@ from proxy.administration.refusals import (
 )
 from proxy.administration.virtual_keys import Wanted
 from proxy.admission.embedded import EmbeddedAdmissionStore
+from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidParameter, StateUnavailable
 from proxy.core.limits import ScopeLimits
@@ -49,6 +50,7 @@ class Stores:
     ledger: EmbeddedLedgerStore
     keyring: EmbeddedKeyringStore
     switches: EmbeddedSwitchStore
+    cache_book: EmbeddedCacheBook
 
 
 class Away:
@@ -78,6 +80,7 @@ async def stores(tmp_path):
             EmbeddedLedgerStore(door),
             EmbeddedKeyringStore(door),
             EmbeddedSwitchStore(door),
+            EmbeddedCacheBook(door),
         )
 
 

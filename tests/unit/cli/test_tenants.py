@@ -14,6 +14,7 @@ from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.app.keyring import command_keyring
+from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
@@ -44,6 +45,7 @@ class Stores:
     ledger: EmbeddedLedgerStore
     keyring: EmbeddedKeyringStore
     switches: EmbeddedSwitchStore
+    cache_book: EmbeddedCacheBook
 
 
 class EmbeddedComposition:
@@ -62,6 +64,7 @@ class EmbeddedComposition:
                 EmbeddedLedgerStore(door),
                 EmbeddedKeyringStore(door),
                 EmbeddedSwitchStore(door),
+                EmbeddedCacheBook(door),
             )
 
     def command_keyring(self, settings, store, clock):

@@ -130,6 +130,7 @@ def test_a_cache_url_is_not_shown():
         (f'url = "{REDIS}"\ncache_url = "{REDIS}"', {}),
         (f'url = "{REDIS}"\ncache_url = "{REDIS}:6379/0"', {}),  # the same database, in other words
         (f'url = "{REDIS}/0"\ncache_url = "redis://another@CACHE.example/"', {}),
+        (f'url = "{REDIS}/0"\ncache_url = "{REDIS}/1"', {}),  # a server has one memory for all of its databases
         ('url = "env:STATE"\ncache_url = "env:CACHE"', {"STATE": REDIS, "CACHE": REDIS}),
         ('url = "sqlite:cache.db"', {}),  # where kept answers would be, as nothing else is written
     ],
@@ -138,7 +139,7 @@ def test_a_cache_does_not_lie_among_what_has_to_last(state, environ):
     (problem,) = problems_of(f"[state]\n{state}\n", environ)
     assert (problem.path, problem.expected) == ("state.cache_url", "another place than state.url")
     assert problem.suggestion == (
-        "What a cache may throw away must not lie where nothing may be lost: name another database or server."
+        "What a cache may throw away must not lie where nothing may be lost: name another server, or a SQLite file."
     )
     assert "s3cret-word" not in str(problem)
 
@@ -146,7 +147,6 @@ def test_a_cache_does_not_lie_among_what_has_to_last(state, environ):
 @pytest.mark.parametrize(
     "state",
     [
-        f'url = "{REDIS}/0"\ncache_url = "{REDIS}/1"',
         f'url = "{REDIS}"\ncache_url = "{REDIS}:6380"',
         f'url = "{REDIS}"\ncache_url = "redis://other.example"',
         f'url = "{REDIS}"\ncache_url = "sqlite:cache.db"',
@@ -155,7 +155,7 @@ def test_a_cache_does_not_lie_among_what_has_to_last(state, environ):
         'url = "sqlite:cache.db"\ncache_url = "none"',
     ],
 )
-def test_another_database_or_server_will_do(state):
+def test_another_file_or_server_will_do(state):
     load_text(f"[state]\n{state}\n")
 
 
@@ -283,7 +283,7 @@ def test_what_does_nothing_is_told(text, said):
         "[tenants.acme]\nzero_retention = true\n",
         MODEL + f"cache = {ON}\n",
         f"{NOWHERE}endpoints.embeddings = {ON}\n",  # there is the file
-        f'[state]\nurl = "{REDIS}"\ncache_url = "{REDIS}/1"\n{NOWHERE}endpoints.embeddings = {ON}\n',
+        f'[state]\nurl = "{REDIS}"\ncache_url = "{REDIS}:6380"\n{NOWHERE}endpoints.embeddings = {ON}\n',
         f'[state]\ncache_url = "none"\n{NOWHERE}',
         '[auth]\nmode = "passthrough"\ndefault_provider = "openai"\n' + MODEL + 'cache = { mode = "off" }\n',
     ],
