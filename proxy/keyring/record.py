@@ -17,6 +17,7 @@ from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.dek import StoredDek, WrappedDek
 
 SLOTS_MAX: Final = 64  # so many places of a tenant are told with each of them
+DEK_ID_BYTES_MAX: Final = 255  # its length stands in one byte of what it seals
 
 _USER_HASH_BYTES: Final = 16
 
@@ -167,6 +168,13 @@ def encode_dek(dek: StoredDek) -> bytes:
     """A wrapped data key as Redis keeps it. Its ids stand in the names around it."""
     wrapped = base64.b64encode(dek.wrapped.ciphertext).decode()
     return jsonio.encode({"kek_id": dek.wrapped.kek_id, "wrapped": wrapped, "created_at_ms": dek.created_at_ms})
+
+
+def decode_dek_id(data: bytes) -> str:
+    """A data key's id behind stored bytes. Raises ProviderKeyUnreadable for what no sealed form has room for."""
+    if len(data) > DEK_ID_BYTES_MAX or not data.isascii():
+        raise ProviderKeyUnreadable(UnreadableReason.FORMAT)
+    return data.decode("ascii")
 
 
 def decode_dek(tenant_id: str, dek_id: str, data: bytes) -> StoredDek:

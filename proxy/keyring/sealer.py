@@ -10,7 +10,7 @@ import secrets
 from typing import Final, NamedTuple
 
 from proxy.core.clock import Clock
-from proxy.core.errors import ProviderKeyUnreadable
+from proxy.core.errors import ProviderKeyUnreadable, StateUnavailable
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring import aead, sealed_answer
 from proxy.keyring.dek import StoredDek
@@ -19,7 +19,7 @@ from proxy.keyring.deks import Deks
 from proxy.keyring.record import FoundDeks
 from proxy.keyring.rotation import Rotation
 from proxy.keyring.shared_calls import SharedCalls
-from proxy.keyring.store import KeyringStore, shredded
+from proxy.keyring.store import TRIES_MAX, KeyringStore, shredded
 
 TENANTS_MAX: Final = 4_096
 LOOK_AGAIN_US: Final = 1_000_000  # for a data key that this process has not heard of: it may have been made since
@@ -54,10 +54,10 @@ class Sealer:
         Raises:
             KeyringUnavailable: the KEK did not answer in time.
             ProviderKeyUnreadable: it refuses.
-            StateUnavailable: the store is away.
+            StateUnavailable: the store is away, or the tenant's keyring keeps changing.
             TenantShredded: the tenant was shredded.
         """
-        stored = (await self._find(tenant_id, MAX_AGE_US)).current or await self._make(tenant_id)
+        stored = await self._current(tenant_id)
         dek = (await self._deks.open(stored)).dek
         arguments = (dek, stored.id, secrets.token_bytes(aead.NONCE_BYTES), tenant_id, aad, plaintext)
         if len(plaintext) > LARGE_BYTES:
@@ -102,18 +102,31 @@ class Sealer:
         self.clear()
 
     async def _find(self, tenant_id: str, max_age_us: int) -> FoundDeks:
-        """The tenant's data keys, as they were not longer ago than that."""
-        known = self._known.get(tenant_id)
-        if known is None or self._clock.monotonic_us() - known.asked_at_us >= max_age_us:
-            known = await self._finding.answer(
-                (tenant_id,), lambda: self._ask(tenant_id), lambda found: self._keep(tenant_id, found)
-            )
-        return known.deks
+        """The tenant's data keys, as they were not longer ago than that. What was dropped before it arrived here is
+        from before a change, and asked for again: else a data key could be unwrapped after its tenant was shredded."""
+        for _ in range(TRIES_MAX):
+            known = self._known.get(tenant_id)
+            if known is None or self._clock.monotonic_us() - known.asked_at_us >= max_age_us:
+                known = await self._finding.answer(
+                    (tenant_id,), lambda: self._ask(tenant_id), lambda found: self._keep(tenant_id, found)
+                )
+            if self._known.get(tenant_id) is known:
+                return known.deks
+        raise _contended()
 
-    async def _make(self, tenant_id: str) -> StoredDek:
-        """The tenant's first data key."""
+    async def _current(self, tenant_id: str) -> StoredDek:
+        """The tenant's data key that seals; if it has none, one is made."""
+        for _ in range(TRIES_MAX):
+            current = (await self._find(tenant_id, MAX_AGE_US)).current
+            if current is not None:
+                return current
+            await self._make(tenant_id)
+        raise _contended()
+
+    async def _make(self, tenant_id: str) -> None:
+        """Make the tenant's first data key, and know it, if nothing changes meanwhile."""
         asked_at_us = self._clock.monotonic_us()
-        return await self._making.answer(
+        await self._making.answer(
             (tenant_id,),
             lambda: self._rotation.add_dek(tenant_id, None, self._clock.now_ms()),
             lambda made: self._keep(tenant_id, _Known(FoundDeks(made.id, (made,)), asked_at_us)),
@@ -124,6 +137,7 @@ class Sealer:
         found = await self._store.find_deks(tenant_id)
         if found.shredded_at_ms is not None:
             self._known.pop(tenant_id, None)  # where it was another question that found it out
+            self._deks.drop(tenant_id)
             raise shredded(tenant_id)
         return _Known(found, asked_at_us)
 
@@ -132,3 +146,7 @@ class Sealer:
         if len(self._known) >= TENANTS_MAX:
             del self._known[next(iter(self._known))]  # that was asked for longest ago
         self._known[tenant_id] = found
+
+
+def _contended() -> StateUnavailable:
+    return StateUnavailable("Others keep changing this tenant's keyring. Try again.", retry_after_ms=1_000)

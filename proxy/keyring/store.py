@@ -31,6 +31,7 @@ from proxy.keyring.record import (
     ProviderKeyState,
     decode,
     decode_dek,
+    decode_dek_id,
     encode,
     encode_dek,
     slot_of,
@@ -160,7 +161,7 @@ class RedisKeyringStore:
             shredded_at_ms=_number(shredded_at_ms),
             own=decode(own) if isinstance(own, bytes) else None,
             shared=decode(shared) if isinstance(shared, bytes) else None,
-            current_dek_id=dek_id.decode() if isinstance(dek_id, bytes) else None,
+            current_dek_id=decode_dek_id(dek_id) if isinstance(dek_id, bytes) else None,
             deks=_deks(tenant_id, deks),
             slots=frozenset(slot.decode() for slot in _bytes(slots)) if isinstance(slots, list) else None,
         )
@@ -170,7 +171,7 @@ class RedisKeyringStore:
         assert isinstance(reply, list)
         dek_id, shredded_at_ms, deks = reply
         return FoundDeks(
-            current_dek_id=dek_id.decode() if isinstance(dek_id, bytes) else None,
+            current_dek_id=decode_dek_id(dek_id) if isinstance(dek_id, bytes) else None,
             deks=_deks(tenant_id, deks),
             shredded_at_ms=_number(shredded_at_ms),
         )
@@ -325,7 +326,7 @@ def _deks(tenant_id: str, reply: Reply) -> tuple[StoredDek, ...]:
     assert isinstance(reply, list)
     flat = _bytes(reply)
     return tuple(
-        decode_dek(tenant_id, dek_id.decode(), data) for dek_id, data in zip(flat[::2], flat[1::2], strict=True)
+        decode_dek(tenant_id, decode_dek_id(dek_id), data) for dek_id, data in zip(flat[::2], flat[1::2], strict=True)
     )
 
 
