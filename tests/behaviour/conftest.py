@@ -9,6 +9,7 @@ import uvloop
 
 from proxy.adapters import redis, sqlite
 from proxy.admission import keeper, store
+from proxy.identity import lookup_cache
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.throttle import Throttle
@@ -46,6 +47,6 @@ def patient(request, monkeypatch) -> None:
         return
     for module, name in (
         *((redis, "CALL_TIMEOUT_S"), (sqlite, "CALL_TIMEOUT_S"), (sqlite, "STEP_TIMEOUT_S")),
-        *((keeper, "ADMIT_TIMEOUT_S"), (store, "ADMIT_TIMEOUT_S")),
+        *((keeper, "ADMIT_TIMEOUT_S"), (store, "ADMIT_TIMEOUT_S"), (lookup_cache, "LOOKUP_TIMEOUT_S")),
     ):
         monkeypatch.setattr(module, name, PATIENCE_S)

@@ -62,7 +62,11 @@ deployments = [{{ provider = "scripted", model = "m-2026" }}]
     async with running_gateway(text, environ=environ, state_url=server.url, clock=clock) as gateway:
         await issue_to(gateway, "acme", KNOWN)
         await issue_to(gateway, "umbrella", OTHER)
-        assert await status_of(gateway, KNOWN) == 200
+        for _ in range(5):  # it has to be seen once before the store goes, however busy this machine is
+            if await status_of(gateway, KNOWN) == 200:
+                break
+        else:
+            raise AssertionError("the store does not answer in time although nothing holds it")
         await gateway.idle()
         await gateway.rows("acme")
         yield gateway
