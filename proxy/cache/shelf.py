@@ -5,18 +5,22 @@ answer is kept in memory at once, and in the store by and by: compressed, and se
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
 from proxy.cache import entry as entries
 from proxy.cache.entry import Entry, EntryUnreadable
 from proxy.cache.memory import Memory
-from proxy.cache.store import CacheStore
+from proxy.cache.store import CACHE_TIMEOUT_S, CacheStore
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 
-FIND_S: Final = 0.05
+_log = logging.getLogger("tollway.cache")
+
+FIND_S: Final = CACHE_TIMEOUT_S
 AWAY_US: Final = 1_000_000
+TOLD_US: Final = 60_000_000  # while it is away, it is said once; anew, when it has answered for so long
 KEEPING_BYTES_MAX: Final = 67_108_864  # of answers on their way to the store
 _KEEP_S: Final = 2.0
 _LARGE_BYTES: Final = 65_536  # what takes a millisecond to compress or inflate is done beside the loop
@@ -39,7 +43,7 @@ class Found(NamedTuple):
 
     entry: Entry | None = None
     is_others: bool = False  # there is none yet, and somebody else has asked for it
-    is_claimed: bool = False  # there is none, and it is known in the store that this call asks for it
+    is_claimed: bool = False  # the store knows, or may know, that this call asks for it
 
 
 _NOTHING: Final = Found()
@@ -58,6 +62,7 @@ class Shelf:
         "_sealer",
         "_store",
         "_tasks",
+        "_told_until_us",
     )
 
     def __init__(
@@ -77,6 +82,7 @@ class Shelf:
         self._clock = clock
         self._on_failure = on_failure
         self._away_until_us = 0
+        self._told_until_us = 0
         self._keeping_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -109,11 +115,12 @@ class Shelf:
         except EntryUnreadable:
             self._on_failure("unreadable")
             return _NOTHING
-        except (GatewayError, TimeoutError):
+        except Exception as error:  # noqa: BLE001  whatever a store does, a call goes on without it
+            _tell(error)
             self._on_failure("find" if found is None else "open")
             if found is None:
-                self._away_until_us = self._clock.monotonic_us() + AWAY_US
-            return _NOTHING
+                self._be_away()
+            return Found(is_claimed=found is None and token is not None)  # it may have been carried out
         return Found(is_others=not found and token is not None, is_claimed=found)
 
     def remember(self, tenant_id: str, name: str, entry: Entry) -> None:
@@ -127,6 +134,8 @@ class Shelf:
             return
         if self._keeping_bytes + entry.size_bytes > KEEPING_BYTES_MAX:
             self._on_failure("full")
+            if token is not None:
+                self.let_go(tenant_id, name, token)
             return
         self._keeping_bytes += entry.size_bytes
         self._soon(self._keep(self._store, tenant_id, name, token, entry, ttl_ms))
@@ -144,6 +153,14 @@ class Shelf:
             task.cancel()
         if self._store is not None:
             await self._store.close()
+
+    def _be_away(self) -> None:
+        """Ask nobody for a second; and say so, if nobody has of late."""
+        now_us = self._clock.monotonic_us()
+        if now_us >= self._told_until_us:
+            _log.warning("the store of kept answers does not answer; calls go on without it")
+        self._told_until_us = now_us + TOLD_US
+        self._away_until_us = now_us + AWAY_US
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -163,7 +180,8 @@ class Shelf:
                 if self._sealer is not None:
                     content = await self._sealer.seal(tenant_id, _aad(name, clear), content)
                 await store.keep(tenant_id, name, token, clear + content, ttl_ms)
-        except (GatewayError, TimeoutError):
+        except Exception as error:  # noqa: BLE001  likewise
+            _tell(error)
             self._on_failure("keep")
         finally:
             self._keeping_bytes -= entry.size_bytes
@@ -172,8 +190,8 @@ class Shelf:
         try:
             async with asyncio.timeout(_KEEP_S):
                 await store.let_go(tenant_id, name, token)
-        except (GatewayError, TimeoutError):
-            pass  # it ends by itself
+        except Exception as error:  # noqa: BLE001  it ends by itself
+            _tell(error)
 
     async def _open(self, tenant_id: str, name: str, data: bytes) -> Entry:
         """Raises EntryUnreadable, also where it is sealed otherwise than this process seals: a store that others can
@@ -187,6 +205,12 @@ class Shelf:
         if len(content) > _LARGE_BYTES and stored.is_compressed:
             return await asyncio.to_thread(entries.unpack, stored, content, self._body_bytes_max)
         return entries.unpack(stored, content, self._body_bytes_max)
+
+
+def _tell(error: Exception) -> None:
+    """What is no outage is a fault of ours, or of what others wrote into the store."""
+    if not isinstance(error, GatewayError | TimeoutError):
+        _log.error("the store of kept answers failed: %s", error, exc_info=error)
 
 
 def _aad(name: str, clear: bytes) -> bytes:

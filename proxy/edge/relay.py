@@ -168,10 +168,8 @@ class AsgiDownstream:
             await self._send_chunk(render_event(error, stream_end), more=False)
             raise
 
-    async def replay(
-        self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None
-    ) -> None:
-        await self._send_head(status, headers)
+    async def replay(self, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None) -> None:
+        await self._send_head(200, headers)
         if events_per_s is None:
             await self._send_chunk(body, more=False)
             return

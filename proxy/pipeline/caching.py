@@ -35,6 +35,7 @@ from proxy.pipeline.telling import outside_of
 from proxy.settings.caching import CacheMode
 from proxy.settings.model import AuthMode
 from proxy.telemetry.metrics import Metrics
+from proxy.upstream.headers import whole_field
 
 _log = logging.getLogger("tollway.cache")
 
@@ -82,7 +83,7 @@ class Caching:
         self._clock = clock
         self._copies = CopyRoom(COPIES_BYTES_MAX)
         self._flights = Flights()
-        self._secrets = Secrets(book)
+        self._secrets = Secrets(book, clock)
 
     async def find(self, exchange: Exchange) -> Entry | None:
         """The answer to give again, admitted and with its row written; None: the call is to be made.
@@ -92,7 +93,8 @@ class Caching:
             NotCached: the caller wants a kept answer or none, and there is none.
             RateLimited, InvalidApiKey, TenantShredded: there is one, and it is not for this caller now.
         """
-        asked = directives_of(exchange.request.fields.get(b"cache-control"), exchange.request.fields.get(CACHE_HEADER))
+        request = exchange.request
+        asked = directives_of(whole_field(request, b"cache-control"), whole_field(request, CACHE_HEADER))
         use = exchange.cache = _use_of(exchange, asked)
         entry = None
         if use is not None and use.reason is None and await self._name(exchange, use):
@@ -253,6 +255,8 @@ class Caching:
             answer = await self._keeper.admit_hit(demand)
         except StateUnavailable:
             use.entry, use.is_state_away = None, True
+            # The hit may have its row all the same. A row is known by its run: this call's own must have another name.
+            exchange.run_id += "_2"
             return False
         finally:
             self._metrics.state_called("admit_hit", (self._clock.monotonic_us() - began_us) / 1e6)

@@ -68,9 +68,7 @@ class Downstream(Protocol):
         """
         ...
 
-    async def replay(
-        self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None
-    ) -> None:
+    async def replay(self, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None) -> None:
         """A kept answer, byte for byte: at once, or so many events of it in a second. The framing is the
         connection's to choose where no header tells a length."""
         ...

@@ -90,8 +90,8 @@ class Line:
             except GatewayError as error:
                 await _refuse(exchange, error, downstream)
             except Exception:  # noqa: BLE001  a fault of ours costs one request, and is logged whole
-                _log.exception("run %s failed in the gateway itself", run_id)
-                fault = InternalError(f"The gateway failed. Its log says why, under {run_id}.")
+                _log.exception("run %s failed in the gateway itself", exchange.run_id)
+                fault = InternalError(f"The gateway failed. Its log says why, under {exchange.run_id}.")
                 await _refuse(exchange, fault, downstream)
         except asyncio.CancelledError:
             if not hang_up.happened:  # the process is going down, and this task with it
@@ -130,7 +130,7 @@ class Line:
         if kept is not None:
             exchange.status = 200
             headers = replay_headers(exchange, kept, self._clock.now_ms(), self._clock.monotonic_us())
-            await downstream.replay(200, kept.body, headers, pace_of(exchange, kept))
+            await downstream.replay(kept.body, headers, pace_of(exchange, kept))
             return
         exchange.choice = self._choosing.choose(exchange)
         await self._gates.enter(exchange)

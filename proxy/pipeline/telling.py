@@ -9,7 +9,7 @@ from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
 from proxy.settings.caching import CachePolicy, CacheShare
 from proxy.settings.model import OnUnsupported, StreamUsage
-from proxy.upstream.headers import forwarded, readable_codings
+from proxy.upstream.headers import forwarded, readable_codings, whole_field
 
 _FORMAT = b"1"
 _NOBODY = b""
@@ -42,7 +42,7 @@ def _outside(
             (exchange.call.model_alias or "").encode(errors="replace"),
             b"stream" if exchange.call.stream else b"plain",
             telling(forwarded(request)),
-            readable_codings(request.fields.get(b"accept-encoding")),
+            readable_codings(whole_field(request, b"accept-encoding")),
             route_version(exchange.snapshot, route),
             stream_usage.value.encode(),
             on_unsupported.value.encode(),

@@ -101,6 +101,11 @@ def request_headers(
     return headers
 
 
+def whole_field(request: InboundRequest, name: bytes) -> bytes | None:
+    """A list field of a request, however many lines it came in; None: there is none."""
+    return _whole(name, request.headers, request.fields)
+
+
 def forwarded(request: InboundRequest) -> list[tuple[bytes, bytes]]:
     """What of a caller's headers reaches a provider when another key than the caller's own pays."""
     dropped = _DROPPED_FOR_GATEWAY | _named_by_connection(request.headers, request.fields)

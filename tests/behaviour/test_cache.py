@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from proxy.admission.hits import HitAdmission, HitDemand
+from proxy.admission.keeper import Keeper
+from proxy.core.errors import StateUnavailable
 from proxy.pipeline import caching
 from tests.gateway import JSON, BrokenOff, Gateway, plain_request, raw_request, running_gateway
 from tests.scripted_upstream import Do, ScriptedUpstream, Step, answer, scripted_upstream, stream, until
@@ -174,6 +177,8 @@ async def test_what_may_be_kept(cache, body, expected):
         ([(b"x-tollway-cache", b"refresh")], 200, "miss", "hit"),
         ([(b"x-tollway-cache", b"only")], 200, "hit", "hit"),
         ([(b"cache-control", b"max-age=60")], 200, "hit", "hit"),
+        ([(b"cache-control", b"max-age=60"), (b"cache-control", b"no-store")], 200, "bypass", "hit"),
+        ([(b"x-tollway-cache", b"only"), (b"x-tollway-cache", b"off")], 400, None, "hit"),
         ([(b"x-tollway-cache", b"maybe")], 400, None, "hit"),
     ],
 )
@@ -340,6 +345,25 @@ async def test_a_fault_in_keeping_costs_no_run_its_row_and_holds_nobody_up(monke
         await until(lambda: not gateway.app.keeper.pending)
         assert len(await rows(gateway)) == 2
         assert gateway.app.keeper.open_reservations == 0
+
+
+async def test_a_hit_whose_answer_is_lost_leaves_the_run_that_is_made_its_own_row(monkeypatch):
+    async with served() as (gateway, upstream):
+        await ask(gateway)
+        admit = gateway.app.keeper.admit_hit
+
+        async def carried_out_and_lost(demand: HitDemand) -> HitAdmission:
+            await admit(demand)
+            raise StateUnavailable("the answer was lost")
+
+        monkeypatch.setattr(Keeper, "admit_hit", lambda _, demand: carried_out_and_lost(demand))
+        status, head, _ = await ask(gateway)
+        assert (status, said(head), len(upstream.received)) == (200, "miss", 2)
+        await gateway.idle()
+        _, hit, made = await rows(gateway)
+        assert (hit["cache"], hit["cost_nusd"]) == ("hit", 0)
+        assert (made["cache"], made["cost_nusd"]) == ("miss", COST_NUSD)
+        assert made["run_id"] == head[b"x-tollway-run-id"].decode() == hit["run_id"] + "_2"
 
 
 async def test_nobody_waits_longer_than_it_may():

@@ -120,6 +120,35 @@ async def test_a_store_that_is_slow_costs_one_caller_50_ms_and_the_next_ones_not
     assert (store.asked, failures) == (1, ["find"])
 
 
+async def test_who_hears_nothing_of_its_claim_may_have_it():
+    store = Store()
+    store.fault = StateUnavailable("the answer was lost")
+    assert await shelf(store).find("acme", "n", "run_1", 1_000) == Found(is_claimed=True)
+
+
+@pytest.mark.parametrize(("fault", "level"), [(StateUnavailable("away"), "WARNING"), (ValueError("ours"), "ERROR")])
+async def test_whatever_a_store_does_a_call_goes_on_and_it_is_told(fault, level, caplog):
+    store, failures = Store(), Failures()
+    store.fault = fault
+    each = shelf(store, failures=failures)
+    assert await each.find("acme", "n", None, 0) == Found()
+    each.keep("acme", "n", "run_1", ENTRY, 1_000)
+    each.let_go("acme", "n", "run_1")
+    await drained(each)
+    assert failures == ["find", "keep"]
+    assert level in {record.levelname for record in caplog.records}
+
+
+async def test_it_is_told_once_while_it_is_away(monkeypatch, caplog):
+    monkeypatch.setattr(module, "AWAY_US", 0)
+    store = Store()
+    store.fault = StateUnavailable("away")
+    each = shelf(store)
+    for _ in range(5):
+        await each.find("acme", "n", None, 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 async def test_a_store_that_is_back_is_asked_again(monkeypatch):
     monkeypatch.setattr(module, "AWAY_US", 1_000)
     store, failures = Store(), Failures()
@@ -152,9 +181,14 @@ async def test_no_more_is_on_its_way_to_the_store_than_there_is_room_for(monkeyp
         each.keep("acme", str(number), None, ENTRY, 1_000)
     await drained(each)
     assert (len(store.kept), failures) == (2, ["full"] * 3)
+    store.claims["acme", "n"] = "run_1"
+    for number in range(3):
+        each.keep("acme", ("x", "y", "n")[number], "run_1", ENTRY, 1_000)
+    await drained(each)
+    assert (len(store.kept), store.claims) == (4, {})  # what is not kept is not waited for
     each.keep("acme", "n", None, ENTRY, 1_000)
     await drained(each)
-    assert len(store.kept) == 3
+    assert len(store.kept) == 5
 
 
 async def test_what_is_sealed_is_bound_to_its_tenant_and_its_name():
