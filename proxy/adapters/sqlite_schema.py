@@ -215,7 +215,7 @@ CACHE_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE cache_claims (
             tenant_id TEXT NOT NULL,
             name TEXT NOT NULL,
-            token TEXT NOT NULL,
+            run_id TEXT NOT NULL,
             until_ms INTEGER NOT NULL,
             PRIMARY KEY (tenant_id, name)
         ) STRICT, WITHOUT ROWID""",

@@ -23,11 +23,11 @@ _EVICTED_MAX: Final = 1_000  # by one step
 
 _FIND = "SELECT data FROM cache_entries WHERE tenant_id = ? AND name = ? AND expires_at_ms > ?"
 _CLAIM = """
-    INSERT INTO cache_claims (tenant_id, name, token, until_ms) VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant_id, name) DO UPDATE SET token = excluded.token, until_ms = excluded.until_ms
-    WHERE until_ms <= ? OR token = excluded.token
+    INSERT INTO cache_claims (tenant_id, name, run_id, until_ms) VALUES (?, ?, ?, ?)
+    ON CONFLICT (tenant_id, name) DO UPDATE SET run_id = excluded.run_id, until_ms = excluded.until_ms
+    WHERE until_ms <= ? OR run_id = excluded.run_id
 """
-_LET_GO = "DELETE FROM cache_claims WHERE tenant_id = ? AND name = ? AND token = ?"
+_LET_GO = "DELETE FROM cache_claims WHERE tenant_id = ? AND name = ? AND run_id = ?"
 _DROP = "DELETE FROM cache_entries WHERE tenant_id = ? AND name = ?"
 _KEEP = """
     INSERT INTO cache_entries (tenant_id, name, kept_at_ms, expires_at_ms, size_bytes, data) VALUES (?, ?, ?, ?, ?, ?)
@@ -54,7 +54,7 @@ _PURGE = """
     INSERT INTO cache_purges (tenant_id, alias, before_ms) VALUES (?, ?, ?)
     ON CONFLICT (tenant_id, alias) DO UPDATE SET before_ms = max(before_ms, excluded.before_ms)
 """
-_PURGES = "SELECT count(*), sum(alias = ?) FROM cache_purges WHERE tenant_id = ?"
+_PURGES = "SELECT coalesce(sum(alias <> ''), 0), coalesce(sum(alias = ?), 0) FROM cache_purges WHERE tenant_id = ?"
 
 
 class EmbeddedCacheStore:
@@ -72,18 +72,18 @@ class EmbeddedCacheStore:
         which = (require_tenant_id(tenant_id), require_name(name), self._clock.now_ms())
         return await self._door.read(lambda connection: _data(connection.execute(_FIND, which).fetchone()))
 
-    async def find_or_claim(self, tenant_id: str, name: str, token: str, claim_ms: int) -> bytes | bool:
+    async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
         which, now_ms = (require_tenant_id(tenant_id), require_name(name)), self._clock.now_ms()
 
         def step(connection: sqlite3.Connection) -> bytes | bool:
             data = _data(connection.execute(_FIND, (*which, now_ms)).fetchone())
             if data is not None:
                 return data
-            return connection.execute(_CLAIM, (*which, token, now_ms + claim_ms, now_ms)).rowcount == 1
+            return connection.execute(_CLAIM, (*which, run_id, now_ms + claim_ms, now_ms)).rowcount == 1
 
         return await self._door.run(step)
 
-    async def keep(self, tenant_id: str, name: str, token: str | None, data: bytes, ttl_ms: int) -> None:
+    async def keep(self, tenant_id: str, name: str, run_id: str | None, data: bytes, ttl_ms: int) -> None:
         which, now_ms = (require_tenant_id(tenant_id), require_name(name)), self._clock.now_ms()
         size_bytes = len(data) + _ROW_BYTES
 
@@ -91,15 +91,15 @@ class EmbeddedCacheStore:
             connection.execute(_END_ENTRIES, (now_ms, ENDED_MAX))
             connection.execute(_END_CLAIMS, (now_ms, ENDED_MAX))
             connection.execute(_DROP, which)
-            if token is not None:
-                connection.execute(_LET_GO, (*which, token))
+            if run_id is not None:
+                connection.execute(_LET_GO, (*which, run_id))
             if self._make_room(connection, size_bytes):
                 connection.execute(_KEEP, (*which, now_ms, now_ms + ttl_ms, size_bytes, data))
 
         await self._door.run(step)
 
-    async def let_go(self, tenant_id: str, name: str, token: str) -> None:
-        which = (require_tenant_id(tenant_id), require_name(name), token)
+    async def let_go(self, tenant_id: str, name: str, run_id: str) -> None:
+        which = (require_tenant_id(tenant_id), require_name(name), run_id)
         await self._door.run(lambda connection: connection.execute(_LET_GO, which).rowcount)
 
     async def entries(self, tenant_id: str | None) -> AsyncIterator[Sequence[Listed]]:
@@ -166,7 +166,7 @@ class EmbeddedCacheBook:
 
         def step(connection: sqlite3.Connection) -> None:
             count, is_there = connection.execute(_PURGES, (alias, tenant_id)).fetchone()
-            is_one = alias is not None and (is_there or count < ALIASES_MAX)
+            is_one = bool(alias) and (is_there or count < ALIASES_MAX)
             connection.execute(_PURGE, (tenant_id, alias if is_one else "", before_ms))
 
         await self._door.run(step)

@@ -45,7 +45,7 @@ class EntryHead(NamedTuple):
     cost_nusd: int | None  # what its answer cost, and each replay saves; None: not known
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """One kept answer."""
 
     head: EntryHead
@@ -73,7 +73,7 @@ class Stored(NamedTuple):
     is_compressed: bool
 
 
-def pack(entry: Entry, *, sealed: bool) -> tuple[bytes, bytes]:
+def pack(entry: CacheEntry, *, sealed: bool) -> tuple[bytes, bytes]:
     """The head as it is stored, and the content, compressed where that is worth it. Where the head says `sealed`,
     the content is the caller's to seal; the stored form is the one behind the other."""
     words = jsonio.encode(
@@ -112,7 +112,7 @@ def parse(data: bytes) -> Stored:
     return Stored(head, data[:ends], data[ends:], bool(data[5] & _SEALED), bool(data[5] & _COMPRESSED))
 
 
-def unpack(stored: Stored, content: bytes, body_bytes_max: int) -> Entry:
+def unpack(stored: Stored, content: bytes, body_bytes_max: int) -> CacheEntry:
     """The entry, from its content as it was before it was sealed. Raises EntryUnreadable."""
     if stored.is_compressed:
         content = _inflate(content, body_bytes_max + _WORDS_BYTES_MAX)
@@ -121,7 +121,7 @@ def unpack(stored: Stored, content: bytes, body_bytes_max: int) -> Entry:
         raise EntryUnreadable
     try:
         words: Any = jsonio.parse(content[CHECK_BYTES + 4 : words_end])
-        return Entry(
+        return CacheEntry(
             stored.head,
             content[:CHECK_BYTES],
             tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in words["headers"]),

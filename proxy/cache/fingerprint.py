@@ -42,7 +42,7 @@ _NOISE: Final = frozenset(
 _NOISY: Final = (b"x-stainless-", b"x-b3-", b"x-datadog-", b"sec-")
 
 
-def telling(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def shaping_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Of the headers that reach a provider, those that may shape its answer. One that nobody here knows may."""
     kept = sorted(pair for pair in headers if pair[0] not in _NOISE and not pair[0].startswith(_NOISY))
     return canonical(part for pair in kept for part in pair)
@@ -58,14 +58,14 @@ def material(outside: bytes, text: bytes) -> bytes:
     return outside + text
 
 
-def name_of(told: bytes, secret: bytes) -> str:
+def name_of(material: bytes, secret: bytes) -> str:
     """The name of an entry: 32 hex digits of xxh3-128, seeded with 64 bits of the tenant's secret."""
-    return xxh3_128_hexdigest(told, seed=int.from_bytes(secret[:8], "big"))
+    return xxh3_128_hexdigest(material, seed=int.from_bytes(secret[:8], "big"))
 
 
-def check_of(told: bytes, secret: bytes) -> bytes:
+def check_of(material: bytes, secret: bytes) -> bytes:
     """What the entry of such a call holds: 32 bytes of BLAKE2b (RFC 7693), keyed with the tenant's secret."""
-    return hashlib.blake2b(told, digest_size=CHECK_BYTES, key=secret).digest()
+    return hashlib.blake2b(material, digest_size=CHECK_BYTES, key=secret).digest()
 
 
 def canonical(parts: Iterable[bytes]) -> bytes:

@@ -7,11 +7,11 @@ Belongs to one event loop.
 import asyncio
 from typing import Final, TypeAlias
 
-from proxy.cache.entry import Entry
+from proxy.cache.entry import CacheEntry
 
 WAITING_MAX: Final = 10_000
 
-Flight: TypeAlias = asyncio.Future[Entry | None]
+Flight: TypeAlias = asyncio.Future[CacheEntry | None]
 
 
 class Flights:
@@ -30,7 +30,7 @@ class Flights:
         flight = self._flights[tenant_id, name] = asyncio.get_running_loop().create_future()
         return flight
 
-    async def wait(self, tenant_id: str, name: str, within_s: float) -> Entry | None:
+    async def wait(self, tenant_id: str, name: str, within_s: float) -> CacheEntry | None:
         """Wait for what one comes to, for so long at most; not at all where too many wait already. None: nothing."""
         flight = self._flights.get((tenant_id, name))
         if flight is None or self._waiting >= WAITING_MAX:
@@ -42,7 +42,7 @@ class Flights:
             self._waiting -= 1
         return flight.result() if flight.done() else None
 
-    def end(self, tenant_id: str, name: str, flight: Flight, entry: Entry | None = None) -> None:
+    def end(self, tenant_id: str, name: str, flight: Flight, entry: CacheEntry | None = None) -> None:
         """End one, with the answer that it came to. Safe to repeat: the first end counts."""
         if self._flights.get((tenant_id, name)) is flight:
             del self._flights[tenant_id, name]

@@ -1,6 +1,6 @@
 -- keep.lua: keep an entry, in the place of one that is there, and end the claim of who kept it.
 -- KEYS  1 entry (string)   2 claim (string)
--- ARGV  1 data   2 ttl_ms   3 token, or ""
+-- ARGV  1 data   2 ttl_ms   3 run_id, or ""
 -- Returns 1.
 assert(#KEYS == 2 and #ARGV == 3 and tonumber(ARGV[2]) > 0, 'keep: wrong arguments')
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

@@ -5,7 +5,7 @@ Pure: instants are handed in. Bounded by bytes: those that were used longest ago
 
 from collections import OrderedDict
 
-from proxy.cache.entry import Entry
+from proxy.cache.entry import CacheEntry
 
 
 class Memory:
@@ -15,20 +15,20 @@ class Memory:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._entries: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], CacheEntry] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, tenant_id: str, name: str) -> Entry | None:
+    def find(self, tenant_id: str, name: str) -> CacheEntry | None:
         """The entry, however old it is."""
         entry = self._entries.get((tenant_id, name))
         if entry is not None:
             self._entries.move_to_end((tenant_id, name))
         return entry
 
-    def keep(self, tenant_id: str, name: str, entry: Entry) -> None:
+    def keep(self, tenant_id: str, name: str, entry: CacheEntry) -> None:
         """Remember an entry, in the place of one that is there. One that takes all the room is not."""
         self.forget(tenant_id, name)
         if entry.size_bytes > self._bytes_max:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
 from proxy.cache import entry as entries
-from proxy.cache.entry import Entry, EntryUnreadable
+from proxy.cache.entry import CacheEntry, EntryUnreadable
 from proxy.cache.memory import Memory
 from proxy.cache.store import CACHE_TIMEOUT_S, CacheStore
 from proxy.core.clock import Clock
@@ -41,7 +41,7 @@ class AnswerSealer(Protocol):
 class Found(NamedTuple):
     """What a look at the store came to."""
 
-    entry: Entry | None = None
+    entry: CacheEntry | None = None
     is_others: bool = False  # there is none yet, and somebody else has asked for it
     is_claimed: bool = False  # the store knows, or may know, that this call asks for it
 
@@ -86,7 +86,7 @@ class Shelf:
         self._keeping_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def at_hand(self, tenant_id: str, name: str) -> Entry | None:
+    def at_hand(self, tenant_id: str, name: str) -> CacheEntry | None:
         """The entry, if this process remembers it."""
         return self._memory.find(tenant_id, name)
 
@@ -98,18 +98,18 @@ class Shelf:
         """Forget all of a tenant's, in this process."""
         self._memory.drop(tenant_id)
 
-    async def find(self, tenant_id: str, name: str, token: str | None, claim_ms: int) -> Found:
-        """What the store has, within 50 ms; with a token, and nothing there, the name is claimed. Raises nothing."""
+    async def find(self, tenant_id: str, name: str, run_id: str | None, claim_ms: int) -> Found:
+        """What the store has, within 50 ms; for a run, where nothing is there, the name is claimed. Raises nothing."""
         store = self._store
         if store is None or self._clock.monotonic_us() < self._away_until_us:
             return _NOTHING
         found: bytes | bool | None = None  # None: the store has not answered
         try:
             async with asyncio.timeout(FIND_S):
-                if token is None:
+                if run_id is None:
                     found = await store.find(tenant_id, name) or False
                 else:
-                    found = await store.find_or_claim(tenant_id, name, token, claim_ms)
+                    found = await store.find_or_claim(tenant_id, name, run_id, claim_ms)
                 if isinstance(found, bytes):
                     return Found(await self._open(tenant_id, name, found))
         except EntryUnreadable:
@@ -120,30 +120,30 @@ class Shelf:
             self._on_failure("find" if found is None else "open")
             if found is None:
                 self._be_away()
-            return Found(is_claimed=found is None and token is not None)  # it may have been carried out
-        return Found(is_others=not found and token is not None, is_claimed=found)
+            return Found(is_claimed=found is None and run_id is not None)  # it may have been carried out
+        return Found(is_others=not found and run_id is not None, is_claimed=found)
 
-    def remember(self, tenant_id: str, name: str, entry: Entry) -> None:
+    def remember(self, tenant_id: str, name: str, entry: CacheEntry) -> None:
         """Keep an entry of the store in this process too."""
         self._memory.keep(tenant_id, name, entry)
 
-    def keep(self, tenant_id: str, name: str, token: str | None, entry: Entry, ttl_ms: int) -> None:
+    def keep(self, tenant_id: str, name: str, run_id: str | None, entry: CacheEntry, ttl_ms: int) -> None:
         """Keep an answer, and end the claim on its name. The store has it a moment later, or never."""
         self._memory.keep(tenant_id, name, entry)
         if self._store is None:
             return
         if self._keeping_bytes + entry.size_bytes > KEEPING_BYTES_MAX:
             self._on_failure("full")
-            if token is not None:
-                self.let_go(tenant_id, name, token)
+            if run_id is not None:
+                self.let_go(tenant_id, name, run_id)
             return
         self._keeping_bytes += entry.size_bytes
-        self._soon(self._keep(self._store, tenant_id, name, token, entry, ttl_ms))
+        self._soon(self._keep(self._store, tenant_id, name, run_id, entry, ttl_ms))
 
-    def let_go(self, tenant_id: str, name: str, token: str) -> None:
+    def let_go(self, tenant_id: str, name: str, run_id: str) -> None:
         """End a claim: no answer comes."""
         if self._store is not None:
-            self._soon(self._let_go(self._store, tenant_id, name, token))
+            self._soon(self._let_go(self._store, tenant_id, name, run_id))
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is on its way to the store, for so long at most, and let go of it."""
@@ -168,7 +168,7 @@ class Shelf:
         task.add_done_callback(self._tasks.discard)
 
     async def _keep(
-        self, store: CacheStore, tenant_id: str, name: str, token: str | None, entry: Entry, ttl_ms: int
+        self, store: CacheStore, tenant_id: str, name: str, run_id: str | None, entry: CacheEntry, ttl_ms: int
     ) -> None:
         try:
             async with asyncio.timeout(_KEEP_S):
@@ -179,21 +179,21 @@ class Shelf:
                     clear, content = entries.pack(entry, sealed=is_sealed)
                 if self._sealer is not None:
                     content = await self._sealer.seal(tenant_id, _aad(name, clear), content)
-                await store.keep(tenant_id, name, token, clear + content, ttl_ms)
+                await store.keep(tenant_id, name, run_id, clear + content, ttl_ms)
         except Exception as error:  # noqa: BLE001  likewise
             _tell(error)
             self._on_failure("keep")
         finally:
             self._keeping_bytes -= entry.size_bytes
 
-    async def _let_go(self, store: CacheStore, tenant_id: str, name: str, token: str) -> None:
+    async def _let_go(self, store: CacheStore, tenant_id: str, name: str, run_id: str) -> None:
         try:
             async with asyncio.timeout(_KEEP_S):
-                await store.let_go(tenant_id, name, token)
+                await store.let_go(tenant_id, name, run_id)
         except Exception as error:  # noqa: BLE001  it ends by itself
             _tell(error)
 
-    async def _open(self, tenant_id: str, name: str, data: bytes) -> Entry:
+    async def _open(self, tenant_id: str, name: str, data: bytes) -> CacheEntry:
         """Raises EntryUnreadable, also where it is sealed otherwise than this process seals: a store that others can
         write to must not speak for a keyring."""
         stored = entries.parse(data)

@@ -45,18 +45,18 @@ class CacheStore(Protocol):
         """The entry's stored form. Raises StateUnavailable."""
         ...
 
-    async def find_or_claim(self, tenant_id: str, name: str, token: str, claim_ms: int) -> bytes | bool:
-        """The entry's stored form; True: there is none, and the name is claimed by `token` now; False: there is
+    async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
+        """The entry's stored form; True: there is none, and the name is claimed by `run_id` now; False: there is
         none, and somebody else has claimed it. Raises StateUnavailable: perhaps it is claimed."""
         ...
 
-    async def keep(self, tenant_id: str, name: str, token: str | None, data: bytes, ttl_ms: int) -> None:
-        """Keep an entry, in the place of one that is there, and end the claim that `token` has. Raises
+    async def keep(self, tenant_id: str, name: str, run_id: str | None, data: bytes, ttl_ms: int) -> None:
+        """Keep an entry, in the place of one that is there, and end the claim that `run_id` has. Raises
         StateUnavailable."""
         ...
 
-    async def let_go(self, tenant_id: str, name: str, token: str) -> None:
-        """End a claim, if `token` has it. Raises StateUnavailable."""
+    async def let_go(self, tenant_id: str, name: str, run_id: str) -> None:
+        """End a claim, if `run_id` has it. Raises StateUnavailable."""
         ...
 
     def entries(self, tenant_id: str | None) -> AsyncIterator[Sequence[Listed]]:
@@ -94,17 +94,17 @@ class RedisCacheStore:
         assert reply is None or isinstance(reply, bytes)
         return reply
 
-    async def find_or_claim(self, tenant_id: str, name: str, token: str, claim_ms: int) -> bytes | bool:
+    async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
         names = [_entry(tenant_id, name), _claim(tenant_id, name)]
-        reply = await self._door.run(self._claim, names, [token, claim_ms], CACHE_TIMEOUT_S)
+        reply = await self._door.run(self._claim, names, [run_id, claim_ms], CACHE_TIMEOUT_S)
         return reply if isinstance(reply, bytes) else reply == 1
 
-    async def keep(self, tenant_id: str, name: str, token: str | None, data: bytes, ttl_ms: int) -> None:
+    async def keep(self, tenant_id: str, name: str, run_id: str | None, data: bytes, ttl_ms: int) -> None:
         names = [_entry(tenant_id, name), _claim(tenant_id, name)]
-        await self._door.run(self._keep, names, [data, ttl_ms, token or ""])
+        await self._door.run(self._keep, names, [data, ttl_ms, run_id or ""])
 
-    async def let_go(self, tenant_id: str, name: str, token: str) -> None:
-        await self._door.run(self._let_go, [_claim(tenant_id, name)], [token])
+    async def let_go(self, tenant_id: str, name: str, run_id: str) -> None:
+        await self._door.run(self._let_go, [_claim(tenant_id, name)], [run_id])
 
     async def entries(self, tenant_id: str | None) -> AsyncIterator[Sequence[Listed]]:
         pattern = f"tollway:{SCHEMA}:{{*}}:{_ENTRY}*" if tenant_id is None else tenant_name(tenant_id, f"{_ENTRY}*")

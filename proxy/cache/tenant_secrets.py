@@ -12,7 +12,7 @@ WAIT_S: Final = 0.3  # as long as for anything else of the state store
 AWAY_US: Final = 1_000_000
 
 
-class Secrets:
+class TenantSecrets:
     """Belongs to one event loop."""
 
     __slots__ = ("_away_until_us", "_book", "_clock", "_known", "_reading")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.admission.hits import HitAdmitted, HitDemand
-from proxy.cache.entry import Entry
+from proxy.cache.entry import CacheEntry
 from proxy.cache.flights import Flight
 from proxy.cache.policy import Bypass, Directives
 from proxy.core.types import Headers
@@ -69,15 +69,15 @@ class CacheUse:
     result: CacheResult = CacheResult.MISS
     reason: Bypass | None = None
     name: str = ""  # of the entry; "" until it is known
-    told: bytes = field(default=b"", repr=False)  # what the fingerprint is made of
+    material: bytes = field(default=b"", repr=False)  # what the fingerprint is made of
     check: bytes = field(default=b"", repr=False)
     secret: bytes = field(default=b"", repr=False)  # the tenant's
-    entry: Entry | None = field(default=None, repr=False)  # the hit
+    entry: CacheEntry | None = field(default=None, repr=False)  # the hit
     hit: tuple[HitDemand, HitAdmitted] | None = field(default=None, repr=False)
     is_state_away: bool = False  # what was found could not be given out
     copy: AnswerCopy | None = field(default=None, repr=False)
     flight: Flight | None = None  # others that are the same wait for this one
-    token: str | None = None  # the claim that this one has in the store
+    claimed_as: str | None = None  # the run that has the claim in the store
 
     @property
     def saved_nusd(self) -> int | None:

@@ -15,11 +15,11 @@ from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_s
 from proxy.admission.keeper import Keeper
 from proxy.cache import fingerprint
 from proxy.cache.book import CacheBook
-from proxy.cache.entry import Entry
+from proxy.cache.entry import CacheEntry
 from proxy.cache.flights import Flights
 from proxy.cache.policy import OPERATIONS, Bypass, Directives, bypass_of, directives_of, policy_of
 from proxy.cache.shelf import Shelf
-from proxy.cache.tenant_secrets import Secrets
+from proxy.cache.tenant_secrets import TenantSecrets
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, NotCached, StateUnavailable
 from proxy.core.types import Answer, Headers
@@ -27,11 +27,11 @@ from proxy.dialects.usage_remover import is_event_stream
 from proxy.keyring.store import shredded
 from proxy.pipeline.cache_use import AnswerCopy, CacheResult, CacheUse, CopyRoom
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.fingerprinting import context_of
 from proxy.pipeline.keeping import entry_of, why_not_kept
 from proxy.pipeline.payment import Payment
 from proxy.pipeline.refusals import refusal, scope_kind
 from proxy.pipeline.rows import hit_row
-from proxy.pipeline.telling import outside_of
 from proxy.settings.caching import CacheMode
 from proxy.settings.model import AuthMode
 from proxy.telemetry.metrics import Metrics
@@ -83,9 +83,9 @@ class Caching:
         self._clock = clock
         self._copies = CopyRoom(COPIES_BYTES_MAX)
         self._flights = Flights()
-        self._secrets = Secrets(book, clock)
+        self._secrets = TenantSecrets(book, clock)
 
-    async def find(self, exchange: Exchange) -> Entry | None:
+    async def find(self, exchange: Exchange) -> CacheEntry | None:
         """The answer to give again, admitted and with its row written; None: the call is to be made.
 
         Raises:
@@ -138,25 +138,25 @@ class Caching:
         finally:
             if use.copy is not None:
                 use.copy.let_go()
-            if use.token is not None and kept is None:
-                self._shelf.let_go(tenant_id, use.name, use.token)
+            if use.claimed_as is not None and kept is None:
+                self._shelf.let_go(tenant_id, use.name, use.claimed_as)
             if use.flight is not None:
                 self._flights.end(tenant_id, use.name, use.flight, kept)
 
-    def _keep(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> Entry | None:
+    def _keep(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> CacheEntry | None:
         """The entry, if it is kept."""
         why_not = why_not_kept(exchange, copy, self._payment)
         if why_not is not None:
             if exchange.dispatched:
                 self._metrics.cache.not_kept(why_not)
             return None
-        check = use.check or fingerprint.check_of(use.told, use.secret)
+        check = use.check or fingerprint.check_of(use.material, use.secret)
         entry = entry_of(exchange, copy, check)
         assert exchange.caller is not None
-        self._shelf.keep(exchange.caller.tenant_id, use.name, use.token, entry, use.policy.ttl_s * 1_000)
+        self._shelf.keep(exchange.caller.tenant_id, use.name, use.claimed_as, entry, use.policy.ttl_s * 1_000)
         return entry
 
-    async def _find(self, exchange: Exchange, use: CacheUse) -> Entry | None:
+    async def _find(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
         """An answer that will do, and may be given out."""
         for _ in range(_LOOKS_MAX):
             entry = await self._look(exchange, use)
@@ -181,11 +181,11 @@ class Caching:
         assert call.text is not None
         use.secret = secret
         text = fingerprint.without_stream(call.text, call.document)
-        use.told = fingerprint.material(outside_of(exchange, use.policy), text)
-        use.name = fingerprint.name_of(use.told, secret)
+        use.material = fingerprint.material(context_of(exchange, use.policy), text)
+        use.name = fingerprint.name_of(use.material, secret)
         return True
 
-    async def _look(self, exchange: Exchange, use: CacheUse) -> Entry | None:
+    async def _look(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
         """An answer that will do; None: there is none, and this call is to be made."""
         assert exchange.caller is not None
         tenant_id, wait_s = exchange.caller.tenant_id, exchange.snapshot.settings.cache.wait_s
@@ -205,23 +205,23 @@ class Caching:
                 self._flights.end(tenant_id, use.name, use.flight, entry)
         return entry
 
-    async def _look_in_store(self, exchange: Exchange, use: CacheUse, wait_s: float) -> Entry | None:
+    async def _look_in_store(self, exchange: Exchange, use: CacheUse, wait_s: float) -> CacheEntry | None:
         """Likewise in the store; where another process has asked for it, wait."""
         assert exchange.caller is not None
         tenant_id, claim_ms = exchange.caller.tenant_id, max(1, int(wait_s * 1_000))
-        token = exchange.run_id if use.flight is not None else None
+        run_id = exchange.run_id if use.flight is not None else None
         until_us = self._clock.monotonic_us() + claim_ms * 1_000
         pause_s = _LOOK_AGAIN_S
         while True:
-            found = await self._shelf.find(tenant_id, use.name, token, claim_ms)
+            found = await self._shelf.find(tenant_id, use.name, run_id, claim_ms)
             if found.is_claimed:
-                use.token = token
+                use.claimed_as = run_id
             if not found.is_others or self._clock.monotonic_us() >= until_us:
                 return self._that_will_do(use, found.entry)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LOOK_AGAIN_S_MAX)
 
-    def _that_will_do(self, use: CacheUse, entry: Entry | None) -> Entry | None:
+    def _that_will_do(self, use: CacheUse, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, if it is of this very call, and young enough for its policy and its caller."""
         if entry is None:
             return None
@@ -229,10 +229,10 @@ class Caching:
         max_age_s = use.asked.max_age_s
         if age_s >= use.policy.ttl_s or (max_age_s is not None and age_s > max_age_s):
             return None
-        use.check = use.check or fingerprint.check_of(use.told, use.secret)
+        use.check = use.check or fingerprint.check_of(use.material, use.secret)
         return entry if entry.check == use.check else None
 
-    async def _admit(self, exchange: Exchange, use: CacheUse, entry: Entry) -> bool:
+    async def _admit(self, exchange: Exchange, use: CacheUse, entry: CacheEntry) -> bool:
         """One step of the state store. False: it was purged, and is forgotten; or the store is away."""
         caller, route = exchange.caller, exchange.route
         assert caller is not None
@@ -278,7 +278,7 @@ class Caching:
         return refusal(answer)
 
 
-def pace_of(exchange: Exchange, entry: Entry) -> int | None:
+def pace_of(exchange: Exchange, entry: CacheEntry) -> int | None:
     """How many of its events leave in a second; None: all that is kept leaves at once."""
     assert exchange.cache is not None
     fields = dict(entry.headers)

@@ -6,7 +6,7 @@ proxy put in the provider's place would be given to everybody who asks the same,
 
 from typing import Any, Final
 
-from proxy.cache.entry import Entry, EntryHead
+from proxy.cache.entry import CacheEntry, EntryHead
 from proxy.core import jsonio
 from proxy.core.consent import Tier
 from proxy.core.errors import InvalidJson
@@ -53,12 +53,12 @@ def why_not_kept(exchange: Exchange, copy: AnswerCopy, payment: Payment) -> str 
     return None
 
 
-def entry_of(exchange: Exchange, copy: AnswerCopy, check: bytes) -> Entry:
+def entry_of(exchange: Exchange, copy: AnswerCopy, check: bytes) -> CacheEntry:
     """What is kept of an answer that may be."""
     attempt = exchange.attempt
     assert attempt is not None
     tap = attempt.usage_tap
-    return Entry(
+    return CacheEntry(
         EntryHead(exchange.call.model_alias or "", exchange.started_at_ms, charge(exchange).cost_nusd),
         check,
         copy.headers,

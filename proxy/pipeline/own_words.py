@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from proxy.admission.answers import Admitted
 from proxy.admission.figures import remaining_hit_requests, remaining_requests, remaining_tokens
-from proxy.cache.entry import Entry
+from proxy.cache.entry import CacheEntry
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.money import usd_text
@@ -61,7 +61,7 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     return headers
 
 
-def replay_headers(exchange: Exchange, entry: Entry, now_ms: int, now_us: int) -> list[tuple[bytes, bytes]]:
+def replay_headers(exchange: Exchange, entry: CacheEntry, now_ms: int, now_us: int) -> list[tuple[bytes, bytes]]:
     """The headers beside a kept answer, its own ones included."""
     use = exchange.cache
     assert use is not None

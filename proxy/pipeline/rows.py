@@ -6,7 +6,7 @@ Pure. None can hold a prompt, a completion or a key.
 
 from typing import Final
 
-from proxy.cache.entry import Entry as Kept
+from proxy.cache.entry import CacheEntry
 from proxy.core.types import UsageSource
 from proxy.ledger.entry import Entry, SealedRow, encode
 from proxy.pipeline.charging import Charge
@@ -52,7 +52,7 @@ def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
     return encode(entry)
 
 
-def hit_row(exchange: Exchange, kept: Kept, now_us: int) -> bytes:
+def hit_row(exchange: Exchange, kept: CacheEntry, now_us: int) -> bytes:
     """The row of a call that is answered from the cache, written before its first byte leaves: it costs nothing, and
     uses no tokens of anybody's. Who answered is who did when the answer was made."""
     entry = _asked(exchange, rfc3339(exchange.started_at_ms))

@@ -10,7 +10,7 @@ from proxy.adapters.sqlite import SqliteDoor
 from proxy.adapters.sqlite_schema import CACHE_MIGRATIONS
 from proxy.cache.book import CacheBook, RedisCacheBook
 from proxy.cache.embedded import EmbeddedCacheBook, EmbeddedCacheStore
-from proxy.cache.entry import Entry, EntryHead, pack
+from proxy.cache.entry import CacheEntry, EntryHead, pack
 from proxy.cache.store import CacheStore, Listed, RedisCacheStore
 from proxy.core.clock import Clock
 
@@ -19,7 +19,9 @@ TTL_MS = 60_000
 
 def stored(alias="m", asked_at_ms=1, body=b"{}"):
     return b"".join(
-        pack(Entry(EntryHead(alias, asked_at_ms, 5), b"c" * 32, (), body, "p/m", "p", "m", "gateway"), sealed=False)
+        pack(
+            CacheEntry(EntryHead(alias, asked_at_ms, 5), b"c" * 32, (), body, "p/m", "p", "m", "gateway"), sealed=False
+        )
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from proxy.adapters.redis import RedisDoor
 from proxy.admission.answers import Admitted, LimitKind, LimitRefused
 from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
+from proxy.cache import book, embedded
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
 from proxy.ledger.cursor import Cursor
@@ -66,6 +67,25 @@ async def test_any_name_of_a_model_may_be_purged(bench, alias):
     assert await bench.store.admit_hit(hit("r1", alias=alias)) == Purged()
     if alias:
         assert isinstance(await bench.store.admit_hit(hit("r2", alias=f"{alias}2")), HitAdmitted)
+
+
+@pytest.mark.parametrize("alias", [None, "m"])
+async def test_an_earlier_purge_changes_nothing(bench, alias):
+    await bench.book.purge("acme", alias, T0_MS + 1)
+    await bench.book.purge("acme", alias, T0_MS - 1_000)
+    assert await bench.store.admit_hit(hit("run_1")) == Purged()
+
+
+async def test_beyond_so_many_models_all_are_purged(bench, monkeypatch):
+    for module in (book, embedded):
+        monkeypatch.setattr(module, "ALIASES_MAX", 3)
+    await bench.book.secret("acme")
+    await bench.book.purge("acme", None, T0_MS - 1_000)
+    for alias in ("a", "b", "c", "a"):  # what is no model does not count, and one that is there is not new
+        await bench.book.purge("acme", alias, T0_MS + 1)
+    assert isinstance(await bench.store.admit_hit(hit("run_1")), HitAdmitted)
+    await bench.book.purge("acme", "d", T0_MS + 1)
+    assert await bench.store.admit_hit(hit("run_2")) == Purged()
 
 
 async def test_one_whose_row_was_exported_lately_is_known(bench):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.entry import HEAD_BYTES_MAX, Entry, EntryHead, EntryUnreadable, head_of, pack, parse, unpack
+from proxy.cache.entry import HEAD_BYTES_MAX, CacheEntry, EntryHead, EntryUnreadable, head_of, pack, parse, unpack
 
-ENTRY = Entry(
+ENTRY = CacheEntry(
     EntryHead("gpt-5", 1_790_000_000_000, 27_000),
     b"c" * 32,
     ((b"content-type", b"application/json"),),
@@ -21,7 +21,7 @@ ENTRY = Entry(
 BODY_BYTES_MAX = 1 << 20
 
 entries = st.builds(
-    Entry,
+    CacheEntry,
     st.builds(
         EntryHead,
         st.text(max_size=256).filter(lambda text: text.encode(errors="replace").decode() == text),

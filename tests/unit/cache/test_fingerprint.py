@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.fingerprint import canonical, check_of, material, name_of, telling, without_stream
+from proxy.cache.fingerprint import canonical, check_of, material, name_of, shaping_headers, without_stream
 
 SECRET, OTHER = b"s" * 32, b"t" * 32
 
@@ -24,14 +24,14 @@ def test_a_name_is_fit_for_a_store_and_the_same_every_time():
 
 
 def test_the_check_is_the_published_keyed_hash():
-    told = material(canonical((b"a", b"b")), b"body")
-    assert check_of(told, SECRET) == hashlib.blake2b(told, digest_size=32, key=SECRET).digest()
+    whole = material(canonical((b"a", b"b")), b"body")
+    assert check_of(whole, SECRET) == hashlib.blake2b(whole, digest_size=32, key=SECRET).digest()
 
 
 def test_the_secret_decides_both():
-    told = material(canonical((b"a",)), b"body")
-    assert name_of(told, SECRET) != name_of(told, OTHER)
-    assert check_of(told, SECRET) != check_of(told, OTHER)
+    whole = material(canonical((b"a",)), b"body")
+    assert name_of(whole, SECRET) != name_of(whole, OTHER)
+    assert check_of(whole, SECRET) != check_of(whole, OTHER)
 
 
 @given(st.lists(st.binary(max_size=6), max_size=4), st.lists(st.binary(max_size=6), max_size=4), st.binary(max_size=6))
@@ -79,10 +79,10 @@ def test_of_the_body_only_the_value_of_stream_is_left_out(one, other, alike):
     ],
 )
 def test_what_shapes_no_answer_tells_nothing(noise):
-    assert telling([(b"openai-beta", b"x"), noise]) == telling([(b"openai-beta", b"x")])
+    assert shaping_headers([(b"openai-beta", b"x"), noise]) == shaping_headers([(b"openai-beta", b"x")])
 
 
 def test_any_other_header_tells_and_their_order_does_not():
-    assert telling([(b"a", b"1"), (b"b", b"2")]) == telling([(b"b", b"2"), (b"a", b"1")])
+    assert shaping_headers([(b"a", b"1"), (b"b", b"2")]) == shaping_headers([(b"b", b"2"), (b"a", b"1")])
     for other in ([], [(b"a", b"1")], [(b"a", b"2"), (b"b", b"1")], [(b"a", b"1"), (b"b", b"2"), (b"b", b"2")]):
-        assert telling(other) != telling([(b"a", b"1"), (b"b", b"2")])
+        assert shaping_headers(other) != shaping_headers([(b"a", b"1"), (b"b", b"2")])

@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.entry import Entry, EntryHead
+from proxy.cache.entry import CacheEntry, EntryHead
 from proxy.cache.memory import Memory
 
 
 def entry(body=b"x", alias="m"):
-    return Entry(EntryHead(alias, 0, None), b"c" * 32, (), body, "p/m", "p", None, "gateway")
+    return CacheEntry(EntryHead(alias, 0, None), b"c" * 32, (), body, "p/m", "p", None, "gateway")
 
 
 def test_whose_it_is_and_what_it_is_called():

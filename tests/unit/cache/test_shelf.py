@@ -6,13 +6,13 @@ import time
 import pytest
 
 from proxy.cache import shelf as module
-from proxy.cache.entry import Entry, EntryHead, pack
+from proxy.cache.entry import CacheEntry, EntryHead, pack
 from proxy.cache.memory import Memory
 from proxy.cache.shelf import Found, Shelf
 from proxy.core.clock import Clock
 from proxy.core.errors import KeyringUnavailable, StateUnavailable
 
-ENTRY = Entry(EntryHead("m", 1, 5), b"c" * 32, (), b"body" * 200, "p/m", "p", "m", "gateway")
+ENTRY = CacheEntry(EntryHead("m", 1, 5), b"c" * 32, (), b"body" * 200, "p/m", "p", "m", "gateway")
 
 
 class Store:
@@ -35,18 +35,18 @@ class Store:
         await self._answer()
         return self.kept.get((tenant_id, name))
 
-    async def find_or_claim(self, tenant_id, name, token, claim_ms):
+    async def find_or_claim(self, tenant_id, name, run_id, claim_ms):
         await self._answer()
         if (tenant_id, name) in self.kept:
             return self.kept[tenant_id, name]
-        return self.claims.setdefault((tenant_id, name), token) == token
+        return self.claims.setdefault((tenant_id, name), run_id) == run_id
 
-    async def keep(self, tenant_id, name, token, data, ttl_ms):
+    async def keep(self, tenant_id, name, run_id, data, ttl_ms):
         await self._answer()
         self.kept[tenant_id, name] = data
         self.claims.pop((tenant_id, name), None)
 
-    async def let_go(self, tenant_id, name, token):
+    async def let_go(self, tenant_id, name, run_id):
         await self._answer()
         self.claims.pop((tenant_id, name), None)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.cache import tenant_secrets as module
-from proxy.cache.tenant_secrets import Secrets
+from proxy.cache.tenant_secrets import TenantSecrets
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 
@@ -31,7 +31,7 @@ class Book:
 
 async def test_each_is_read_once_however_many_ask():
     book = Book()
-    secrets = Secrets(book, Clock())
+    secrets = TenantSecrets(book, Clock())
     assert secrets.at_hand("acme") is None
     assert await asyncio.gather(*(secrets.read("acme") for _ in range(5))) == [b"acme" * 8] * 5
     assert (secrets.at_hand("acme"), secrets.at_hand("other"), book.asked) == (b"acme" * 8, None, ["acme"])
@@ -43,7 +43,7 @@ async def test_while_they_cannot_be_had_nobody_else_waits(fault, delay_s, monkey
     monkeypatch.setattr(module, "AWAY_US", 50_000)
     book = Book()
     book.fault, book.delay_s = fault, delay_s
-    secrets = Secrets(book, Clock())
+    secrets = TenantSecrets(book, Clock())
     with pytest.raises(StateUnavailable):
         await secrets.read("acme")
     for _ in range(10):

@@ -3,7 +3,7 @@ shared."""
 
 from hashlib import blake2b
 
-from proxy.cache.fingerprint import canonical, telling
+from proxy.cache.fingerprint import canonical, shaping_headers
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
@@ -15,7 +15,7 @@ _FORMAT = b"1"
 _NOBODY = b""
 
 
-def outside_of(exchange: Exchange, policy: CachePolicy) -> bytes:
+def context_of(exchange: Exchange, policy: CachePolicy) -> bytes:
     """All of it, in a fixed order. Worked out once for a head that comes again, from whom it comes again."""
     call, tenant, route, snapshot = exchange.call, exchange.tenant, exchange.route, exchange.snapshot
     assert tenant is not None
@@ -24,12 +24,12 @@ def outside_of(exchange: Exchange, policy: CachePolicy) -> bytes:
     # What the tenant chose that changes an answer's bytes, and who may make them.
     chosen = (tenant.stream_usage, tenant.on_unsupported, tenant.residency)
     if not route.is_written:
-        return _outside(exchange, route, chosen, whose)
+        return _context(exchange, route, chosen, whose)
     what = (snapshot.routes, route.alias, call.model_alias, call.stream, chosen, whose)
-    return exchange.request.once(what, lambda: _outside(exchange, route, chosen, whose))
+    return exchange.request.once(what, lambda: _context(exchange, route, chosen, whose))
 
 
-def _outside(
+def _context(
     exchange: Exchange, route: Route, chosen: tuple[StreamUsage, OnUnsupported, frozenset[str] | None], whose: bytes
 ) -> bytes:
     request, (stream_usage, on_unsupported, residency) = exchange.request, chosen
@@ -41,7 +41,7 @@ def _outside(
             request.query.encode(),
             (exchange.call.model_alias or "").encode(errors="replace"),
             b"stream" if exchange.call.stream else b"plain",
-            telling(forwarded(request)),
+            shaping_headers(forwarded(request)),
             readable_codings(whole_field(request, b"accept-encoding")),
             route_version(exchange.snapshot, route),
             stream_usage.value.encode(),
