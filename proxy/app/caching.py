@@ -8,23 +8,14 @@ from proxy.cache.memory import Memory
 from proxy.cache.shelf import AnswerSealer, Shelf
 from proxy.cache.store import CacheStore, RedisCacheStore
 from proxy.core.clock import Clock
-from proxy.settings.caching import CACHE_FILE_URL, NO_CACHE_STORE
+from proxy.settings.caching import NO_CACHE_STORE
 from proxy.settings.model import Settings
 from proxy.telemetry.metrics import Metrics
 
 
-def cache_url(settings: Settings) -> str:
-    """Where kept answers are, besides each process's memory. Beside a Redis that holds money they are
-    only where another place is named: what a cache may throw away must not crowd out what nothing may."""
-    url = settings.state.cache_url
-    if url is not None:
-        return url
-    return CACHE_FILE_URL if settings.state.url.startswith(URL_PREFIX) else NO_CACHE_STORE
-
-
 def connect_cache(settings: Settings, clock: Clock) -> CacheStore | None:
     """The store of kept answers. Nothing is opened until the first call."""
-    url = cache_url(settings)
+    url = settings.state.kept_url
     if url == NO_CACHE_STORE:
         return None
     if url.startswith(URL_PREFIX):

@@ -12,12 +12,6 @@ from proxy.core.errors import InvalidHeader
 from proxy.dialects.provider_objects import body_names_object
 from proxy.settings.caching import CacheMode, CachePolicy, CacheSettings
 
-OPERATIONS: Final = (
-    *("chat_completions", "completions", "responses", "messages", "messages_count_tokens"),
-    *("embeddings", "moderations", "audio_speech"),
-)
-"""The endpoints whose answers may be kept."""
-
 _OFF: Final = CachePolicy()
 _ALWAYS_ALIKE: Final = frozenset({"embeddings", "moderations", "messages_count_tokens"})
 # Of what is true, each makes the call part of a history, or one of a kind.
@@ -92,7 +86,7 @@ def directives_of(cache_control: bytes | None, own: bytes | None) -> Directives:
 
 
 def bypass_of(mode: CacheMode, operation_name: str, text: bytes, document: Mapping[str, Any]) -> Bypass | None:
-    """Why a call is not to be answered from what is kept; None: it may be. The endpoint is one of `OPERATIONS`."""
+    """Why a call is not to be answered from what is kept; None: it may be. The endpoint is of `CACHED_ENDPOINTS`."""
     if mode is not CacheMode.ALL and not _is_deterministic(operation_name, document):
         return Bypass.NOT_DETERMINISTIC
     if operation_name in _ALWAYS_ALIKE:

@@ -43,6 +43,13 @@ def whole_number(maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def model_name(text: str) -> str:
+    """A model's name, as calls have it."""
+    if not text:
+        raise argparse.ArgumentTypeError("write a model's name")
+    return text
+
+
 def model_list(text: str) -> frozenset[str]:
     """Model names between commas."""
     models = frozenset(name.strip() for name in text.split(","))

@@ -14,12 +14,12 @@ from proxy.cli.argument_types import (
     tenant_id,
     time_zone,
 )
-from proxy.cli.cache import add_cache_verbs
 from proxy.cli.cache_arguments import add_cache
 from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
 from proxy.cli.routing_arguments import add_routing
+from proxy.cli.tenant_cache_arguments import add_tenant_cache
 from proxy.core.consent import Consent
 from proxy.ledger.usage import DIMENSIONS
 from proxy.settings.model import NoCeiling, OnUnsupported, StreamUsage
@@ -64,9 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Say everything that is wrong with a configuration, and what is legal but unwise. "
         "Connects to nothing unless asked.",
     )
-    check.add_argument(
-        "--connect", action="store_true", help="also try the state store, the KEKs and each provider's host"
-    )
+    check.add_argument("--connect", action="store_true", help="also try the stores, the KEKs and each provider's host")
     check.set_defaults(command="check")
 
     keys = nouns.add_parser(
@@ -88,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_keyring(nouns.add_parser, shared)
     add_routing(nouns.add_parser, shared)
-    add_cache_verbs(nouns.add_parser, shared)
+    add_cache(nouns.add_parser, shared)
 
     prices = nouns.add_parser(
         "prices",
@@ -203,7 +201,7 @@ def _add_tenant_flags(put: argparse.ArgumentParser) -> None:
     )
     put.add_argument("--zero-retention", action=yes_or_no, help="only providers that keep nothing (default: no)")
     put.add_argument("--count-own-key", action=yes_or_no, help="caps count callers' own provider keys (default: no)")
-    add_cache(put)
+    add_tenant_cache(put)
 
 
 def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:

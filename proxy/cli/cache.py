@@ -1,15 +1,17 @@
 """`tollway cache stats` and `tollway cache purge`: what is kept, and that it is given to nobody any more."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.cache.store import CacheStore
-from proxy.cli.argument_types import duration_ms, tenant_id
+from proxy.cache.book import CacheBook
+from proxy.cache.store import CacheStore, Listed
+from proxy.cli.cache_store import CacheStoreFailed, own_faults
 from proxy.cli.composition import Composition, OpenStores
-from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
+from proxy.cli.progress import Progress
+from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal, counted
 from proxy.core.clock import Clock
 from proxy.core.instants import instant
 from proxy.settings.model import Settings
@@ -24,51 +26,44 @@ class _Group:
     oldest_at_ms: int | None = None
 
 
-def add_cache_verbs(add_parser: Callable[..., ArgumentParser], shared: ArgumentParser) -> None:
-    """What is typed after `tollway cache`."""
-    noun = add_parser(
-        "cache",
-        help="show and purge kept answers",
-        description="The cache: answers that are kept, to be given again to whoever asks the same.",
-    )
-    verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    stats = verbs.add_parser(
-        "stats",
-        parents=[shared],
-        help="show how much is kept",
-        description="Show how many answers are kept, by tenant and model. What each process has in its memory besides "
-        "is in its metrics.",
-    )
-    stats.add_argument("--tenant", type=tenant_id, metavar="ID", help="only this tenant's (default: all)")
-    stats.set_defaults(command="cache stats")
-    purge = verbs.add_parser(
-        "purge",
-        parents=[shared],
-        help="give kept answers to nobody any more",
-        description="Give kept answers to nobody any more, at every running gateway and at once, and delete them.",
-        epilog="Example: tollway cache purge --tenant acme --model gpt-5 --older-than 12h",
-    )
-    whose = purge.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--tenant", type=tenant_id, metavar="ID", help="this tenant's")
-    whose.add_argument("--all", dest="is_all", action="store_true", help="every tenant's that is known")
-    purge.add_argument("--model", metavar="MODEL", help="only answers to calls that named this model")
-    purge.add_argument("--older-than", type=duration_ms, metavar="SPAN", help="only older ones: 30m, 12h, 30d, 4w")
-    purge.set_defaults(command="cache purge")
+@dataclass(slots=True)
+class _Purge:
+    """One that is under way. It holds for the tenants that are `marked`."""
+
+    book: CacheBook
+    alias: str | None
+    before_ms: int
+    marked: set[str] = field(default_factory=set)
+    deleted: int = 0
+
+    async def mark(self, tenant: str) -> None:
+        if tenant not in self.marked:
+            await self.book.purge(tenant, self.alias, self.before_ms)
+            self.marked.add(tenant)
+
+    def takes(self, entry: Listed) -> bool:
+        return entry.head.asked_at_ms < self.before_ms and self.alias in (None, entry.head.alias)
 
 
 async def show_cache(
-    arguments: Namespace, settings: Settings, composition: Composition, terminal: Terminal, _clock: Clock
+    arguments: Namespace, settings: Settings, composition: Composition, terminal: Terminal, clock: Clock
 ) -> int:
     """Show how much is kept, by tenant and model."""
     groups: defaultdict[tuple[str, str], _Group] = defaultdict(_Group)
+    progress = Progress(terminal, clock, "answers seen")
     async with composition.open_stores(settings) as stores:
-        async for page in _store_of(stores).entries(arguments.tenant):
-            for each in page:
-                group = groups[each.tenant_id, each.head.alias]
-                group.answers += 1
-                group.size_bytes += each.size_bytes
-                oldest_at_ms = group.oldest_at_ms or each.head.asked_at_ms
-                group.oldest_at_ms = min(oldest_at_ms, each.head.asked_at_ms)
+        store = _store_of(stores)
+        try:
+            async for page in _pages(store, arguments.tenant, settings):
+                for each in page:
+                    group = groups[each.tenant_id, each.head.alias]
+                    group.answers += 1
+                    group.size_bytes += each.size_bytes
+                    oldest_at_ms = group.oldest_at_ms or each.head.asked_at_ms
+                    group.oldest_at_ms = min(oldest_at_ms, each.head.asked_at_ms)
+                progress.add(len(page))
+        finally:
+            progress.end()
     shown = [
         {
             "tenant": tenant,
@@ -106,39 +101,89 @@ async def purge_cache(
     now_ms = clock.now_ms()
     # What is asked for in this very millisecond is older than the purge.
     before_ms = now_ms + 1 if arguments.older_than is None else now_ms - arguments.older_than
+    marking, deleting = Progress(terminal, clock, "tenants seen to"), Progress(terminal, clock, "answers seen")
     async with composition.open_stores(settings) as stores:
-        tenants = {arguments.tenant} if arguments.tenant is not None else await _known_tenants(settings, stores)
-        for tenant in sorted(tenants):  # first, so that nothing is given out that is about to be deleted
-            await stores.cache_book.purge(tenant, arguments.model, before_ms)
-        deleted = 0
-        if stores.cache is not None:
-            deleted = await _delete(stores.cache, arguments.tenant, arguments.model, before_ms)
-    of_whom = f"of {arguments.tenant}" if arguments.tenant is not None else f"of {len(tenants)} tenants"
-    terminal.say(f"Purged what was kept {of_whom} before {instant(before_ms)}; {deleted:,} answers were deleted.")
-    terminal.answer({"tenants": sorted(tenants), "before": instant(before_ms), "deleted": deleted})
+        purge = _Purge(stores.cache_book, arguments.model, before_ms)
+        try:
+            await _mark(purge, arguments.tenant, settings, stores, marking)
+            if stores.cache is not None:
+                await _delete(purge, stores.cache, arguments.tenant, settings, deleting)
+        except CacheStoreFailed as error:
+            raise CommandFailed(
+                f"the purge holds: what was kept {_scope(purge, arguments)} is given to nobody. Deleting it broke off "
+                f"after {counted(purge.deleted, 'answer')}, and is all that is left to do: type the command again "
+                f"({error.message})"
+            ) from None
+        finally:
+            deleting.end()
+    deleted = f", and deleted {counted(purge.deleted, 'answer')}" if stores.cache is not None else ""
+    terminal.say(f"Purged what was kept {_scope(purge, arguments)}{deleted}.")
+    terminal.answer(
+        {
+            "tenants": sorted(purge.marked),
+            "model": arguments.model,
+            "before": instant(before_ms),
+            "deleted": purge.deleted,
+        }
+    )
     return EXIT_OK
 
 
-async def _delete(store: CacheStore, tenant: str | None, alias: str | None, before_ms: int) -> int:
-    deleted = 0
-    async for page in store.entries(tenant):
+async def _mark(purge: _Purge, tenant: str | None, settings: Settings, stores: OpenStores, progress: Progress) -> None:
+    """First, so that nothing is given out that is about to be deleted."""
+    if tenant is not None and not await _is_known(tenant, settings, stores):
+        raise CommandFailed(f"nobody has heard of a tenant {tenant}. `tollway tenants list` shows them.")
+    for each in [tenant] if tenant is not None else sorted(await _known_tenants(settings, stores)):
+        await purge.mark(each)
+        progress.add(1)
+
+
+async def _delete(purge: _Purge, store: CacheStore, tenant: str | None, settings: Settings, progress: Progress) -> None:
+    """What the purge takes. For a tenant that this store alone knows, it holds from here on."""
+    async for page in _pages(store, tenant, settings):
         names: defaultdict[str, list[str]] = defaultdict(list)
         for each in page:
-            if each.head.asked_at_ms < before_ms and alias in (None, each.head.alias):
+            await purge.mark(each.tenant_id)
+            if purge.takes(each):
                 names[each.tenant_id].append(each.name)
         for whose, theirs in names.items():
-            deleted += await store.drop(whose, theirs)
-    return deleted
+            with own_faults(settings):
+                purge.deleted += await store.drop(whose, theirs)
+        progress.add(len(page))
+
+
+async def _pages(store: CacheStore, tenant: str | None, settings: Settings) -> AsyncIterator[Sequence[Listed]]:
+    with own_faults(settings):
+        async for page in store.entries(tenant):
+            yield page
 
 
 async def _known_tenants(settings: Settings, stores: OpenStores) -> set[str]:
-    """Those of the file, those that were put, and those of whom anything is kept."""
-    known = {*settings.tenants, settings.auth.default_tenant}
-    known |= {record.id for record in await stores.tenants.list()}
-    if stores.cache is not None:
-        async for page in stores.cache.entries(None):
-            known |= {each.tenant_id for each in page}
-    return known
+    """Those of the file, those that were put, and those that have or had rows: of calls, or of changes, as an issued
+    virtual key is one."""
+    put = {record.id for record in await stores.tenants.list()}
+    return {*settings.tenants, settings.auth.default_tenant, *put, *await stores.ledger.tenants()}
+
+
+async def _is_known(tenant: str, settings: Settings, stores: OpenStores) -> bool:
+    if tenant in await _known_tenants(settings, stores):
+        return True
+    if stores.cache is None:
+        return False
+    try:
+        with own_faults(settings):
+            async for _ in stores.cache.entries(tenant):
+                return True
+    except CacheStoreFailed:
+        return True  # perhaps: then no answer of its may be given out
+    return False
+
+
+def _scope(purge: _Purge, arguments: Namespace) -> str:
+    """Whose answers it takes, and which."""
+    whose = arguments.tenant or counted(len(purge.marked), "tenant")
+    which = "" if purge.alias is None else f" for calls that named {_printable(purge.alias)}"
+    return f"of {whose}{which} before {instant(purge.before_ms)}"
 
 
 def _store_of(stores: OpenStores) -> CacheStore:

@@ -1,83 +1,39 @@
-"""Which of a tenant's answers are kept, as it is typed."""
+"""What is typed after `tollway cache`."""
 
-import argparse
+from argparse import ArgumentParser
+from collections.abc import Callable
 
-from proxy.cli.argument_types import whole_number
-from proxy.cli.terminal import EXIT_USAGE, CommandFailed
-from proxy.settings.caching import EVENTS_PER_S_MAX, TTL_S_MAX, CacheMode, CachePolicy, CacheShare
-
-UNSET = "unset"
-_AT_ONCE = "none"
-_DETAILS = ("cache_ttl_s", "cache_share", "cache_events_per_s")
+from proxy.cli.argument_types import duration_ms, model_name, tenant_id
 
 
-def add_cache(put: argparse.ArgumentParser) -> None:
-    """Take what `[tenants.ID] cache` says, each called as there."""
-    put.add_argument(
-        "--cache-mode",
-        choices=[*(mode.value for mode in CacheMode), UNSET],
-        metavar="WHICH",
-        help="which answers are kept, to be given again: off, deterministic, all; or unset: as features, models and "
-        "endpoints have it (default: unset)",
+def add_cache(add_parser: Callable[..., ArgumentParser], shared: ArgumentParser) -> None:
+    """The noun and its verbs."""
+    noun = add_parser(
+        "cache",
+        help="show and purge kept answers",
+        description="The cache: answers that are kept, to be given again to whoever asks the same.",
     )
-    put.add_argument(
-        "--cache-ttl-s", type=whole_number(TTL_S_MAX), metavar="N", help="how many seconds long (default: 3600)"
+    verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    stats = verbs.add_parser(
+        "stats",
+        parents=[shared],
+        help="show how much is kept",
+        description="Show how many answers are kept, by tenant and model. What each process has in its memory besides "
+        "is in its metrics.",
     )
-    put.add_argument(
-        "--cache-share",
-        choices=[share.value for share in CacheShare],
-        metavar="WHOSE",
-        help="among whom of the tenant: tenant, user, virtual_key (default: tenant)",
+    stats.add_argument("--tenant", type=tenant_id, metavar="T", help="only this tenant's")
+    stats.set_defaults(command="cache stats")
+
+    purge = verbs.add_parser(
+        "purge",
+        parents=[shared],
+        help="give kept answers to nobody any more",
+        description="Give kept answers to nobody any more, at every running gateway and at once, and delete them.",
+        epilog="Example: tollway cache purge --tenant acme --model gpt-5 --older-than 12h",
     )
-    put.add_argument(
-        "--cache-events-per-s",
-        type=_pace,
-        metavar="N",
-        help="the pace at which a kept stream is given again, or none: at once (default: none)",
-    )
-
-
-def is_cache_typed(arguments: argparse.Namespace) -> bool:
-    """True where anything of it was typed."""
-    return arguments.cache_mode is not None or _is_detailed(arguments)
-
-
-def typed_cache(arguments: argparse.Namespace, before: CachePolicy | None) -> CachePolicy | None:
-    """What was typed; the rest as it was before.
-
-    Raises:
-        CommandFailed: details of a cache of which nobody has said which answers it keeps.
-    """
-    if arguments.cache_mode == UNSET:
-        if _is_detailed(arguments):
-            raise CommandFailed(
-                "--cache-mode unset says nothing of a cache: leave the others out", exit_code=EXIT_USAGE
-            )
-        return None
-    if arguments.cache_mode is None and before is None:
-        modes = ", ".join(CacheMode)
-        raise CommandFailed(
-            f"nothing is said of this tenant's cache yet: add --cache-mode ({modes})", exit_code=EXIT_USAGE
-        )
-    was = before or CachePolicy()
-    pace = arguments.cache_events_per_s
-    return CachePolicy(
-        mode=was.mode if arguments.cache_mode is None else CacheMode(arguments.cache_mode),
-        ttl_s=was.ttl_s if arguments.cache_ttl_s is None else arguments.cache_ttl_s,
-        share=was.share if arguments.cache_share is None else CacheShare(arguments.cache_share),
-        events_per_s=was.events_per_s if pace is None else None if pace == _AT_ONCE else pace,
-    )
-
-
-def _is_detailed(arguments: argparse.Namespace) -> bool:
-    return any(getattr(arguments, name) is not None for name in _DETAILS)
-
-
-def _pace(text: str) -> int | str:
-    """A whole number of events; or `none`."""
-    if text == _AT_ONCE:
-        return text
-    try:
-        return whole_number(EVENTS_PER_S_MAX)(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}; or none") from None
+    whose = purge.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--tenant", type=tenant_id, metavar="T", help="this tenant's")
+    whose.add_argument("--all", dest="is_all", action="store_true", help="every tenant's that is known")
+    purge.add_argument("--model", type=model_name, metavar="MODEL", help="only answers to calls that named this model")
+    purge.add_argument("--older-than", type=duration_ms, metavar="SPAN", help="only older ones: 30m, 12h, 30d, 4w")
+    purge.set_defaults(command="cache purge")

@@ -1,16 +1,19 @@
 """`tollway check`: what is wrong with a configuration, what is unwise, and what can be reached."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 
+from proxy.cli.cache_store import own_faults
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration
 from proxy.cli.reach import endpoint_of, reach
-from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, Terminal
+from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, CommandFailed, Terminal, counted
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, ProviderKeyUnreadable
+from proxy.settings.caching import NO_CACHE_STORE
+from proxy.settings.caching_checks import caching_places
 from proxy.settings.model import AuthMode, AuthSettings, Settings, TransportKind
 from proxy.settings.problem import SettingsError
 
@@ -39,8 +42,7 @@ def refuse_settings(error: SettingsError, terminal: Terminal) -> int:
     terminal.answer({"ok": False, "config": error.path, "problems": problems})
     for problem in error.problems:
         terminal.note(f"{error.path}: {problem}")
-    count = len(problems)
-    terminal.fail(f"{error.path}: {count} {'problem' if count == 1 else 'problems'} to put right")
+    terminal.fail(f"{error.path}: {counted(len(problems), 'problem')} to put right")
     return EXIT_FAILED
 
 
@@ -77,7 +79,7 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
                 await connect()
             except ProviderKeyUnreadable as error:  # what is above has the KMS's own words
                 failure: str | None = f"it refuses: {error.reason.value}. docs/provider-keys.md says what to do"
-            except GatewayError as error:
+            except (GatewayError, CommandFailed) as error:
                 failure = error.message
             except TimeoutError:
                 failure = "no answer in time"
@@ -89,8 +91,9 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
         return Reached(target, failure)
 
     real = [one for one in settings.providers.values() if one.transport is not TransportKind.SIMULATED]
-    attempts = [
+    attempts: list[Coroutine[None, None, Reached]] = [
         attempt("state", partial(_ask_state, settings, composition)),
+        *([attempt("cache", partial(_ask_cache, settings, composition))] if _has_cache_store(settings) else ()),
         *(
             attempt(f"KEK {kek.kind}:{kek.place}", partial(_try_kek, settings, composition, place))
             for place, kek in enumerate(settings.keyring.kek)
@@ -104,6 +107,13 @@ async def _ask_state(settings: Settings, composition: Composition) -> None:
     async with composition.open_stores(settings) as stores:
         await stores.virtual_keys.ping()
         await stores.admission.check()
+
+
+async def _ask_cache(settings: Settings, composition: Composition) -> None:
+    async with composition.open_stores(settings) as stores:
+        assert stores.cache is not None
+        with own_faults(settings):
+            await stores.cache.ping()
 
 
 async def _try_kek(settings: Settings, composition: Composition, place: int) -> None:
@@ -122,6 +132,7 @@ def _summary(settings: Settings) -> list[tuple[str, str]]:
     return [
         ("server", f"{server.bind}, administration on {server.admin_bind}"),
         ("state", f"{settings.state.shown_url} (folder {settings.state.folder})"),
+        ("cache", _cache(settings)),
         ("auth", f"{auth.mode}; {default}"),
         ("providers", _providers(settings)),
         ("models", str(len(settings.models))),
@@ -135,6 +146,19 @@ def _others(auth: AuthSettings) -> str:
     if auth.mode is AuthMode.PASSTHROUGH:
         return f"; every call is {auth.default_tenant}'s"
     return ", and those that were put" if auth.known_tenants_only else ", and whoever else is named"
+
+
+def _cache(settings: Settings) -> str:
+    if settings.auth.mode is AuthMode.PASSTHROUGH:
+        return f'none: in mode "{settings.auth.mode}" no answer is kept'
+    memory = "each process's memory" if settings.cache.memory_bytes_max else None
+    store = settings.state.shown_kept_url if _has_cache_store(settings) else None
+    where = " and ".join(filter(None, (store, memory))) or "nowhere"
+    return f"{where}; the file turns it on in {counted(len(caching_places(settings)), 'place')}"
+
+
+def _has_cache_store(settings: Settings) -> bool:
+    return settings.state.kept_url != NO_CACHE_STORE
 
 
 def _keks(settings: Settings) -> str:

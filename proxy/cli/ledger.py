@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from proxy.cli.composition import Composition, OpenStores
 from proxy.cli.progress import Progress
-from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, CommandFailed, Terminal
+from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, CommandFailed, Terminal, counted
 from proxy.core.clock import Clock
 from proxy.core.errors import InvalidJson
 from proxy.ledger.audit import Finding, audit
@@ -55,7 +55,7 @@ async def export_ledger(
     terminal.answer({"rows": done.rows, "pages": done.pages, "failures": list(done.failures)})
     if done.failures:
         raise CommandFailed(" ".join(done.failures))
-    terminal.say(f"Exported {_counted(done.rows, 'row')} in {_counted(done.pages, 'page')}.")
+    terminal.say(f"Exported {counted(done.rows, 'row')} in {counted(done.pages, 'page')}.")
     return EXIT_OK
 
 
@@ -132,7 +132,3 @@ def _row(finding: Finding, first: int) -> tuple[str, ...]:
         "-" if finding.spent_nusd is None else dollars(finding.spent_nusd),
         state,
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -16,9 +16,9 @@ from proxy.administration.refusals import (
 )
 from proxy.administration.tenants import KnownTenant
 from proxy.cli.argument_types import ANY_REGION
-from proxy.cli.cache_arguments import UNSET, is_cache_typed, typed_cache
 from proxy.cli.composition import Composition
 from proxy.cli.desk import open_command_desk
+from proxy.cli.tenant_cache_arguments import UNSET, is_cache_typed, typed_cache
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal
 from proxy.core.clock import Clock
 from proxy.core.consent import Consent

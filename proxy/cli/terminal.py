@@ -101,3 +101,8 @@ class Terminal:
                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             self.say("  ".join(cells).rstrip())
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of them: "1 row", "2,000 rows"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

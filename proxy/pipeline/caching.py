@@ -17,7 +17,7 @@ from proxy.cache import fingerprint
 from proxy.cache.book import CacheBook
 from proxy.cache.entry import CacheEntry
 from proxy.cache.flights import Flights
-from proxy.cache.policy import OPERATIONS, Bypass, Directives, bypass_of, directives_of, policy_of
+from proxy.cache.policy import Bypass, Directives, bypass_of, directives_of, policy_of
 from proxy.cache.shelf import Shelf
 from proxy.cache.tenant_secrets import TenantSecrets
 from proxy.core.clock import Clock
@@ -32,7 +32,7 @@ from proxy.pipeline.keeping import entry_of, why_not_kept
 from proxy.pipeline.payment import Payment
 from proxy.pipeline.refusals import refusal, scope_kind
 from proxy.pipeline.rows import hit_row
-from proxy.settings.caching import CacheMode
+from proxy.settings.caching import CACHED_ENDPOINTS, CacheMode
 from proxy.settings.model import AuthMode
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.headers import whole_field
@@ -297,7 +297,7 @@ def _use_of(exchange: Exchange, asked: Directives) -> CacheUse | None:
     policy = policy_of(
         settings.cache, tenant.cache, None if model is None else model.cache, exchange.caller.feature, operation
     )
-    if policy.mode is CacheMode.OFF or operation not in OPERATIONS or call.text is None or call.document is None:
+    if policy.mode is CacheMode.OFF or operation not in CACHED_ENDPOINTS or call.text is None or call.document is None:
         return None
     if settings.auth.mode is AuthMode.PASSTHROUGH or tenant.zero_retention:
         return None

@@ -3,6 +3,7 @@
 from typing import Final
 
 from proxy.settings.caching import (
+    CACHED_ENDPOINTS,
     EVENTS_PER_S_MAX,
     TTL_S_MAX,
     CacheMode,
@@ -13,12 +14,6 @@ from proxy.settings.caching import (
 from proxy.settings.reader import Reader
 from proxy.settings.suggest import did_you_mean
 from proxy.settings.values import Mismatch, parse_feature_name
-
-ENDPOINTS: Final = (
-    *("chat_completions", "completions", "responses", "messages", "messages_count_tokens"),
-    *("embeddings", "moderations", "audio_speech"),
-)
-"""Those whose answers can be kept, as rows and metrics call them."""
 
 MEMORY_BYTES_MAX: Final = 1 << 40
 FILE_BYTES_MIN: Final = 1 << 20  # a smaller one would hold one answer and throw it away for the next
@@ -51,8 +46,8 @@ def read_policy(at: Reader) -> CachePolicy | None:
 
 def parse_endpoint(text: str) -> str:
     """The name of an endpoint whose answers can be kept. Raises Mismatch."""
-    if text not in ENDPOINTS:
-        raise Mismatch(f"one of {', '.join(ENDPOINTS)}", suggestion=did_you_mean(text, ENDPOINTS))
+    if text not in CACHED_ENDPOINTS:
+        raise Mismatch(f"one of {', '.join(CACHED_ENDPOINTS)}", suggestion=did_you_mean(text, CACHED_ENDPOINTS))
     return text
 
 

@@ -14,6 +14,12 @@ CACHE_FILE_URL: Final = "sqlite:cache.db"
 NO_CACHE_STORE: Final = "none"
 """As `[state] cache_url`: only in each process's memory."""
 
+CACHED_ENDPOINTS: Final = (
+    *("chat_completions", "completions", "responses", "messages", "messages_count_tokens"),
+    *("embeddings", "moderations", "audio_speech"),
+)
+"""Those whose answers can be kept, as rows and metrics call them."""
+
 TTL_S_MAX: Final = 2_592_000  # 30 days
 EVENTS_PER_S_MAX: Final = 10_000
 
@@ -69,4 +75,4 @@ class CacheSettings:
     entry_bytes_max: int = 1_048_576  # of one answer; a longer one is not kept
     wait_s: float = 30.0  # how long a call waits for one that is the same; 0: not at all
     features: Mapping[str, CachePolicy] = field(default_factory=_no_policies)
-    endpoints: Mapping[str, CachePolicy] = field(default_factory=_no_policies)  # by `dialects.openai`'s names
+    endpoints: Mapping[str, CachePolicy] = field(default_factory=_no_policies)  # by names of `CACHED_ENDPOINTS`

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from proxy.settings.caching import CACHE_FILE_URL, NO_CACHE_STORE, CacheMode, CachePolicy
-from proxy.settings.model import AuthMode, Settings, StateSettings
+from proxy.settings.caching import NO_CACHE_STORE, CacheMode, CachePolicy
+from proxy.settings.model import SQLITE_PREFIX, AuthMode, Settings, StateSettings
 from proxy.settings.problem import member
 from proxy.settings.reader import Source
 
 Place: TypeAlias = tuple[str, str | int]
 
-_SQLITE = "sqlite:"
 _REDIS_PORT = 6_379
+_NAMED_MAX = 3  # by one warning
 
 
 def check_caching(draft: Settings, source: Source) -> None:
@@ -23,12 +23,10 @@ def check_caching(draft: Settings, source: Source) -> None:
     state = draft.state
     if not source.is_sound("state.folder", "state.url", "state.cache_url"):
         return
-    url = state.cache_url
-    found = "the same"
-    if url is None and state.url.startswith(_SQLITE):
-        url, found = CACHE_FILE_URL, f"nothing, which stands for {CACHE_FILE_URL}"
-    if url is None or url == NO_CACHE_STORE or _place(url, state) != _place(state.url, state):
+    url = state.kept_url
+    if url == NO_CACHE_STORE or _place(url, state) != _place(state.url, state):
         return
+    found = "the same" if state.cache_url is not None else f"nothing, which stands for {url}"
     source.report(
         "state.cache_url",
         "another place than state.url",
@@ -39,10 +37,14 @@ def check_caching(draft: Settings, source: Source) -> None:
 
 def advise_caching(settings: Settings) -> Iterator[str]:
     """What is legal and does nothing, each said with what to do about it."""
-    kept = [where for where, policy in _policies(settings) if policy.mode is not CacheMode.OFF]
-    if kept and settings.auth.mode is AuthMode.PASSTHROUGH:
-        yield f'{kept[0]} does nothing: with auth.mode = "{settings.auth.mode}" no answer is kept. Remove it.'
-    if kept and not settings.cache.memory_bytes_max and not _has_store(settings.state):
+    places = caching_places(settings)
+    if places and settings.auth.mode is AuthMode.PASSTHROUGH:
+        does, it = ("does", "it") if len(places) == 1 else ("do", "them")
+        yield (
+            f'{_named(places)} {does} nothing: in mode "{settings.auth.mode}" no answer is kept. Remove {it}, or '
+            "choose another auth.mode."
+        )
+    if places and not settings.cache.memory_bytes_max and settings.state.kept_url == NO_CACHE_STORE:
         yield (
             "cache.memory_bytes_max is 0, and there is no store of kept answers: nothing is ever answered from the "
             "cache. Give it memory, or name a store in state.cache_url."
@@ -60,6 +62,18 @@ def advise_caching(settings: Settings) -> Iterator[str]:
             )
 
 
+def caching_places(settings: Settings) -> list[str]:
+    """Where the file turns the cache on for something."""
+    return [where for where, policy in _policies(settings) if policy.mode is not CacheMode.OFF]
+
+
+def _named(places: list[str]) -> str:
+    if len(places) > _NAMED_MAX:
+        places = [*places[:_NAMED_MAX], f"{len(places) - _NAMED_MAX} more"]
+    *before, last = places
+    return f"{', '.join(before)} and {last}" if before else last
+
+
 def _policies(settings: Settings) -> Iterator[tuple[str, CachePolicy]]:
     """Everything that is said, and where."""
     for feature, policy in settings.cache.features.items():
@@ -74,16 +88,10 @@ def _policies(settings: Settings) -> Iterator[tuple[str, CachePolicy]]:
             yield member(member("tenants", tenant.id), "cache"), tenant.cache
 
 
-def _has_store(state: StateSettings) -> bool:
-    if state.cache_url is None:
-        return state.url.startswith(_SQLITE)
-    return state.cache_url != NO_CACHE_STORE
-
-
 def _place(url: str, state: StateSettings) -> Place:
     """Which file or server a URL leads to, however it is written. A Redis evicts, and runs out of memory, as a whole,
     whatever the number of the database."""
-    if url.startswith(_SQLITE):
-        return _SQLITE, str(state.folder / url.removeprefix(_SQLITE))
+    if url.startswith(SQLITE_PREFIX):
+        return SQLITE_PREFIX, str(state.folder / url.removeprefix(SQLITE_PREFIX))
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _REDIS_PORT

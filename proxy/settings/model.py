@@ -14,11 +14,12 @@ from typing import TypeAlias
 from proxy.core.consent import Consent
 from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.core.secret import Secret
-from proxy.settings.caching import CachePolicy, CacheSettings
+from proxy.settings.caching import CACHE_FILE_URL, NO_CACHE_STORE, CachePolicy, CacheSettings
 from proxy.settings.routing import ModelSettings, Retention
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+SQLITE_PREFIX = "sqlite:"  # of a URL that leads to a file
 DEFAULT_PLAN = "default"  # holds where no plan is named, and exists even if nobody wrote it
 
 
@@ -123,19 +124,35 @@ class StateSettings:
     journal: str = "journal/"  # a relative path begins at the folder
     lease_s: int = 30
     ledger_unexported_bytes_max: int = 1_073_741_824
-    # Where kept answers are. None: with an embedded store `cache.db` beside it, with Redis only in each process.
-    cache_url: str | None = field(default=None, repr=False)
+    cache_url: str | None = field(default=None, repr=False)  # None: `kept_url` says what holds
+
+    @property
+    def kept_url(self) -> str:
+        """Where kept answers are, besides each process's memory; `none`: nowhere. Beside a Redis that holds money
+        they are only where another place is named: what a cache may throw away must not crowd out what nothing may."""
+        if self.cache_url is not None:
+            return self.cache_url
+        return CACHE_FILE_URL if self.url.startswith(SQLITE_PREFIX) else NO_CACHE_STORE
 
     @property
     def shown_url(self) -> str:
         """The URL without its password, for people."""
-        scheme, _, rest = self.url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}" if rest else self.url
+        return _without_password(self.url)
+
+    @property
+    def shown_kept_url(self) -> str:
+        """Likewise, of kept answers."""
+        return _without_password(self.kept_url)
 
     @property
     def journal_folder(self) -> Path:
         """Where each process keeps what it has reserved and not yet settled."""
         return self.folder / self.journal
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if rest else url
 
 
 @dataclass(frozen=True, slots=True)

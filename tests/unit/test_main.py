@@ -8,16 +8,17 @@ import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
 
 from proxy.__main__ import main
 from proxy.adapters.sqlite import SqliteDoor, sqlite_path
+from proxy.adapters.sqlite_schema import CACHE_MIGRATIONS
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.app.keyring import command_keyring
-from proxy.cache.embedded import EmbeddedCacheBook
+from proxy.cache.embedded import EmbeddedCacheBook, EmbeddedCacheStore
 from proxy.core.clock import Clock
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
@@ -40,6 +41,7 @@ class Stores:
     keyring: EmbeddedKeyringStore
     switches: EmbeddedSwitchStore
     cache_book: EmbeddedCacheBook
+    cache: EmbeddedCacheStore
 
 
 class EmbeddedComposition:
@@ -55,7 +57,8 @@ class EmbeddedComposition:
     @asynccontextmanager
     async def open_stores(self, settings):
         settings.state.folder.mkdir(parents=True, exist_ok=True)
-        async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door:
+        kept = SqliteDoor(sqlite_path("sqlite:cache.db", settings.state.folder), CACHE_MIGRATIONS)
+        async with SqliteDoor(sqlite_path(settings.state.url, settings.state.folder)) as door, kept:
             yield Stores(
                 EmbeddedVirtualKeyStore(door),
                 EmbeddedTenantStore(door),
@@ -64,6 +67,7 @@ class EmbeddedComposition:
                 EmbeddedKeyringStore(door),
                 EmbeddedSwitchStore(door),
                 EmbeddedCacheBook(door),
+                EmbeddedCacheStore(kept, settings.cache.file_bytes_max, Clock()),
             )
 
     def command_keyring(self, settings, store, clock):
@@ -298,13 +302,14 @@ def test_check_connect_tries_the_state_and_every_provider(bench):
         programs = bench.run("check", "--connect", "--json")
     assert people.code == programs.code == 1
     assert "  state: reached\n" in people.out
+    assert "  cache: reached\n" in people.out
     assert f"  up at 127.0.0.1:{port}: reached\n" in people.out
     assert f"  down at 127.0.0.1:{closed_port}: FAILED: " in people.out
     reached = {one["target"]: one["failure"] for one in json.loads(programs.out)["reached"]}
-    assert reached["state"] is None
+    assert reached["state"] is reached["cache"] is None
     assert reached[f"up at 127.0.0.1:{port}"] is None
     assert reached[f"down at 127.0.0.1:{closed_port}"]
-    assert len(reached) == 3
+    assert len(reached) == 4
 
 
 def test_check_connect_says_that_the_state_is_away(bench):
@@ -323,7 +328,7 @@ class Forgetful(EmbeddedComposition):
             raise StateIncompatible("Set maxmemory-policy noeviction.")
 
         async with super().open_stores(settings) as stores:
-            yield SimpleNamespace(virtual_keys=stores.virtual_keys, admission=SimpleNamespace(check=check))
+            yield replace(stores, admission=SimpleNamespace(check=check))
 
 
 def test_check_connect_refuses_a_store_that_the_gateway_would_refuse(bench):
@@ -331,6 +336,56 @@ def test_check_connect_refuses_a_store_that_the_gateway_would_refuse(bench):
     result = bench.run("check", "--connect")
     assert result.code == 1
     assert "  state: FAILED: Set maxmemory-policy noeviction.\n" in result.out
+
+
+class CacheAway(EmbeddedComposition):
+    """A state store that answers, and a store of kept answers that does not."""
+
+    @asynccontextmanager
+    async def open_stores(self, settings):
+        async def ping():
+            raise StateUnavailable("The gateway's state store did not answer in time.")
+
+        async with super().open_stores(settings) as stores:
+            yield replace(stores, cache=SimpleNamespace(ping=ping))
+
+
+def test_check_connect_says_that_the_store_of_kept_answers_is_away(bench):
+    bench.path.write_text(
+        f'[state]\nfolder = "{bench.folder / "state"}"\ncache_url = "redis://user:hunter2@cache:6379"\n'
+    )
+    bench.composition = CacheAway()
+    result = bench.run("check", "--connect")
+    assert result.code == 1
+    assert "  state: reached\n" in result.out
+    assert "  cache: FAILED: redis://cache:6379: the store of kept answers did not answer in time." in result.out
+
+
+def test_check_connect_asks_no_store_of_kept_answers_where_there_is_none(bench):
+    bench.path.write_text(f'[state]\nfolder = "{bench.folder / "state"}"\ncache_url = "none"\n')
+    bench.composition = CacheAway()
+    reached = json.loads(bench.run("check", "--connect", "--json").out)["reached"]
+    assert [one["target"] for one in reached] == ["state"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "sqlite:cache.db and each process's memory; the file turns it on in 0 places"),
+        (
+            '[tenants.acme]\ncache = { mode = "all" }\n[tenants.zoo]\ncache = { mode = "off" }\n',
+            "sqlite:cache.db and each process's memory; the file turns it on in 1 place",
+        ),
+        ("[cache]\nmemory_bytes_max = 0\n", "sqlite:cache.db; the file turns it on in 0 places"),
+        ('cache_url = "none"\n', "each process's memory; the file turns it on in 0 places"),
+        ('cache_url = "none"\n[cache]\nmemory_bytes_max = 0\n', "nowhere; the file turns it on in 0 places"),
+        ('cache_url = "redis://u:hunter2@cache"\n', "redis://cache and each process's memory; the file turns"),
+        ('[auth]\nmode = "passthrough"\n', 'none: in mode "passthrough" no answer is kept'),
+    ],
+)
+def test_check_says_where_answers_are_kept(bench, text, said):
+    bench.write(text)
+    assert f"\n  cache      {said}" in bench.run("check").out
 
 
 def test_a_store_that_is_away_is_named_without_its_password(bench):

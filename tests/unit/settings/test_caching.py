@@ -2,10 +2,17 @@
 
 import pytest
 
-from proxy.cache.policy import OPERATIONS
-from proxy.settings.cache import ENDPOINTS
-from proxy.settings.caching import CacheMode, CachePolicy, CacheSettings, CacheShare, in_words
+from proxy.dialects.openai import OPERATION_NAMES
+from proxy.settings.caching import (
+    CACHED_ENDPOINTS,
+    CacheMode,
+    CachePolicy,
+    CacheSettings,
+    CacheShare,
+    in_words,
+)
 from proxy.settings.load import load
+from proxy.settings.model import StateSettings
 from proxy.settings.problem import SettingsError
 
 PROVIDER = '[providers.openai]\nbase_url = "https://api.openai.com/v1"\n'
@@ -92,9 +99,9 @@ def test_a_bound_is_within(written, name, expected):
 
 
 def test_the_endpoints_are_those_whose_answers_can_be_kept():
-    assert ENDPOINTS == OPERATIONS
-    text = "[cache.endpoints]\n" + "".join(f"{name} = {ON}\n" for name in ENDPOINTS)
-    assert tuple(load_text(text).cache.endpoints) == ENDPOINTS
+    text = "[cache.endpoints]\n" + "".join(f"{name} = {ON}\n" for name in CACHED_ENDPOINTS)
+    assert tuple(load_text(text).cache.endpoints) == CACHED_ENDPOINTS
+    assert set(CACHED_ENDPOINTS) < OPERATION_NAMES
 
 
 def test_in_words_it_is_called_as_in_the_file():
@@ -121,6 +128,21 @@ def test_a_cache_url_is_not_shown():
 
 
 @pytest.mark.parametrize(
+    ("url", "cache_url", "kept_url", "shown"),
+    [
+        ("sqlite:tollway.db", None, "sqlite:cache.db", "sqlite:cache.db"),
+        (REDIS, None, "none", "none"),  # never beside money
+        ("sqlite:tollway.db", "none", "none", "none"),
+        (REDIS, "sqlite:answers.db", "sqlite:answers.db", "sqlite:answers.db"),
+        ("sqlite:tollway.db", REDIS, REDIS, "redis://cache.example"),
+    ],
+)
+def test_where_kept_answers_are(url, cache_url, kept_url, shown):
+    state = StateSettings(url=url, cache_url=cache_url)
+    assert (state.kept_url, state.shown_kept_url) == (kept_url, shown)
+
+
+@pytest.mark.parametrize(
     ("state", "environ"),
     [
         ('cache_url = "sqlite:tollway.db"', {}),  # that of a state whose URL is not written
@@ -138,6 +160,7 @@ def test_a_cache_url_is_not_shown():
 def test_a_cache_does_not_lie_among_what_has_to_last(state, environ):
     (problem,) = problems_of(f"[state]\n{state}\n", environ)
     assert (problem.path, problem.expected) == ("state.cache_url", "another place than state.url")
+    assert problem.found == ("the same" if "cache_url" in state else "nothing, which stands for sqlite:cache.db")
     assert problem.suggestion == (
         "What a cache may throw away must not lie where nothing may be lost: name another server, or a SQLite file."
     )
@@ -259,13 +282,6 @@ NOWHERE = "[cache]\nmemory_bytes_max = 0\n"
 UNWISE = [
     (f"[tenants.acme]\nzero_retention = true\ncache = {ON}\n", "tenants.acme.cache does nothing with zero_retention"),
     (RULED + f"cache = {ON}\n", "models.auto.cache does nothing"),
-    (f'[auth]\nmode = "passthrough"\n[cache.features]\nreport = {ON}\n', "cache.features.report does nothing"),
-    (f'[auth]\nmode = "passthrough"\n{MODEL}cache = {ON}\n', "models.m.cache does nothing"),
-    (
-        f'[auth]\nmode = "passthrough"\n[cache.endpoints]\nembeddings = {ON}\n',
-        "cache.endpoints.embeddings does nothing",
-    ),
-    (f'[auth]\nmode = "passthrough"\n[tenants.default]\ncache = {ON}\n', "tenants.default.cache does nothing"),
     (f'[state]\ncache_url = "none"\n{NOWHERE}endpoints.embeddings = {ON}\n', "cache.memory_bytes_max is 0"),
     (f'[state]\nurl = "{REDIS}"\n{NOWHERE}endpoints.embeddings = {ON}\n', "cache.memory_bytes_max is 0"),
 ]
@@ -274,6 +290,36 @@ UNWISE = [
 @pytest.mark.parametrize(("text", "said"), UNWISE)
 def test_what_does_nothing_is_told(text, said):
     assert [warning for warning in load_text(text).warnings if said in warning]
+
+
+IN_FEATURE, IN_ENDPOINTS = f"[cache.features]\nreport = {ON}\n", f"[cache.endpoints]\nembeddings = {ON}\n"
+IN_MODEL, IN_TENANT = f"{MODEL}cache = {ON}\n", f"[tenants.default]\ncache = {ON}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (IN_FEATURE, "cache.features.report does"),
+        (IN_MODEL, "models.m.cache does"),
+        (IN_ENDPOINTS, "cache.endpoints.embeddings does"),
+        (IN_TENANT, "tenants.default.cache does"),
+        (IN_MODEL + IN_TENANT, "models.m.cache and tenants.default.cache do"),
+        (
+            IN_FEATURE + IN_MODEL + IN_TENANT,
+            "cache.features.report, models.m.cache and tenants.default.cache do",
+        ),
+        (
+            IN_FEATURE + IN_ENDPOINTS + f"responses = {ON}\n" + IN_MODEL + IN_TENANT,
+            "cache.features.report, models.m.cache, cache.endpoints.embeddings and 2 more do",
+        ),
+    ],
+)
+def test_in_passthrough_what_does_nothing_is_told_at_once_with_what_to_do(written, said):
+    warnings = load_text('[auth]\nmode = "passthrough"\n' + written).warnings
+    it = "it" if said.endswith("does") else "them"
+    assert [each for each in warnings if "cache" in each] == [
+        f'{said} nothing: in mode "passthrough" no answer is kept. Remove {it}, or choose another auth.mode.'
+    ]
 
 
 @pytest.mark.parametrize(
