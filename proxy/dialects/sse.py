@@ -40,6 +40,8 @@ class EventSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that this chunk completes: each one's own bytes, without the line end of
         its last line and without the empty line. A block of comments is an event too."""
+        if self._at_start and not self._held and not _BOM.startswith(chunk[:1]):
+            self._at_start, self.between_events = False, True
         if (
             self.between_events
             and chunk.endswith(b"\n\n")
@@ -67,14 +69,15 @@ class EventSplitter:
                 del held[: len(_BOM)]
         events: list[bytes] = []
         start = 0
-        while (end := EMPTY_LINE.search(held, searched_bytes)) is not None:
+        has_cr = b"\r" in held  # without one there is one kind of empty line, which is found ten times as fast
+        while (end := _empty_line(held, searched_bytes, has_cr=has_cr)) is not None:
             # Line ends before the first line: more empty lines, or the LF of a CRLF cut in two.
-            event = bytes(held[start : end.start()]).lstrip(b"\r\n")
+            event = bytes(held[start : end[0]]).lstrip(b"\r\n")
             if len(event) > self._event_bytes_max:
                 return self._overflow(events)
             if event:
                 events.append(event)
-            start = searched_bytes = end.end()
+            start = searched_bytes = end[1]
         del held[:start]
         self.between_events = not held
         if len(held) > self._event_bytes_max and len(held.strip(b"\r\n")) > self._event_bytes_max:
@@ -86,6 +89,15 @@ class EventSplitter:
         self.between_events = False
         self._held.clear()
         return events
+
+
+def _empty_line(held: bytearray, begins: int, *, has_cr: bool) -> tuple[int, int] | None:
+    """Where the next one begins and ends."""
+    if has_cr:
+        found = EMPTY_LINE.search(held, begins)
+        return None if found is None else found.span()
+    at = held.find(b"\n\n", begins)
+    return None if at < 0 else (at, at + 2)
 
 
 def event_name(event: bytes) -> bytes:
