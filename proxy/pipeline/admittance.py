@@ -9,7 +9,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from proxy.admission.answers import Admission, Admitted, CapRefused, Grown, LimitRefused, WrongWindow
-from proxy.admission.caps import demand_of, per_call_refusal
+from proxy.admission.caps import per_call_refusal
 from proxy.admission.estimate import (
     Estimate,
     ceiling_that_fits,
@@ -19,14 +19,13 @@ from proxy.admission.estimate import (
 )
 from proxy.admission.figures import tightest_cap
 from proxy.admission.keeper import Keeper
-from proxy.admission.keys import TENANT
-from proxy.admission.terms import TOKENS_MAX, Demand, WindowKind
+from proxy.admission.terms import TOKENS_MAX, Demand
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable
 from proxy.core.types import KeySource
 from proxy.dialects.stream_usage import UsageAsking, choose
 from proxy.dialects.usage_remover import UsageRemover, is_event_stream
-from proxy.pipeline.allowance import Allowance, is_capped
+from proxy.pipeline.allowance import Allowed
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charging import hides_reasoning
 from proxy.pipeline.exchange import Exchange
@@ -89,15 +88,12 @@ class Admittance:
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
         exchange.counts_dollars = attempt.key_source is KeySource.GATEWAY or tenant.count_own_key
-        allowances = snapshot.allowances.find(
-            plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars
-        )
-        capped = is_capped(allowances)
-        _choose_asking(exchange, attempt, is_capped=capped)
-        if allowances:
-            worst = worst_case(exchange, attempt).estimate if capped else None
+        allowed = snapshot.allowances.find(plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars)
+        _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
+        if allowed.scopes:
+            worst = worst_case(exchange, attempt).estimate if allowed.is_capped else None
             attempt.may_hide_reasoning = worst is not None and hides_reasoning(attempt)
-            await self._reserve(exchange, attempt, allowances, worst)
+            await self._reserve(exchange, attempt, allowed, worst)
 
     async def cover(self, exchange: Exchange, attempt: Attempt, worst: Estimate | None) -> None:
         """Let what is held cover another attempt, which may have a longer answer or a higher price.
@@ -142,44 +138,42 @@ class Admittance:
             passage.meter = Meter(exchange, counter, self._keeper, self._metrics)
         return passage
 
-    async def _reserve(
-        self, exchange: Exchange, attempt: Attempt, allowances: tuple[Allowance, ...], worst: Estimate | None
-    ) -> None:
+    async def _reserve(self, exchange: Exchange, attempt: Attempt, allowed: Allowed, worst: Estimate | None) -> None:
         """Hold the worst case; where a call names no ceiling and that does not fit, what its tenant chose."""
         assert exchange.tenant is not None
         mode = exchange.tenant.no_ceiling
         lacks_ceiling = worst is not None and worst.ceiling is None and bool(worst.ceiling_names)
         if worst is None or not lacks_ceiling:
-            refused = await self._hold(exchange, allowances, worst, 0 if worst is None else worst.held_nusd, step=0)
+            refused = await self._hold(exchange, allowed, worst, 0 if worst is None else worst.held_nusd, step=0)
             if refused is not None:
                 raise self._counted(refused, cap_refusal(refused))
             return
         can_extend = exchange.call.stream and not attempt.may_hide_reasoning
         if mode is NoCeiling.EXTEND and can_extend:
-            refused = await self._hold_tokens(exchange, allowances, worst, SLICE_TOKENS, step=0)
+            refused = await self._hold_tokens(exchange, allowed, worst, SLICE_TOKENS, step=0)
         else:
-            refused = await self._hold(exchange, allowances, worst, worst.held_nusd, step=0)
+            refused = await self._hold(exchange, allowed, worst, worst.held_nusd, step=0)
         if refused is None:
             return
         room_nusd = max(0, refused.cap_nusd - refused.spent_nusd - refused.held_nusd)
         fits = ceiling_that_fits(worst, room_nusd)
         again: CapRefused | None = refused
         if mode is NoCeiling.INSERT and fits is not None:
-            again = await self._hold_tokens(exchange, allowances, worst, fits, step=1)
+            again = await self._hold_tokens(exchange, allowed, worst, fits, step=1)
             if again is None:
                 assert exchange.ticket is not None
                 exchange.ticket.inserted_ceiling = fits
         elif mode is NoCeiling.AUTO and can_extend:
-            again = await self._hold_tokens(exchange, allowances, worst, SLICE_TOKENS, step=1)
+            again = await self._hold_tokens(exchange, allowed, worst, SLICE_TOKENS, step=1)
         if again is not None:
             named = ceiling_to_name(worst, room_nusd)
             raise self._counted(again, cap_refusal(refused, ceiling=named, ceiling_name=worst.ceiling_names[0]))
 
     async def _hold_tokens(
-        self, exchange: Exchange, allowances: tuple[Allowance, ...], worst: Estimate, answer_tokens: int, *, step: int
+        self, exchange: Exchange, allowed: Allowed, worst: Estimate, answer_tokens: int, *, step: int
     ) -> CapRefused | None:
         """Hold the worst case of answers of so many tokens."""
-        refused = await self._hold(exchange, allowances, worst, worst_nusd(worst, answer_tokens), step=step)
+        refused = await self._hold(exchange, allowed, worst, worst_nusd(worst, answer_tokens), step=step)
         if refused is None and exchange.ticket is not None and answer_tokens < worst.answer_tokens_max:
             exchange.ticket.answer_tokens = answer_tokens
         return refused
@@ -187,19 +181,19 @@ class Admittance:
     async def _hold(
         self,
         exchange: Exchange,
-        allowances: tuple[Allowance, ...],
+        allowed: Allowed,
         worst: Estimate | None,
         held_nusd: int,
         *,
         step: int,
     ) -> CapRefused | None:
         """Hold an amount. Gives back a cap that says no; every other refusal is raised."""
-        for scope, limits in allowances:
+        for scope, limits in allowed.scopes:
             if (over := per_call_refusal(scope, limits, held_nusd)) is not None:
                 return over
         now_ms = self._clock.now_ms()
         for _ in range(_WINDOW_TRIES_MAX):
-            demand = self._demand(exchange, allowances, worst, held_nusd, step, now_ms)
+            demand = self._demand(exchange, allowed, worst, held_nusd, step, now_ms)
             answer = await self._ask(demand)
             if isinstance(answer, WrongWindow):
                 now_ms = answer.now_ms
@@ -243,7 +237,7 @@ class Admittance:
     def _demand(
         self,
         exchange: Exchange,
-        allowances: tuple[Allowance, ...],
+        allowed: Allowed,
         worst: Estimate | None,
         held_nusd: int,
         step: int,
@@ -254,19 +248,7 @@ class Admittance:
         assert exchange.attempt is not None
         expected = expect_tokens(exchange.attempt.call.text, None) if worst is None else worst.expected_tokens
         expected = min(expected, TOKENS_MAX)  # a call may ask for any number of answers
-        zone = _zone(exchange.tenant.timezone)
-        scopes = tuple(
-            demand_of(
-                scope,
-                limits,
-                expected_tokens=expected,
-                now_ms=now_ms,
-                zone=zone,
-                # What a tenant has spent in all is summed whether it is capped or not: the ledger is held against it.
-                counted=(WindowKind.TOTAL,) if scope == TENANT and exchange.counts_dollars else (),
-            )
-            for scope, limits in allowances
-        )
+        scopes = allowed.demands(expected, now_ms, _zone(exchange.tenant.timezone))
         return Demand(
             exchange.tenant.id,
             exchange.run_id,

@@ -6,8 +6,13 @@ that escapes.
 
 from dataclasses import replace
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
+from proxy.admission.caps import demand_of
+from proxy.admission.hits import hit_scope
 from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
+from proxy.admission.limits import tokens_bucket
+from proxy.admission.terms import TIME_MS_MAX, ScopeDemand, WindowKind
 from proxy.core.limits import CAPS, NO_LIMITS, ScopeLimits, has_cap, merged
 from proxy.core.types import Caller
 from proxy.settings.model import PlanSettings
@@ -22,28 +27,87 @@ class Allowance(NamedTuple):
     limits: ScopeLimits
 
 
+class _Demands(NamedTuple):
+    """What the scopes ask of the store while their windows hold, but for the tokens of one call."""
+
+    from_ms: int
+    until_ms: int
+    scopes: tuple[ScopeDemand, ...]
+    takes_tokens: bool
+
+
+class Allowed:
+    """What callers who are alike may use, and what that asks of the store: worked out once, and for each new window."""
+
+    __slots__ = ("_by_zone", "_counts_dollars", "hit_scopes", "is_capped", "scopes")
+
+    def __init__(self, scopes: tuple[Allowance, ...], *, counts_dollars: bool) -> None:
+        self.scopes = scopes
+        self.is_capped = any(has_cap(limits) for _, limits in scopes)  # an amount of money, in any of them
+        self.hit_scopes = tuple(filter(None, (hit_scope(scope, limits) for scope, limits in scopes)))
+        self._counts_dollars = counts_dollars
+        self._by_zone: dict[ZoneInfo, _Demands] = {}
+
+    def demands(self, expected_tokens: int, now_ms: int, zone: ZoneInfo) -> tuple[ScopeDemand, ...]:
+        """What one call asks of each scope."""
+        known = self._by_zone.get(zone)
+        if known is None or not known.from_ms <= now_ms < known.until_ms:
+            known = self._by_zone[zone] = self._demands(now_ms, zone)
+        if not known.takes_tokens:
+            return known.scopes
+        return tuple(
+            [
+                each
+                if each.tokens_per_minute is None
+                else each._replace(tokens=tokens_bucket(each.tokens_per_minute, expected_tokens))
+                for each in known.scopes
+            ]
+        )
+
+    def _demands(self, now_ms: int, zone: ZoneInfo) -> _Demands:
+        scopes = tuple(
+            demand_of(
+                scope,
+                limits,
+                expected_tokens=0,
+                now_ms=now_ms,
+                zone=zone,
+                # What a tenant has spent in all is summed whether it is capped or not: the ledger is held against it.
+                counted=(WindowKind.TOTAL,) if scope == TENANT and self._counts_dollars else (),
+            )
+            for scope, limits in self.scopes
+        )
+        windows = [window for scope in scopes for window in scope.windows]
+        return _Demands(
+            max((window.start_ms for window in windows), default=0),
+            min((window.end_ms for window in windows), default=TIME_MS_MAX),
+            scopes,
+            any(scope.tokens_per_minute is not None for scope in scopes),
+        )
+
+
 class Allowances:
     """The allowances of one snapshot's callers, each worked out once for as long as there is room."""
 
-    __slots__ = ("_free_plans", "_known")
+    __slots__ = ("_free_plans", "_known", "_nothing")
 
     def __init__(self) -> None:
         self._free_plans: dict[str, bool] = {}  # by name: whether a plan limits nothing
-        self._known: dict[tuple[object, ...], tuple[Allowance, ...]] = {}
+        self._known: dict[tuple[object, ...], Allowed] = {}
+        self._nothing = Allowed((), counts_dollars=False)
 
-    def find(
-        self, plan: PlanSettings, caller: Caller, model_alias: str | None, *, counts_dollars: bool
-    ) -> tuple[Allowance, ...]:
+    def find(self, plan: PlanSettings, caller: Caller, model_alias: str | None, *, counts_dollars: bool) -> Allowed:
         """The scopes in which anything is limited, and the tenant beside them; none where nothing is.
         Without `counts_dollars` only the rates hold."""
         if caller.virtual_key_limits is None and self._limits_nothing(plan):
-            return ()
+            return self._nothing
         what = (plan.name, caller.user, caller.virtual_key_id, caller.virtual_key_limits, caller.feature, model_alias)
         known = self._known.get((counts_dollars, *what))
         if known is None:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
-            known = self._known[counts_dollars, *what] = _allowances(plan, caller, model_alias, counts_dollars)
+            scopes = _allowances(plan, caller, model_alias, counts_dollars)
+            known = self._known[counts_dollars, *what] = Allowed(scopes, counts_dollars=counts_dollars)
         return known
 
     def _limits_nothing(self, plan: PlanSettings) -> bool:
@@ -53,11 +117,6 @@ class Allowances:
             limits = (*always, *plan.features.values(), *plan.models.values())
             known = self._free_plans[plan.name] = all(each == NO_LIMITS for each in limits)
         return known
-
-
-def is_capped(allowances: tuple[Allowance, ...]) -> bool:
-    """True where an amount of money is capped in any of them."""
-    return any(has_cap(allowance.limits) for allowance in allowances)
 
 
 def _allowances(

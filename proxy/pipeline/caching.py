@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.admission.answers import LimitRefused, Revoked
-from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
+from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded
 from proxy.admission.keeper import Keeper
 from proxy.cache import fingerprint
 from proxy.cache.book import CacheBook
@@ -238,8 +238,7 @@ class Caching:
         assert caller is not None
         assert route is not None
         self._check_room()
-        allowances = exchange.snapshot.allowances.find(exchange.plan, caller, route.alias, counts_dollars=False)
-        scopes = tuple(filter(None, (hit_scope(scope, limits) for scope, limits in allowances)))
+        allowed = exchange.snapshot.allowances.find(exchange.plan, caller, route.alias, counts_dollars=False)
         use.entry = entry
         demand = HitDemand(
             caller.tenant_id,
@@ -247,7 +246,7 @@ class Caching:
             entry.head.alias,
             entry.head.asked_at_ms,
             caller.virtual_key_id,
-            scopes,
+            allowed.hit_scopes,
             hit_row(exchange, entry, self._clock.monotonic_us()),
         )
         began_us = self._clock.monotonic_us()

@@ -4,10 +4,9 @@ Pure. A report is exact. Where there is none, or only the beginning of one, what
 counted; where even that says nothing, the reservation is what it cost. Hanging up is no refund.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.admission.estimate import Estimate, worst_nusd
-from proxy.admission.terms import TOKENS_MAX
 from proxy.core.errors import (
     CallerGone,
     GatewayError,
@@ -23,27 +22,10 @@ from proxy.core.types import KeySource, Usage, UsageSource
 from proxy.dialects.opening import Opening
 from proxy.dialects.streamed_output import BYTES_PER_TOKEN, may_hide_reasoning
 from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.charge import NOTHING, Charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pricing.cost import price
 
-
-class Charge(NamedTuple):
-    """`cost_nusd` is what the usage costs, `charged_nusd` what of it counts against the tenant's
-    caps, `absorbed_nusd` what the operator bears. None: not known."""
-
-    usage: Usage | None = None
-    usage_source: UsageSource | None = None
-    cost_nusd: int | None = None
-    charged_nusd: int | None = None
-    absorbed_nusd: int | None = None
-
-    @property
-    def tokens(self) -> int | None:
-        """For the token buckets, which take so many of one call; None: what was expected stays."""
-        return None if self.usage is None else min(self.usage.input_tokens + self.usage.output_tokens, TOKENS_MAX)
-
-
-_NOTHING: Final = Charge()
 _BROKE_OFF: Final = (CallerGone, GatewayStopped)
 # The provider may have worked, and bill for it; the tenant got nothing.
 _MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed, UpstreamBrokeOff, UpstreamTruncated)
@@ -51,8 +33,10 @@ _MAYBE_BILLED: Final = (UpstreamTimedOut, UpstreamMalformed, UpstreamBrokeOff, U
 
 def charge(exchange: Exchange) -> Charge:
     """Say what a run used and cost."""
+    if exchange.charge is not None and exchange.error is None:
+        return exchange.charge
     if not exchange.dispatched:
-        return _NOTHING
+        return NOTHING
     attempt = exchange.attempt
     assert attempt is not None, "what was dispatched was sent to somebody"
     return _with_given_up(exchange, _of_last(exchange, attempt))
@@ -75,7 +59,7 @@ def _of_last(exchange: Exchange, attempt: Attempt) -> Charge:
         return _priced(exchange, attempt, usage, UsageSource.EXACT)
     is_error = status >= 300 or attempt.opening in (Opening.ERROR, Opening.REFUSAL)
     if is_error and usage is None:  # an error, or the way to somewhere else: nothing was made
-        return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else _NOTHING
+        return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else NOTHING
     return _priced_estimate(exchange, attempt, usage, broke_off=broke_off)
 
 
@@ -97,7 +81,7 @@ def _without_answer(exchange: Exchange, attempt: Attempt) -> Charge:
     is_ours = attempt.key_source is KeySource.GATEWAY  # the operator bears no bill of somebody else's
     if _may_be_billed(exchange.error) and exchange.ticket is not None and is_ours:
         return Charge(cost_nusd=0, charged_nusd=0, absorbed_nusd=exchange.ticket.held_nusd)
-    return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else _NOTHING
+    return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else NOTHING
 
 
 def _may_be_billed(error: GatewayError | None) -> bool:
@@ -120,7 +104,7 @@ def _priced_estimate(exchange: Exchange, attempt: Attempt, reported: Usage | Non
         return _priced(exchange, attempt, base._replace(output_tokens=output_tokens), UsageSource.ESTIMATED)
     if worst is not None:
         return _worst_case(exchange)
-    return _priced(exchange, attempt, reported, UsageSource.ESTIMATED) if reported is not None else _NOTHING
+    return _priced(exchange, attempt, reported, UsageSource.ESTIMATED) if reported is not None else NOTHING
 
 
 def _bounded(exchange: Exchange, worst: Estimate, output_tokens: int) -> Charge:
@@ -151,7 +135,7 @@ def _priced(exchange: Exchange, attempt: Attempt, usage: Usage, source: UsageSou
 def _worst_case(exchange: Exchange) -> Charge:
     ticket = exchange.ticket
     if ticket is None or ticket.estimate is None:
-        return _NOTHING
+        return NOTHING
     held_nusd = ticket.held_nusd
     return Charge(None, UsageSource.WORST_CASE, held_nusd, held_nusd if exchange.counts_dollars else 0)
 

@@ -12,8 +12,10 @@ from proxy.core.errors import GatewayError
 from proxy.core.types import Call, Caller, InboundRequest
 from proxy.dialects.openai import Operation
 from proxy.identity.caller import Prompt
+from proxy.ledger.entry import Entry
 from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.cache_use import CacheUse
+from proxy.pipeline.charge import Charge
 from proxy.pipeline.form_body import FormBody
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket
@@ -59,6 +61,8 @@ class Exchange:
     first_byte_at_us: int | None = None
     ended_at_us: int = 0  # set when it is closed
     body_bytes: int = 0
+    row: tuple[Attempt, Entry] | None = None  # what its rows have in common, while that attempt is the last
+    charge: Charge | None = None  # as its headers have told it; nothing but an error changes it after that
     absorption_day: str | None = None  # the day (UTC) on which the operator holds an amount for it
 
     @property

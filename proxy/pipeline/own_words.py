@@ -52,7 +52,8 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     if is_whole and attempt.facts is not None:
         assert attempt.usage_tap is not None
         attempt.usage_tap.close()
-        cost_nusd = charge(exchange).cost_nusd
+        exchange.charge = charge(exchange)  # all of it has been heard
+        cost_nusd = exchange.charge.cost_nusd
         if cost_nusd is not None:
             headers.append((b"x-tollway-cost-usd", usd_text(cost_nusd).encode()))
     ticket = exchange.ticket

@@ -44,7 +44,7 @@ class _Known(NamedTuple):
 class PriceList:
     """The facts of every model that may be called."""
 
-    __slots__ = ("_catalog", "_catalog_names", "_known", "_own", "version")
+    __slots__ = ("_catalog", "_catalog_names", "_known", "_own", "_written", "version")
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self.version = catalog.version
@@ -58,6 +58,8 @@ class PriceList:
             for deployment in model.deployments
             if deployment.says_something
         }
+        # What a catalogue says of a model that the operator has written of, and both together.
+        self._written: dict[tuple[str, str], tuple[ModelFacts | None, ModelFacts | None]] = {}
 
     def catalog_of(self, provider: str) -> str:
         """The name of the catalogue whose prices hold for a provider."""
@@ -104,8 +106,14 @@ class PriceList:
         if deployment.model is None:
             return None
         known = self._catalog.find(self._catalog_names[deployment.provider], deployment.model, at_ms)
-        own = self._own.get((deployment.provider, deployment.model)) if self._own else None
-        return known if own is None else _as_written(own, known)
+        what = (deployment.provider, deployment.model)
+        own = self._own.get(what) if self._own else None
+        if own is None:
+            return known
+        written = self._written.get(what)
+        if written is None or written[0] is not known:  # a price of the catalogue's begins on a day
+            written = self._written[what] = (known, _as_written(own, known))
+        return written[1]
 
 
 def _as_written(own: DeploymentSettings, known: ModelFacts | None) -> ModelFacts | None:

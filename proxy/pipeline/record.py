@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.core.errors import GatewayError
-from proxy.pipeline.charging import Charge
+from proxy.pipeline.charge import Charge
 from proxy.pipeline.exchange import Exchange
 
 

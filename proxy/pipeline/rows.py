@@ -9,7 +9,8 @@ from typing import Final
 from proxy.cache.entry import CacheEntry
 from proxy.core.types import UsageSource
 from proxy.ledger.entry import Entry, SealedRow, encode
-from proxy.pipeline.charging import Charge
+from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.charge import Charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import Ending, rfc3339
 
@@ -18,7 +19,7 @@ _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller
 
 def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
     """The row of a run that is over."""
-    entry = _begun(exchange, ending.started_at)
+    entry = _begun(exchange)
     attempt, ticket, usage = exchange.attempt, exchange.ticket, charge.usage
     assert attempt is not None
     tap = attempt.usage_tap
@@ -55,7 +56,7 @@ def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
 def hit_row(exchange: Exchange, kept: CacheEntry, now_us: int) -> bytes:
     """The row of a call that is answered from the cache, written before its first byte leaves: it costs nothing, and
     uses no tokens of anybody's. Who answered is who did when the answer was made."""
-    entry = _asked(exchange, rfc3339(exchange.started_at_ms))
+    entry = _asked(exchange)
     entry["served_model"] = kept.served_model
     entry["provider"] = kept.provider
     entry["deployment"] = kept.deployment
@@ -73,7 +74,7 @@ def hit_row(exchange: Exchange, kept: CacheEntry, now_us: int) -> bytes:
 
 def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
     """The row that the run gets if this process vanishes: charged at its worst case."""
-    entry = _begun(exchange, rfc3339(exchange.started_at_ms))
+    entry = _begun(exchange)
     entry["usage_source"] = str(UsageSource.WORST_CASE)
     entry["cost_nusd"] = entry["charged_nusd"] = entry["held_nusd"] = held_nusd
     return encode(entry).data
@@ -81,7 +82,7 @@ def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
 
 def adjustment_row(exchange: Exchange, ending: Ending, charge: Charge) -> bytes:
     """What is to be added to the row that stood in for this run, now that the truth is known."""
-    entry = _begun(exchange, ending.started_at)
+    entry = _begun(exchange)
     held_nusd = exchange.ticket.held_nusd if exchange.ticket is not None else 0
     entry["run_id"] = f"{exchange.run_id}:adjustment"
     entry["kind"] = "adjustment"
@@ -96,26 +97,33 @@ def adjustment_row(exchange: Exchange, ending: Ending, charge: Charge) -> bytes:
     return encode(entry).data
 
 
-def _begun(exchange: Exchange, started_at: str) -> Entry:
-    """What is known of a call that is sent to somebody."""
+def _begun(exchange: Exchange) -> Entry:
+    """What is known of a call that is sent to somebody: a copy, to be gone on with."""
     attempt = exchange.attempt
     assert attempt is not None, "it was to be sent somewhere"
+    if exchange.row is None or exchange.row[0] is not attempt:
+        exchange.row = (attempt, _sent(exchange, attempt))
+    entry = exchange.row[1].copy()
+    entry["fallback_reason"] = exchange.fallback_reason
+    entry["key_source"] = str(attempt.key_source)
+    return entry
+
+
+def _sent(exchange: Exchange, attempt: Attempt) -> Entry:
     deployment, translation = attempt.deployment, attempt.translation
-    entry = _asked(exchange, started_at)
+    entry = _asked(exchange)
     entry["served_model"] = deployment.model
     entry["provider"] = deployment.provider
     entry["deployment"] = deployment.label
-    entry["fallback_reason"] = exchange.fallback_reason
     if translation is not None:
         entry["translated"] = translation.name
         entry["dropped_fields"] = translation.dropped
     if attempt.facts is not None:
         entry["price_version"] = exchange.snapshot.prices.version
-    entry["key_source"] = str(attempt.key_source)
     return entry
 
 
-def _asked(exchange: Exchange, started_at: str) -> Entry:
+def _asked(exchange: Exchange) -> Entry:
     """What is known of any call that has a row, and nothing of what becomes of it."""
     caller, route = exchange.caller, exchange.route
     assert caller is not None, "what has a row has a caller"
@@ -123,7 +131,7 @@ def _asked(exchange: Exchange, started_at: str) -> Entry:
     prompt_id, prompt_version = exchange.prompt or (None, None)
     return {
         "run_id": exchange.run_id,
-        "started_at": started_at,
+        "started_at": rfc3339(exchange.started_at_ms),
         "kind": "run",
         "adjusts": None,
         "tenant": caller.tenant_id,

@@ -1,14 +1,15 @@
 """The last phase of every exchange: its row, its metrics, its log line. Once, always.
 
 `close` does not wait for anything: a caller that hangs up, or a task that is cancelled,
-cannot interrupt it. What ended is summed up in small groups right after, because the same work
-for many at once finds its code in the processor's caches; the rows are then written in larger
-groups. Shutdown waits for both, and a scrape for the first.
+cannot interrupt it. What was held is settled there and then; all else that is to be said of what
+ended is said in small groups right after, because the same work for many at once finds its code
+in the processor's caches; rows that nothing was held for are then written in larger groups.
+Shutdown waits for both, and a scrape for the first.
 """
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.admission.ending import Bill
 from proxy.admission.keeper import Keeper
@@ -18,7 +19,8 @@ from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import LedgerStore
 from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.attempt import Attempt
-from proxy.pipeline.charging import Charge, charge
+from proxy.pipeline.charge import Charge
+from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import Ending, end, log_line, model_label, outcome, refusal_line
 from proxy.pipeline.rows import adjustment_row, run_row
@@ -33,6 +35,11 @@ _GATHER_S: Final = 0.05  # each group wakes the store's thread, which costs the 
 _GROUP_ROWS_MAX: Final = 1_000
 _RETRY_S: Final = 0.5
 ROWS_PENDING_MAX: Final = 100_000
+
+
+class _Ended(NamedTuple):
+    exchange: Exchange
+    summary: tuple[Ending, Charge] | None  # of one that is settled
 
 
 class Settlement:
@@ -53,7 +60,7 @@ class Settlement:
         self._metrics = metrics
         self._access_log = access_log
         self._clock = clock
-        self._ended: list[Exchange] = []
+        self._ended: list[_Ended] = []
         self._rows: list[SealedRow] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: str | None = None
@@ -80,14 +87,11 @@ class Settlement:
     def close(self, exchange: Exchange) -> None:
         """End an exchange."""
         exchange.ended_at_us = self._clock.monotonic_us()
-        if exchange.ticket is not None:
-            # At once: what it held and did not use is room for the caller's next call.
-            self._sum_up_one(exchange)
-            self._write_soon()  # it has a row of its own where it was let through without the store
-            return
+        # At once: what it held and did not use is room for the caller's next call.
+        summary = self._settle(exchange) if exchange.ticket is not None else None
         if not self._ended:
             asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
-        self._ended.append(exchange)
+        self._ended.append(_Ended(exchange, summary))
         if len(self._ended) >= _ENDED_MAX:
             self.sum_up()
 
@@ -101,8 +105,11 @@ class Settlement:
     def sum_up(self) -> None:
         """Make rows, metrics and log lines of what has ended by now."""
         ended, self._ended = self._ended, []
-        for exchange in ended:
-            self._sum_up_one(exchange)
+        for exchange, summary in ended:
+            if summary is None and exchange.ticket is None:
+                summary = self._settle(exchange)
+            if summary is not None:
+                self._tell(exchange, *summary)
         self._write_soon()
         self._metrics.rows_pending(len(self._rows))
 
@@ -110,26 +117,31 @@ class Settlement:
         if self._rows and self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_rows())
 
-    def _sum_up_one(self, exchange: Exchange) -> None:
+    def _settle(self, exchange: Exchange) -> tuple[Ending, Charge] | None:
+        """Its row and its money. None: a fault of ours, of which the log says more."""
         try:
-            self._sum_up(exchange)
+            attempt = exchange.attempt
+            if attempt is not None and attempt.usage_tap is not None:
+                attempt.usage_tap.close()
+            ending, charged = end(exchange), charge(exchange)
+            self._keep_row(exchange, ending, charged)
+            self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
         except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
             _log.exception("run %s could not be recorded whole", exchange.run_id)
             if exchange.ticket is not None and exchange.ticket.is_in_store:
                 self._keeper.give_up(exchange.ticket.demand.run_step)
+            return None
+        return ending, charged
 
-    def _sum_up(self, exchange: Exchange) -> None:
-        attempt = exchange.attempt
-        if attempt is not None and attempt.usage_tap is not None:
-            attempt.usage_tap.close()
-        ending = end(exchange)
-        charged = charge(exchange)
-        self._settle(exchange, ending, charged)
-        self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
-        self._observe(exchange, ending, charged)
-        self._access_log.write(log_line(exchange, ending, charged))
+    def _tell(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
+        """Its metrics and its log line."""
+        try:
+            self._observe(exchange, ending, charged)
+            self._access_log.write(log_line(exchange, ending, charged))
+        except Exception:  # noqa: BLE001  likewise
+            _log.exception("run %s could not be told of", exchange.run_id)
 
-    def _settle(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
+    def _keep_row(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
         """The row, in the settlement's own step where something was reserved."""
         ticket = exchange.ticket
         if ticket is None or not ticket.is_in_store:

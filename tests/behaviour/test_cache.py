@@ -5,6 +5,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,21 @@ import pytest
 from proxy.admission.hits import HitAdmission, HitDemand
 from proxy.admission.keeper import Keeper
 from proxy.core.errors import StateUnavailable
-from proxy.pipeline import caching
-from tests.gateway import JSON, BrokenOff, Gateway, plain_request, raw_request, running_gateway
+from proxy.core.origin import origin_of
+from proxy.core.secret import Secret
+from proxy.pipeline import caching, settlement
+from proxy.settings.load import load
+from proxy.settings.model import Settings
+from tests.gateway import (
+    JSON,
+    BrokenOff,
+    Gateway,
+    error_of,
+    passthrough_to,
+    plain_request,
+    raw_request,
+    running_gateway,
+)
 from tests.scripted_upstream import Do, ScriptedUpstream, Step, answer, scripted_upstream, stream, until
 
 CHAT = "/v1/chat/completions"
@@ -47,6 +61,11 @@ cache = {cache}
 {plan}
 {more}
 """
+
+
+def settings_of(text: str) -> Settings:
+    """As a reload reads them."""
+    return load(text, path="test.toml", environ={}, read_file=Path.read_text)
 
 
 def completion(text: str = "Hello") -> bytes:
@@ -168,6 +187,56 @@ async def test_what_may_be_kept(cache, body, expected):
         assert (await rows(gateway))[1]["cache"] == expected
 
 
+async def test_a_tenant_of_whom_nothing_may_be_kept():
+    async with scripted_upstream(answer(completion())) as upstream:
+        text = configuration(upstream.base_url).replace("[models.m]", 'retention = "zero"\n[models.m]')
+        text = text.replace("[tenants.acme]", "[tenants.acme]\nzero_retention = true")
+        async with running_gateway(text) as gateway:
+            assert [said((await ask(gateway))[1]) for _ in range(2)] == [None, None]
+            assert [said((await ask(gateway, tenant="other"))[1]) for _ in range(2)] == ["miss", "hit"]
+            assert len(upstream.received) == 3
+            assert [row["cache"] for row in await rows(gateway)] == [None, None]
+
+
+async def test_nobody_has_verified_who_calls_with_a_key_of_its_own():
+    async with scripted_upstream(answer(completion())) as upstream:
+        everywhere = '[tenants.default]\ncache = { mode = "all" }\n[cache.endpoints.chat_completions]\nmode = "all"\n'
+        async with running_gateway(passthrough_to(upstream.base_url, everywhere)) as gateway:
+            for _ in range(2):
+                status, head, _ = await plain_request(gateway, "POST", CHAT, chat().replace(b'"m"', b'"alias"'))
+                assert (status, said(head)) == (200, None)
+            assert len(upstream.received) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/images/generations", {"prompt": "x"}),
+        ("/v1/responses/input_tokens", {"input": "x"}),
+        ("/v1/rerank", {"query": "x"}),
+    ],
+)
+async def test_at_another_endpoint_nothing_is_kept(path, body):
+    async with scripted_upstream(answer(completion())) as upstream:
+        text = configuration(upstream.base_url, more='[cache.features]\nf = { mode = "all" }\n')
+        text = text.replace("[auth]", '[auth]\ndefault_provider = "openai"')
+        async with running_gateway(text) as gateway:
+            for _ in range(2):
+                call = json.dumps({"model": "m", "temperature": 0, **body}).encode()
+                status, head, got = await ask(gateway, call, (b"x-tollway-feature", b"f"), path=path)
+                assert (status, said(head)) == (200, None), got
+            assert len(upstream.received) == 2
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b"1", b"null", b"", b"{"])
+async def test_what_is_no_json_object_is_refused_before_anything_is_looked_up(body):
+    async with served() as (gateway, upstream):
+        for _ in range(2):
+            status, head, got = await ask(gateway, body)
+            assert (status, said(head)) == (400, None), got
+        assert not upstream.received
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "expected", "then"),
     [
@@ -260,6 +329,52 @@ async def test_a_hit_takes_a_request_and_no_cap_holds_it():
         assert len(upstream.received) == 1
 
 
+async def test_no_hit_is_given_out_without_room_for_its_row(monkeypatch):
+    async with served() as (gateway, upstream):
+        await ask(gateway)
+        with monkeypatch.context() as patched:
+            patched.setattr(settlement, "ROWS_PENDING_MAX", 0)  # the ledger can take no other row
+            for body in (None, chat("another")):  # a hit, and a call that would be made
+                status, head, refusal = await ask(gateway, body)
+                assert (status, error_of(refusal)["code"], said(head)) == (503, "state_unavailable", None)
+                assert head[b"retry-after-ms"] == b"1000"
+        assert said((await ask(gateway))[1]) == "hit"
+        assert len(upstream.received) == 1
+        assert [row["cache"] for row in await rows(gateway)] == ["miss", "hit"]
+
+
+# ── a change of the configuration ────────────────────────────────────────────────────────
+
+SOMEWHERE_ELSE = {
+    "nothing": ("", "", "hit"),
+    "the price": ("input_usd_per_mtok = 1.0", "input_usd_per_mtok = 3.0", "hit"),
+    "a deployment": ('model = "m-1"', 'model = "m-2"', "miss"),
+    "api_version": ("[models.m]", 'api_version = "2024-10-21"\n[models.m]', "miss"),
+    "dialect": ("[models.m]", 'dialect = "gemini"\n[models.m]', "miss"),
+    "base_url": ("/v1", "/v1beta", "miss"),
+    "stream_usage": ("[tenants.acme]", '[tenants.acme]\nstream_usage = "inject"', "miss"),
+    "on_unsupported": ("[tenants.acme]", '[tenants.acme]\non_unsupported = "drop"', "miss"),
+    "residency": ("[tenants.acme]", '[tenants.acme]\nresidency = ["eu"]', "miss"),
+    "it is off": ('cache = { mode = "all" }', 'cache = { mode = "off" }', None),
+}
+
+
+@pytest.mark.parametrize("which", list(SOMEWHERE_ELSE))
+async def test_what_another_would_answer_now_is_not_found_after_a_reload(which):
+    before, after, expected = SOMEWHERE_ELSE[which]
+    async with scripted_upstream(answer(completion())) as upstream:
+        text = configuration(upstream.base_url).replace("[models.m]", 'region = "eu"\n[models.m]')
+        async with running_gateway(text) as gateway:
+            assert said((await ask(gateway))[1]) == "miss"
+            changed = text.replace(before, after) if before else text
+            gateway.app.reload(settings_of(changed))
+            status, head, _ = await ask(gateway)
+            assert (status, said(head)) == (200, expected)
+            assert len(upstream.received) == (1 if expected == "hit" else 2)
+            gateway.app.reload(settings_of(text))
+            assert said((await ask(gateway))[1]) == "hit"  # what was kept before holds again
+
+
 # ── what is never kept ───────────────────────────────────────────────────────────────────
 
 POISONS: dict[str, list[Step]] = {
@@ -309,11 +424,78 @@ async def test_a_stream_that_went_wrong_is_not_kept(poison, asked_once):
         assert (said(head), found) == ("miss", b"".join((*EVENTS, DONE)))
 
 
+async def test_what_a_users_own_key_paid_for_is_not_kept_and_what_its_tenants_did_is():
+    user = (b"x-tollway-user", b"ada")
+    async with served(more='[keyring]\nkek = "file:kek"\n') as (gateway, upstream):
+        keyring = gateway.app.keyring
+        assert keyring is not None
+        origin = origin_of(upstream.base_url)
+        await keyring.put("acme", "openai", "ada", origin, Secret("sk-of-adas-own-purse"), 1)
+        assert [said((await ask(gateway, None, user))[1]) for _ in range(2)] == ["miss", "miss"]
+        assert gateway.metric('tollway_cache_not_kept_total{reason="users_own_key"}') == 2
+        assert said((await ask(gateway))[1]) == "miss"  # nobody's: it wants none
+        assert said((await ask(gateway, None, user))[1]) == "hit"  # nobody pays for what was kept for all
+        await keyring.put("acme", "openai", None, origin, Secret("sk-of-acme-itself-1"), 1)
+        body = chat("paid by the tenant")
+        for headers, expected in (((b"x-tollway-user", b"bob"), "miss"), (user, "hit")):
+            assert said((await ask(gateway, body, headers))[1]) == expected
+        assert [received.header(b"authorization") for received in upstream.received] == [
+            b"Bearer sk-of-adas-own-purse",
+            b"Bearer sk-of-adas-own-purse",
+            None,
+            b"Bearer sk-of-acme-itself-1",
+        ]
+
+
+async def test_what_another_model_answered_in_an_outage_is_not_kept(asked_once):
+    async with served() as (gateway, upstream):
+        second = '  { provider = "openai", model = "m-2", tier = "equivalent" },\n]\n[models.n]'
+        text = configuration(upstream.base_url).replace("]\n[models.n]", second)
+        text = text.replace("[tenants.acme]", '[tenants.acme]\nfallback = "equivalent"')
+        gateway.app.reload(settings_of(text))
+        away = answer(b'{"error":{"message":"not now"}}', status=b"503 Service Unavailable")
+        upstream.script = lambda received: away if b'"m-1"' in received.body else answer(completion("of another"))
+        for _ in range(2):
+            status, head, body = await ask(gateway)
+            assert (status, said(head), body) == (200, "miss", completion("of another"))
+        assert gateway.metric('tollway_cache_not_kept_total{reason="fallback"}') == 2
+        upstream.script = lambda _: answer(completion())
+        assert [(said(head), body) for _, head, body in [await ask(gateway) for _ in range(2)]] == [
+            ("miss", completion()),
+            ("hit", completion()),
+        ]
+
+
+async def test_what_an_inserted_ceiling_has_shortened_is_not_kept():
+    more = '[models.priced]\ndeployments = [{ provider = "openai", model = "p-1", max_output_tokens = 20_000, '
+    more += "price = { input_usd_per_mtok = 1, output_usd_per_mtok = 4 } }]\n"
+    call = chat().replace(b'"m"', b'"priced"')
+    async with served(more=more, plan="usd_per_day = 0.05") as (gateway, upstream):
+        text = configuration(upstream.base_url, more=more, plan="usd_per_day = 0.05")
+        gateway.app.reload(settings_of(text.replace("[tenants.acme]", '[tenants.acme]\nno_ceiling = "insert"')))
+        for _ in range(2):
+            status, head, _ = await ask(gateway, call)
+            assert (status, said(head)) == (200, "miss")
+            assert b"x-tollway-inserted-ceiling" in head
+        assert gateway.metric('tollway_cache_not_kept_total{reason="shortened"}') == 2
+
+
+async def test_an_answer_that_has_left_takes_no_room_from_the_next(monkeypatch):
+    monkeypatch.setattr(caching, "COPIES_BYTES_MAX", len(completion()) + 10)
+    async with served() as (gateway, upstream):
+        upstream.script = lambda _: answer(completion(), status=b"400 Bad Request")
+        assert (await ask(gateway))[0] == 400
+        upstream.script = lambda _: answer(completion())
+        for number in range(3):
+            assert [said((await ask(gateway, chat(f"{number}")))[1]) for _ in range(2)] == ["miss", "hit"]
+        assert gateway.metric('tollway_cache_not_kept_total{reason="too_long"}') == 0
+
+
 # ── calls that are the same, at once ─────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("memory", ["", "[cache]\nmemory_bytes_max = 0"], ids=["", "without memory"])
-async def test_a_hundred_at_once_make_one_call(memory):
+async def test_a_hundred_at_once_make_one_call(memory, asked_once):
     async with served(more=memory) as (gateway, upstream):
         upstream.script = lambda _: [0.2, *answer(completion())]
         answers = await asyncio.gather(*(ask(gateway) for _ in range(100)))

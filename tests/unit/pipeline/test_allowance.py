@@ -1,11 +1,16 @@
 """Which limits hold for a call: every scope that it belongs to, from its first call on."""
 
+import random
+from zoneinfo import ZoneInfo
+
 import pytest
 
+from proxy.admission.caps import demand_of
 from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
+from proxy.admission.terms import WindowKind
 from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.core.types import Caller
-from proxy.pipeline.allowance import Allowance, Allowances, is_capped
+from proxy.pipeline.allowance import Allowance, Allowances, Allowed
 from proxy.settings.model import PlanSettings
 
 RATE = ScopeLimits(requests_per_minute=60, burst=60)
@@ -17,7 +22,7 @@ ANN = Caller("acme", user="ann", feature="report", virtual_key_id="vk_1")
 
 
 def of(plan: PlanSettings, caller: Caller, model_alias: str | None = None, counts_dollars: bool = True):
-    return Allowances().find(plan, caller, model_alias, counts_dollars=counts_dollars)
+    return Allowances().find(plan, caller, model_alias, counts_dollars=counts_dollars).scopes
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_one_caller_never_has_what_was_worked_out_for_another() -> None:
             for alias in ("gpt-5", None):
                 for counts in (True, False):
                     found = allowances.find(FULL, caller, alias, counts_dollars=counts)
-                    assert found == of(FULL, caller, alias, counts)
+                    assert found.scopes == of(FULL, caller, alias, counts)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +98,41 @@ def test_one_caller_never_has_what_was_worked_out_for_another() -> None:
     ],
 )
 def test_is_capped(limits: tuple[ScopeLimits, ...], expected: bool) -> None:
-    assert is_capped(tuple(Allowance(TENANT, each) for each in limits)) is expected
+    allowed = Allowed(tuple(Allowance(TENANT, each) for each in limits), counts_dollars=True)
+    assert allowed.is_capped is expected
+
+
+UTC, LONDON, KOLKATA = ZoneInfo("UTC"), ZoneInfo("Europe/London"), ZoneInfo("Asia/Kolkata")
+HOUR_MS = 3_600_000
+SCOPES = (
+    Allowance(TENANT, ScopeLimits(per_hour_nusd=7, per_day_nusd=5, tokens_per_minute=600)),
+    Allowance(user_scope("ann"), ScopeLimits(requests_per_minute=60, burst=60, max_concurrency=2)),
+)
+
+
+@pytest.mark.parametrize("zone", [UTC, LONDON, KOLKATA])
+def test_what_is_asked_of_the_store_is_as_if_it_were_worked_out_for_each_call(zone):
+    allowed, rng = Allowed(SCOPES, counts_dollars=True), random.Random(1)
+    now_ms = 1_774_740_000_000  # the evening before summer time begins in London
+    for _ in range(300):
+        now_ms += rng.choice((0, 1, 59_000, HOUR_MS // 2, HOUR_MS, -1, -HOUR_MS))
+        for each in (zone, UTC):
+            tokens = rng.randrange(10_000)
+            expected = tuple(
+                demand_of(
+                    scope,
+                    limits,
+                    expected_tokens=tokens,
+                    now_ms=now_ms,
+                    zone=each,
+                    counted=(WindowKind.TOTAL,) if scope == TENANT else (),
+                )
+                for scope, limits in SCOPES
+            )
+            assert allowed.demands(tokens, now_ms, each) == expected
+
+
+def test_what_the_tenant_is_not_charged_for_is_not_summed():
+    only_rates = Allowed((Allowance(TENANT, RATE),), counts_dollars=False)
+    assert [scope.windows for scope in only_rates.demands(1, 0, UTC)] == [()]
+    assert [scope.name for scope in only_rates.hit_scopes] == [TENANT]

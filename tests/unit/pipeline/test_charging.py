@@ -20,7 +20,8 @@ from proxy.dialects.openai import classify
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.dialects.usage import UsageTap
 from proxy.pipeline.attempt import Attempt
-from proxy.pipeline.charging import Charge, charge
+from proxy.pipeline.charge import Charge
+from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.ticket import Ticket

@@ -103,3 +103,32 @@ async def test_where_nothing_is_limited_no_admission_tells_of_a_change_and_what_
     exchange = call()
     told = payment.known(exchange, OPENAI) or await payment.find(exchange, OPENAI)
     assert await payment.confirmed(exchange, OPENAI, told) is told
+
+
+@pytest.mark.parametrize(
+    ("stored", "user", "is_looked_for", "expected"),
+    [
+        ("users", "ann", True, True),
+        ("both", "ann", True, True),
+        ("tenants", "ann", True, False),
+        ("tenants", "ann", False, True),  # nobody here knows whose it is
+        ("users", None, True, False),  # nobody's own can pay for nobody
+        ("tenants", None, True, False),
+        ("tenants", None, False, False),
+    ],
+)
+async def test_whose_own_a_stored_key_may_be(store, stored, user, is_looked_for, expected):
+    ours = Ring(store, [local_kek()])
+    payment = Payment(ours.keyring)
+    if stored != "tenants":
+        await ours.put(user="ann", secret=OLD)
+    if stored != "users":
+        await ours.put(secret=NEW)
+    exchange = call()
+    exchange.caller = Caller("acme", user=user)
+    if is_looked_for:
+        await payment.find(exchange, OPENAI)
+    else:
+        ours.keyring.drop("acme")
+    assert payment.may_be_users_own(exchange, OPENAI) is expected
+    assert not Payment(None).may_be_users_own(exchange, OPENAI)
