@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +99,11 @@ def targets(arguments: argparse.Namespace, *, stamps_events: bool = False) -> It
 
 
 @contextmanager
-def own_targets(*, stamps_events: bool = False, template: str = PASSTHROUGH) -> Iterator[Targets]:
-    """The simulated upstream and `tollway serve` in front of it, with that configuration."""
+def own_targets(
+    *, stamps_events: bool = False, template: str = PASSTHROUGH, gateway: Sequence[str] = ("-m", "proxy")
+) -> Iterator[Targets]:
+    """The simulated upstream and `tollway serve` in front of it, with that configuration. `gateway` is what Python
+    runs as the command `tollway`."""
     load_average = os.getloadavg()[0]
     cpus = sorted(os.sched_getaffinity(0))
     gateway_cpu, load_cpu = (cpus[0], cpus[-1]) if len(cpus) > 1 else (None, None)
@@ -119,7 +122,7 @@ def own_targets(*, stamps_events: bool = False, template: str = PASSTHROUGH) -> 
         config = folder / "bench.toml"
         text = config_text(folder / "state", port=port, admin_port=admin_port, upstream=upstream, template=template)
         config.write_text(text, encoding="utf-8")
-        command = ["-m", "proxy", "serve", "--config", str(config)]
+        command = [*gateway, "serve", "--config", str(config)]
         pid = stack.enter_context(running("gateway", command, folder, gateway_cpu, port))
         yield Targets(upstream, f"http://127.0.0.1:{port}/v1", load_cpu, layout, load_average, pid)
 
