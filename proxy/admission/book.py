@@ -78,7 +78,7 @@ class Change(NamedTuple):
 
 def touched_by(scopes: Iterable[ScopeDemand]) -> tuple[Touched, ...]:
     """What a reservation will have touched."""
-    return tuple(Touched(scope.name, scope.tokens_per_minute or 0, scope.periods) for scope in scopes)
+    return tuple([Touched(scope.name, scope.tokens_per_minute or 0, scope.periods) for scope in scopes])
 
 
 def close(

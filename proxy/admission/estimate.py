@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from proxy.admission.ceilings import ceiling_names, choices, largest_reading, own_ceiling
-from proxy.admission.hosted_tools import hosted_tools
+from proxy.admission.hosted_tools import NO_TOOLS, hosted_tools
 from proxy.admission.visible_input import Visible, look
 from proxy.admission.worst_rates import WorstRates, worst_rates
 from proxy.core.errors import UnpricedEndpoint
@@ -39,6 +39,15 @@ _FREE: Final = frozenset({"messages_count_tokens", "model", "models", "responses
 _FREE_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS"})
 _HEARING: Final = frozenset({"audio_transcriptions", "audio_translations"})
 _MS_PER_MINUTE: Final = 60_000
+# Members that bring no tools, no passes and no modes: most calls of texts have no others.
+_PLAIN: Final = frozenset(
+    """
+    frequency_penalty input instructions logit_bias logprobs max_completion_tokens max_output_tokens max_tokens messages
+    metadata model n parallel_tool_calls presence_penalty response_format safety_identifier seed service_tier stop
+    stop_sequences store stream stream_options system temperature text tool_choice top_k top_logprobs top_p user
+    verbosity
+    """.split()
+)
 _NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -137,9 +146,11 @@ def expect_tokens(text: bytes | None, ceiling: int | None, answers: int = 1) -> 
 def _of_text(
     name: str, document: Mapping[str, Any], text: bytes, facts: ModelFacts, catalog: str, project_tier: str | None
 ) -> Estimate:
-    _refuse_unknown_modes(document)
-    tools = hosted_tools(name, document, facts.price)
-    compacts = _compacts(document)
+    if _PLAIN.issuperset(document):
+        tools, compacts = NO_TOOLS, False
+    else:
+        _refuse_unknown_modes(document)
+        tools, compacts = hosted_tools(name, document, facts.price), _compacts(document)
     visible = look(name, document, text)
     # A search model fills its own context; so do tools, and a compaction reads it once more.
     is_filled = tools.are_any or compacts or bool(facts.price.request_nusd)

@@ -22,7 +22,7 @@ class HostedTools(NamedTuple):
     are_any: bool = False  # their descriptions alone may fill a context
 
 
-_NONE: Final = HostedTools()
+NO_TOOLS: Final = HostedTools()
 # Run by the caller's program: for the provider they are text.
 _CALLERS: Final = frozenset(
     {"apply_patch", "computer", "computer_use_preview", "custom", "function", "local_shell", "namespace"}
@@ -72,7 +72,7 @@ def hosted_tools(operation_name: str, document: Mapping[str, Any], price: Price)
                 "the Responses API with `max_tool_calls`.",
                 param="tools",
             )
-    return _NONE
+    return NO_TOOLS
 
 
 def _by_calls(document: Mapping[str, Any], price: Price) -> HostedTools:
@@ -81,7 +81,7 @@ def _by_calls(document: Mapping[str, Any], price: Price) -> HostedTools:
     is_stored = isinstance(document.get("prompt"), dict) and document.get("tools") is None
     names = {name for tool in _tools(document) if (name := _hosted_name(tool)) is not None}
     if not names and not is_stored:
-        return _NONE
+        return NO_TOOLS
     runs = sure_bound(document.get("max_tool_calls"))
     if runs is None:
         if document.get("max_tool_calls") == 0:

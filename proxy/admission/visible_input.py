@@ -51,12 +51,14 @@ _BODY_FIELDS: Final = frozenset(
     stop_token_ids stream_options system text thinking tool_choice tools truncation web_search_options
     """.split()
 )
-_ELSEWHERE: Final = ("previous_response_id", "conversation", "cached_content")
+_ELSEWHERE: Final = frozenset({"previous_response_id", "conversation", "cached_content"})
 
 
 def look(operation_name: str, document: Mapping[str, Any], text: bytes) -> Visible:
     """See what a parsed body holds. `text` is that body, decompressed."""
-    if any(document.get(name) is not None for name in _ELSEWHERE) or isinstance(document.get("prompt"), dict):
+    if not _ELSEWHERE.isdisjoint(document) and any(document.get(name) is not None for name in _ELSEWHERE):
+        return Visible(False)
+    if isinstance(document.get("prompt"), dict):
         return Visible(False)
     for name, value in document.items():
         if name not in _BODY_FIELDS and isinstance(value, dict | list) and value:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.admission import estimate as module
 from proxy.admission.estimate import (
     FRAME_TOKENS,
     TOOL_TOKENS,
@@ -436,3 +437,36 @@ def test_expected_tokens_are_likely_ones() -> None:
     assert expect_tokens(b"x" * 400, None) == 612
     assert expect_tokens(None, None) == 512
     assert hold(CHAT, {"messages": [USER], "max_tokens": 10, "n": 2}).expected_tokens < 50
+
+
+@pytest.mark.parametrize(
+    "path", [("chat", "completions"), ("completions",), ("messages",), ("responses",), ("responses", "compact")]
+)
+def test_what_passes_for_plain_is_plain_whatever_its_value(path, monkeypatch):
+    plain, operation = module._PLAIN, classify("POST", path)
+    facts = ModelFacts(Price({STANDARD: (Band(0, flat_rates(1_000, 2_000)),)}), 128_000, 4_096)
+
+    def worst(document: dict[str, Any]) -> object:
+        text = json.dumps(document).encode()
+        try:
+            return module.estimate(operation, Call("m", False, text, text, document), facts, catalog="openai")
+        except UnpricedEndpoint as error:
+            return error.message
+
+    values: tuple[Any, ...] = (
+        None,
+        True,
+        0,
+        7,
+        "x",
+        "auto",
+        [],
+        ["x"],
+        [{"type": "web_search"}],
+        {},
+        {"type": "x", "mode": "pro"},
+    )
+    documents: list[dict[str, Any]] = [{"model": "m", name: value} for name in sorted(plain) for value in values]
+    found = [worst(document) for document in documents]
+    monkeypatch.setattr(module, "_PLAIN", frozenset())
+    assert found == [worst(document) for document in documents]
