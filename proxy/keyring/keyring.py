@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderKeyUnreadable, StateUnavailable
@@ -41,6 +41,7 @@ SHOWN_CHARS_MIN: Final = 16  # of a shorter secret, four characters would say to
 
 OnUnreadable: TypeAlias = Callable[[str], object]
 """Hears why a stored provider key could not be opened: an UnreadableReason."""
+_Name: TypeAlias = "tuple[str, str, str | None]"  # tenant, provider, user
 
 _log = logging.getLogger("tollway.keyring")
 
@@ -59,19 +60,8 @@ class Keyring:
     """The provider keys that tenants stored. Belongs to one event loop."""
 
     __slots__ = (
-        "_clock",
-        "_connecting",
-        "_deks",
-        "_flights",
-        "_following",
-        "_keks",
-        "_on_unreadable",
-        "_opened",
-        "_rotation",
-        "_store",
-        "_unreadable",
-        "kek_ids",
-        "sealer",
+        *("_clock", "_connecting", "_deks", "_flights", "_following", "_keks", "_on_unreadable", "_opened"),
+        *("_rotation", "_store", "_unreadable", "kek_ids", "sealer"),
     )
 
     def __init__(self, keks: Sequence[Kek], store: KeyringStore, clock: Clock, on_unreadable: OnUnreadable) -> None:
@@ -86,10 +76,10 @@ class Keyring:
         self._rotation = Rotation(every, self._deks, store)
         self.sealer = Sealer(store, self._deks, self._rotation, clock)
         self._opened = OpenedCache()
-        self._flights: dict[tuple[str, str, str | None], _Flight] = {}
+        self._flights: dict[_Name, _Flight] = {}
         self._connecting: asyncio.Task[None] | None = None
         self._following = Following(store, self.drop, self._forget)
-        self._unreadable: dict[tuple[str, str, str | None], _Refusal] = {}
+        self._unreadable: dict[_Name, _Refusal] = {}
 
     # ── for a call ───────────────────────────────────────────────────────────────────────
 
@@ -263,9 +253,11 @@ class Keyring:
     # ── finding out ──────────────────────────────────────────────────────────────────────
 
     async def _find_and_open(self, tenant_id: str, provider: str, user: str | None) -> OpenedProviderKey | None:
-        asked_at_us = self._clock.monotonic_us()
+        name, asked_at_us = (tenant_id, provider, user), self._clock.monotonic_us()
         try:
-            found = await self._read(tenant_id, provider, user)
+            found = await self._find(name)
+            if found is None:
+                return await asyncio.shield(self._flights[name].finding)
             opened, until_us = None, asked_at_us + ABSENT_MAX_AGE_US
             if found.record is not None:
                 opened, until_us = await self._open(found, tenant_id, provider, user)
@@ -273,10 +265,9 @@ class Keyring:
             self._note(tenant_id, provider, error)
             if len(self._unreadable) >= FLIGHTS_MAX:
                 self._unreadable.clear()
-            refusal = _Refusal(error.reason, self._clock.monotonic_us() + REFUSED_US)
-            self._unreadable[tenant_id, provider, user] = refusal
+            self._unreadable[name] = _Refusal(error.reason, self._clock.monotonic_us() + REFUSED_US)
             raise
-        flight = self._flights.get((tenant_id, provider, user))
+        flight = self._flights.get(name)
         if flight is not None and flight.finding is asyncio.current_task():  # nothing changed meanwhile
             # What is the tenant's is kept as such, for every user who has no own place, where that can be told.
             whose = None if found.slots is not None and found.own is None else user
@@ -285,6 +276,18 @@ class Keyring:
                 slots_until_us = asked_at_us + ABSENT_MAX_AGE_US
                 self._opened.keep_slots(tenant_id, found.slots, epoch=found.epoch, until_us=slots_until_us)
         return opened
+
+    async def _find(self, name: _Name) -> Found | None:
+        """What is stored, and nobody has changed since: else a data key could be unwrapped, and kept, after its tenant
+        was shredded. None: it was changed, and another one is finding it out by now."""
+        this = cast("asyncio.Task[OpenedProviderKey | None]", asyncio.current_task())
+        for _ in range(TRIES_MAX):
+            found = await self._read(*name)
+            flight = self._flights.get(name)
+            if flight is not None:
+                return found if flight.finding is this else None
+            self._flights[name] = _Flight(this, 0)
+        raise _contended()
 
     async def _open(
         self, found: Found, tenant_id: str, provider: str, user: str | None
@@ -309,7 +312,7 @@ class Keyring:
         self._on_unreadable(error.reason.value)
         _log.error("the provider key of tenant %s for %s cannot be opened: %s", tenant_id, provider, error.reason.value)
 
-    def _end(self, name: tuple[str, str, str | None], done: "asyncio.Task[OpenedProviderKey | None]") -> None:
+    def _end(self, name: _Name, done: "asyncio.Task[OpenedProviderKey | None]") -> None:
         flight = self._flights.get(name)
         if flight is not None and flight.finding is done:
             del self._flights[name]

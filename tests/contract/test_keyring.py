@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.errors import (
     InvalidParameter,
@@ -27,19 +26,7 @@ from proxy.keyring.keyring import ABSENT_MAX_AGE_US
 from proxy.keyring.opened_cache import MISS
 from proxy.keyring.record import ProviderKeyState
 from proxy.keyring.rotation import Rotated
-from proxy.keyring.store import RedisKeyringStore
 from tests.keyrings import ORIGIN, OTHER_SECRET, SECRET, Ring, aws_kek, ignore, local_kek
-
-
-@pytest.fixture(params=["redis", "sqlite"])
-async def kept(request, tmp_path, patient):
-    if request.param == "redis":
-        async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
-            await shared.call("FLUSHALL")
-            yield RedisKeyringStore(shared)
-    else:
-        async with SqliteDoor(tmp_path / "tollway.db") as door:
-            yield EmbeddedKeyringStore(door)
 
 
 @pytest.fixture
@@ -545,6 +532,57 @@ async def test_what_is_being_opened_while_the_tenant_is_shredded_is_not_kept(kms
     assert len(ring.keyring._deks._cache) == 0
     with pytest.raises(TenantShredded):
         await ring.open()
+
+
+@pytest.mark.parametrize("asks_again", [False, True])
+async def test_what_was_being_looked_for_when_the_tenant_was_shredded_is_not_opened(
+    ring, quick, monkeypatch, asks_again
+):
+    await ring.put()
+    ring.keyring.drop("acme")
+    find, is_found, go_on = type(ring.store).find, asyncio.Event(), asyncio.Event()
+
+    async def slow(store, *name):
+        found = await find(store, *name)
+        is_found.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(type(ring.store), "find", slow)
+    asking = [asyncio.create_task(ring.open())]
+    await is_found.wait()
+    await ring.keyring.shred("acme", 1)
+    if asks_again:
+        asking.append(asyncio.create_task(ring.open()))
+        await asyncio.sleep(0)
+    go_on.set()
+    for each in asking:
+        with pytest.raises(TenantShredded):
+            await each
+    assert len(ring.keyring._deks._cache) == 0
+    assert not ring.keyring._flights
+
+
+async def test_what_was_being_looked_for_when_another_secret_was_put_is_the_new_one(ring, quick, monkeypatch):
+    await ring.put()
+    ring.keyring.drop("acme")
+    find, is_found, go_on = type(ring.store).find, asyncio.Event(), asyncio.Event()
+
+    async def slow(store, *name):
+        found = await find(store, *name)
+        if not is_found.is_set():
+            is_found.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(type(ring.store), "find", slow)
+    asking = asyncio.create_task(ring.open())
+    await is_found.wait()
+    await ring.keyring.rotate("acme", "openai", None, OTHER_SECRET, 6)
+    assert await ring.open() == OTHER_SECRET.reveal()
+    go_on.set()
+    assert await asking == OTHER_SECRET.reveal()
+    assert await ring.open() == OTHER_SECRET.reveal()
 
 
 async def test_a_store_that_is_away_is_said_to_be(ring, monkeypatch):
