@@ -14,6 +14,8 @@ from proxy.admission.embedded_absorption import EmbeddedAbsorptionStore
 from proxy.identity.embedded import EmbeddedTenantStore, EmbeddedVirtualKeyStore
 from proxy.identity.store import RedisVirtualKeyStore, VirtualKeyStore
 from proxy.identity.tenant_store import RedisTenantStore, TenantStore
+from proxy.keyring.embedded import EmbeddedKeyringStore
+from proxy.keyring.store import KeyringStore, RedisKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
 from proxy.routing.embedded import EmbeddedSwitchStore
@@ -89,6 +91,18 @@ def switches(stores) -> SwitchStore:
 @pytest.fixture
 def ledger(stores) -> LedgerStore:
     return stores.ledger
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+async def kept(request, tmp_path, patient) -> AsyncIterator[KeyringStore]:
+    """Where a keyring keeps what it has sealed."""
+    if request.param == "redis":
+        async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
+            await shared.call("FLUSHALL")
+            yield RedisKeyringStore(shared)
+    else:
+        async with SqliteDoor(tmp_path / "tollway.db") as door:
+            yield EmbeddedKeyringStore(door)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Kept answers, over Redis and over SQLite: what was kept is found, by its tenant alone, until its time is over."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.adapters.sqlite_schema import CACHE_MIGRATIONS
+from proxy.cache import embedded
 from proxy.cache.book import CacheBook, RedisCacheBook
 from proxy.cache.embedded import EmbeddedCacheBook, EmbeddedCacheStore
 from proxy.cache.entry import CacheEntry, EntryHead, pack
@@ -184,6 +186,20 @@ async def test_a_secret_is_made_once(book):
     assert await one.secret("acme") == await other.secret("acme") != await one.secret("other")
 
 
+async def test_what_is_no_entry_is_not_listed(redis_url):
+    """Others may write to a cache's server."""
+    async with RedisDoor(redis_url) as door:
+        await door.call("FLUSHALL")
+        store = RedisCacheStore(door)
+        await store.keep("acme", "n", None, stored(), TTL_MS)
+        await door.call("HSET", "tollway:1:{acme}:cache-entry:hash", "a", "b")
+        await door.call("SET", "tollway:1:{acme}:cache-entry:Odd:name", stored())
+        await door.call("SET", "tollway:1:{acme}:cache-entry:empty", b"")  # as one that has gone meanwhile
+        await door.call("SET", "tollway:2:{acme}:cache-entry:later", stored())
+        for tenant_id in ("acme", None):
+            assert [each.name for each in await listed(store, tenant_id)] == ["n"]
+
+
 # ── SQLite's bound ───────────────────────────────────────────────────────────────────────
 
 
@@ -213,4 +229,45 @@ async def test_the_file_does_not_grow_beyond_its_bound(tmp_path):
     size = await door.read(lambda connection: connection.execute("PRAGMA page_size").fetchone()[0])
     assert held <= 1 << 20
     assert pages * size < 2 << 20
+    await store.close()
+
+
+async def test_one_makes_room_for_itself_among_many_and_their_rows_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "_EVICTED_MAX", 6)
+    store = EmbeddedCacheStore(SqliteDoor(tmp_path / "cache.db", CACHE_MIGRATIONS), 2_000, Clock())
+    for number in range(20):
+        await store.keep("acme", f"n{number}", None, b"x", TTL_MS)
+    assert len(await listed(store)) == 9  # of 201 bytes each
+    await store.keep("acme", "large", None, b"x" * 900, TTL_MS)
+    assert len(await listed(store)) == 5
+    assert await store.find("acme", "large") is not None
+    for number in range(20, 40):
+        await store.keep("acme", f"n{number}", None, b"x", TTL_MS)
+    # As many go as one step may delete; what needs more of them is not kept.
+    await store.keep("acme", "larger", None, b"x" * 1_700, TTL_MS)
+    assert await store.find("acme", "larger") is None
+    assert len(await listed(store)) == 3
+    await store.keep("acme", "larger", None, b"x" * 1_700, TTL_MS)
+    assert [each.name for each in await listed(store)] == ["larger"]
+    await store.close()
+
+
+async def test_what_is_over_is_deleted_when_something_else_is_kept(tmp_path):
+    door = SqliteDoor(tmp_path / "cache.db", CACHE_MIGRATIONS)
+    store = EmbeddedCacheStore(door, 1 << 20, Clock())
+    for name in "abc":
+        await store.keep("acme", name, None, stored(), 20)
+        await store.find_or_claim("acme", f"claimed-{name}", "run_1", 20)
+    await store.find_or_claim("acme", "under-way", "run_1", TTL_MS)
+    await asyncio.sleep(0.05)
+    await store.keep("acme", "d", None, stored(), TTL_MS)
+
+    def count(connection: sqlite3.Connection) -> tuple[int, int]:
+        entries, claims = (
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("cache_entries", "cache_claims")
+        )
+        return entries, claims
+
+    assert await door.read(count) == (1, 1)
     await store.close()

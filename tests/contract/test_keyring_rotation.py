@@ -5,12 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.adapters.redis import RedisDoor
-from proxy.adapters.sqlite import SqliteDoor
-from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.keyring.keyring import Keyring
 from proxy.keyring.rotation import Rotated
-from proxy.keyring.store import RedisKeyringStore
 from tests.keyrings import ORIGIN, OTHER_SECRET, SECRET, Ring, aws_kek, ignore, local_kek
 
 TENANTS = [f"tenant-{number}" for number in range(6)]
@@ -19,17 +15,6 @@ USERS = ["ada", "bob", "cyd"]
 
 class BrokenOff(Exception):
     pass
-
-
-@pytest.fixture(params=["redis", "sqlite"])
-async def kept(request, tmp_path, patient):
-    if request.param == "redis":
-        async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
-            await shared.call("FLUSHALL")
-            yield RedisKeyringStore(shared)
-    else:
-        async with SqliteDoor(tmp_path / "tollway.db") as door:
-            yield EmbeddedKeyringStore(door)
 
 
 async def filled(kept, keks) -> Ring:

@@ -15,17 +15,6 @@ from proxy.keyring.record import SLOTS_MAX, Found, FoundDeks, ProviderKeyRecord,
 from proxy.keyring.store import RedisKeyringStore
 
 
-@pytest.fixture(params=["redis", "sqlite"])
-async def kept(request, tmp_path, patient):
-    if request.param == "redis":
-        async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
-            await shared.call("FLUSHALL")
-            yield RedisKeyringStore(shared)
-    else:
-        async with SqliteDoor(tmp_path / "tollway.db") as door:
-            yield EmbeddedKeyringStore(door)
-
-
 def dek(number=1, tenant_id="acme", kek_id="kek_1"):
     return StoredDek(tenant_id, f"dek_{number}", WrappedDek(kek_id, b"wrapped %d \xff" % number), number)
 

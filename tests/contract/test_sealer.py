@@ -22,17 +22,6 @@ from tests.keyrings import SECRET, Ring, aws_kek, ignore, local_kek
 AAD, TEXT = b"name\0head", b"an answer" * 100
 
 
-@pytest.fixture(params=["redis", "sqlite"])
-async def kept(request, tmp_path, patient):
-    if request.param == "redis":
-        async with RedisDoor(request.getfixturevalue("redis_url")) as shared:
-            await shared.call("FLUSHALL")
-            yield RedisKeyringStore(shared)
-    else:
-        async with SqliteDoor(tmp_path / "tollway.db") as door:
-            yield EmbeddedKeyringStore(door)
-
-
 @pytest.fixture
 async def rings(kept):
     """Two processes' keyrings."""

@@ -1,5 +1,6 @@
 """The stored form of a kept answer: read back whole, or not at all."""
 
+import random
 import zlib
 
 import pytest
@@ -94,3 +95,35 @@ def test_a_bomb_is_not_inflated():
     stored = parse(clear + zlib.compress(bytes(50_000_000), 9))
     with pytest.raises(EntryUnreadable):
         unpack(stored, stored.content, BODY_BYTES_MAX)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20, 60])
+def test_what_is_cut_off_in_its_content_is_unreadable(cut):
+    clear, content = pack(ENTRY, sealed=False)
+    stored = parse(clear + content[:-cut])
+    assert stored.is_compressed
+    with pytest.raises(EntryUnreadable):
+        unpack(stored, stored.content, BODY_BYTES_MAX)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_compressed"),
+    [
+        (b"{}", False),  # too short to be worth it
+        (b"{}" * 200, True),
+        (random.Random(1).randbytes(2_000), False),  # it would only grow
+    ],
+)
+def test_it_is_compressed_where_that_is_worth_it(body, is_compressed):
+    stored = parse(b"".join(pack(ENTRY._replace(body=body), sealed=False)))
+    assert stored.is_compressed is is_compressed
+    assert unpack(stored, stored.content, BODY_BYTES_MAX).body == body
+
+
+def test_the_bound_is_that_of_the_body():
+    """What an entry may have beside it takes nothing from it."""
+    entry = ENTRY._replace(body=b"x" * 100_000, headers=((b"content-type", b"y" * 10_000),))
+    stored = parse(b"".join(pack(entry, sealed=False)))
+    assert unpack(stored, stored.content, 100_000) == entry
+    with pytest.raises(EntryUnreadable):
+        unpack(stored, stored.content, 40_000)

@@ -1,6 +1,7 @@
 """Where a process looks for kept answers: what fails is as if nothing were there, and costs nobody much time."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -24,6 +25,7 @@ class Store:
         self.asked = 0
         self.fault = None
         self.delay_s = 0.0
+        self.closed = 0
 
     async def _answer(self):
         self.asked += 1
@@ -51,7 +53,7 @@ class Store:
         self.claims.pop((tenant_id, name), None)
 
     async def close(self):
-        pass
+        self.closed += 1
 
 
 class Failures(list[str]):
@@ -77,8 +79,9 @@ class Sealer:
         return plain.removeprefix(head)
 
 
-def shelf(store, sealer=None, failures=None, memory_bytes=1 << 20):
-    return Shelf(Memory(memory_bytes), store, sealer, 1 << 20, Clock(), ([] if failures is None else failures).append)
+def shelf(store, sealer=None, failures=None, memory_bytes=1 << 20, body_bytes_max=1 << 20):
+    heard = [] if failures is None else failures
+    return Shelf(Memory(memory_bytes), store, sealer, body_bytes_max, Clock(), heard.append)
 
 
 async def drained(each):
@@ -233,3 +236,66 @@ async def test_a_large_answer_goes_there_and_back():
     await drained(each)
     assert each.at_hand("acme", "n") is None
     assert (await each.find("acme", "n", None, 0)).entry == large
+
+
+async def test_only_a_large_answer_is_worked_on_beside_the_loop(monkeypatch):
+    beside = []
+
+    async def to_thread(work, *what, **more):
+        beside.append(work.__name__)
+        return work(*what, **more)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    store = Store()
+    each = shelf(store, memory_bytes=0)
+    rng = random.Random(1)  # it stays large when it is compressed
+    large = ENTRY._replace(body=rng.randbytes(200_000).hex().encode())
+    for entry, expected in ((ENTRY, []), (large, ["pack", "unpack"])):
+        each.keep("acme", "n", None, entry, 1_000)
+        await drained(each)
+        assert (await each.find("acme", "n", None, 0)).entry == entry
+        assert beside == expected
+
+
+@pytest.mark.parametrize("body", [b"x" * 200_000, random.Random(1).randbytes(200_000).hex().encode()])
+async def test_what_others_put_there_is_not_inflated_beyond_what_an_entry_may_have(body):
+    store, failures = Store(), Failures()
+    store.kept["acme", "n"] = b"".join(pack(ENTRY._replace(body=body), sealed=False))
+    each = shelf(store, failures=failures, body_bytes_max=1_000)
+    assert await each.find("acme", "n", None, 0) == Found()
+    assert failures == ["unreadable"]
+
+
+async def test_what_is_there_and_cannot_be_opened_is_nobodys_claim():
+    store, sealer, failures = Store(), Sealer(), Failures()
+    each = shelf(store, sealer, failures)
+    each.keep("acme", "n", None, ENTRY, 1_000)
+    await drained(each)
+    sealer.fault = KeyringUnavailable("away")
+    assert await each.find("acme", "n", "run_1", 1_000) == Found()
+    assert (failures, store.claims) == (["open"], {})
+
+
+async def test_nothing_is_on_its_way_to_a_store_for_longer_than_it_may(monkeypatch):
+    monkeypatch.setattr(module, "_KEEP_S", 0.02)
+    store, failures = Store(), Failures()
+    store.delay_s = 5.0
+    each = shelf(store, failures=failures)
+    each.keep("acme", "n", "run_1", ENTRY, 1_000)
+    each.let_go("acme", "m", "run_1")
+    await asyncio.wait_for(asyncio.gather(*each._tasks), 1)
+    assert (failures, each._tasks, store.kept) == (["keep"], set(), {})
+
+
+async def test_at_the_end_what_is_on_its_way_has_a_moment_and_the_store_is_closed():
+    store = Store()
+    each = shelf(store)
+    each.keep("acme", "n", None, ENTRY, 1_000)
+    store.delay_s = 5.0
+    each.keep("acme", "m", None, ENTRY, 1_000)
+    tasks = list(each._tasks)
+    await asyncio.wait_for(each.drain(0.05), 1)
+    assert store.closed == 1
+    await asyncio.wait(tasks, timeout=1)
+    assert all(task.done() for task in tasks)
+    await shelf(None).drain(0.05)  # there may be none

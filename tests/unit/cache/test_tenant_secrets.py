@@ -53,3 +53,12 @@ async def test_while_they_cannot_be_had_nobody_else_waits(fault, delay_s, monkey
     book.fault, book.delay_s = None, 0.0
     await asyncio.sleep(0.25)
     assert await secrets.read("other") == b"other" * 8
+
+
+async def test_no_more_are_known_than_may_be(monkeypatch):
+    monkeypatch.setattr(module, "TENANTS_MAX", 3)
+    secrets = TenantSecrets(Book(), Clock())
+    for number in range(8):
+        assert await secrets.read(f"t{number}") == f"t{number}".encode() * 8
+        assert secrets.at_hand(f"t{number}") is not None
+        assert sum(secrets.at_hand(f"t{each}") is not None for each in range(8)) <= 3
