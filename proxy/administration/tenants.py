@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from proxy.administration.changes import Changes
 from proxy.administration.provider_keys import ProviderKeyAdministration
@@ -15,9 +15,11 @@ from proxy.administration.refusals import (
     VirtualKeysWork,
 )
 from proxy.administration.virtual_key_ends import end_virtual_key, working_virtual_keys
+from proxy.admission.hits import CLOCKS_APART_MS
 from proxy.admission.store import AdmissionStore
 from proxy.cache.book import CacheBook
 from proxy.core.clock import Clock
+from proxy.identity.lookup_cache import STALE_US
 from proxy.identity.store import VirtualKeyStore
 from proxy.identity.tenant import TenantRecord, settings_of
 from proxy.identity.tenant_store import TenantStore
@@ -25,6 +27,10 @@ from proxy.ledger.change import Action
 from proxy.settings.caching import CacheMode, CachePolicy, in_words
 from proxy.settings.model import AuthMode, Settings, TenantSettings
 from proxy.settings.suggest import did_you_mean
+
+BELIEVED_MS: Final = STALE_US // 1_000 + 2 * CLOCKS_APART_MS
+"""So long after its deletion a process may believe in a tenant and its virtual keys, and what it asks for then is of
+that tenant; the rest is for the steps until its record is gone, and for clocks that are apart."""
 
 
 class KnownTenant(NamedTuple):
@@ -165,8 +171,8 @@ class TenantAdministration:
         for record in stored:
             await self._provider_keys.delete(tenant_id, record.provider, record.user)
         await self._changes.announce(tenant_id, Action.TENANT_DELETE, {"force": force})
-        # Whoever is put under this id later is somebody else. What is asked for in this millisecond is older than that.
-        await self._cache_book.purge(tenant_id, None, self._clock.now_ms() + 1)
+        # Whoever is put under this id later is somebody else.
+        await self._cache_book.end(tenant_id, BELIEVED_MS)
         await self._tenants.delete(tenant_id)
         self._changes.made(tenant_id)
         wiped = tuple(record.credential_id for record in stored)

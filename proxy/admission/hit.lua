@@ -4,16 +4,18 @@
 --       then each scope's counters (hash)
 -- ARGV  1 run id   2 virtual key id, or ""   3 alias   4 asked_at_ms: when the provider was asked for what is kept
 --       5 row   then for each scope requests increment_us, capacity_us
--- Returns {0, now_us, each scope's requests tat_us}; {1} shredded; {2} revoked; {3} purged;
+-- Returns {0, now_us, each scope's requests tat_us}; {1} shredded; {2} revoked; {3} purged, or of the future;
 --   {4, scope, retry_after_ms}: its requests of this minute are used up.
 -- Invariant: nothing is held and nothing spent; a repeat with the same run takes nothing and adds no row.
 local ADMITTED, SHREDDED, REVOKED, PURGED, LIMIT = 0, 1, 2, 3, 4
 local SCOPES_AT = 3
+local CLOCKS_APART_MS = 5000
 assert(#KEYS >= SCOPES_AT and #ARGV == 5 + 2 * (#KEYS - SCOPES_AT), 'hit: wrong arguments')
 local run_id, asked_at_ms = ARGV[1], whole(ARGV[4], 'asked_at_ms')
 
 if call('HEXISTS', KEYS[1], 'shredded_at_ms') == 1 then return {SHREDDED} end
 if ARGV[2] ~= '' and call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return {REVOKED} end
+if asked_at_ms > now_ms + CLOCKS_APART_MS then return {PURGED} end
 for _, before_ms in ipairs(call('HMGET', KEYS[3], 'purged', 'purged:' .. ARGV[3])) do
   if before_ms and asked_at_ms < tonumber(before_ms) then return {PURGED} end
 end

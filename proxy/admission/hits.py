@@ -5,7 +5,7 @@ the checks: the tenant, its virtual key, the answer, then the request buckets of
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from proxy.admission import limits
 from proxy.admission.answers import LimitKind, LimitRefused, Revoked
@@ -13,6 +13,10 @@ from proxy.admission.book import Scopes, ScopeState, forgotten_later
 from proxy.admission.limits import requests_bucket
 from proxy.admission.terms import AMOUNT_NUSD_MAX, RunStep, ScopeDemand, require_run_step
 from proxy.core.limits import ScopeLimits
+
+CLOCKS_APART_MS: Final = 5_000
+"""So far the clocks of two hosts may be apart. What was asked for later than that from now has no age that could be
+told, and no purge would reach it."""
 
 
 class HitDemand(NamedTuple):
@@ -35,7 +39,7 @@ class HitAdmitted(NamedTuple):
 
 
 class Purged(NamedTuple):
-    """It is not to be given to anybody any more."""
+    """It is not to be given to anybody any more; or not yet, since it claims to be of the future."""
 
 
 class Shredded(NamedTuple):
@@ -68,7 +72,7 @@ def admit_hit(
         return Shredded(), {}
     if is_revoked:
         return Revoked(), {}
-    if demand.asked_at_ms < purged_before_ms:
+    if demand.asked_at_ms < purged_before_ms or demand.asked_at_ms > now_us // 1_000 + CLOCKS_APART_MS:
         return Purged(), {}
     if has_row:
         return HitAdmitted(now_us, _tats_us(demand.scopes, scopes)), {}

@@ -32,17 +32,23 @@ class CacheBook(Protocol):
         purged stays purged: an earlier instant changes nothing. Raises StateUnavailable."""
         ...
 
+    async def end(self, tenant_id: str, ahead_ms: int) -> None:
+        """Serve nothing any more whose provider was asked before `ahead_ms` from now, by the clock of whoever keeps
+        this book, and forget the secret: whoever asks for it then is given another. Raises StateUnavailable."""
+        ...
+
 
 class RedisCacheBook:
     """In Redis."""
 
-    __slots__ = ("_door", "_purge", "_secret")
+    __slots__ = ("_door", "_end", "_purge", "_secret")
 
     def __init__(self, door: RedisDoor) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
         self._door = door
         self._secret = Script.beside(__file__, "secret.lua")
         self._purge = Script.beside(__file__, "purge.lua")
+        self._end = Script.beside(__file__, "end.lua")
 
     async def secret(self, tenant_id: str) -> bytes:
         fresh = secrets.token_bytes(SECRET_BYTES)
@@ -53,3 +59,6 @@ class RedisCacheBook:
     async def purge(self, tenant_id: str, alias: str | None, before_ms: int) -> None:
         args: list[Argument] = ["" if alias is None else alias, before_ms, ALIASES_MAX]
         await self._door.run(self._purge, [tenant_name(tenant_id, "cache")], args)
+
+    async def end(self, tenant_id: str, ahead_ms: int) -> None:
+        await self._door.run(self._end, [tenant_name(tenant_id, "cache")], [ahead_ms])

@@ -11,9 +11,9 @@ from typing import Final
 
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.cache.book import ALIASES_MAX
-from proxy.cache.entry import HEAD_BYTES_MAX
+from proxy.cache.entry import HEAD_BYTES_MAX, EntryUnreadable
 from proxy.cache.fingerprint import SECRET_BYTES
-from proxy.cache.store import PAGE, Listed, require_name, shown_head
+from proxy.cache.store import DATA_BYTES_MAX, PAGE, Listed, require_name, shown_head
 from proxy.core.clock import Clock
 from proxy.core.tenant import require_tenant_id
 
@@ -21,7 +21,10 @@ ENDED_MAX: Final = 64  # of each kind, deleted by one step
 _ROW_BYTES: Final = 200  # what an entry takes beside its data, indexes included
 _EVICTED_MAX: Final = 1_000  # by one step
 
-_FIND = "SELECT data FROM cache_entries WHERE tenant_id = ? AND name = ? AND expires_at_ms > ?"
+_FIND = """
+    SELECT CASE WHEN length(data) <= ? THEN data END FROM cache_entries
+    WHERE tenant_id = ? AND name = ? AND expires_at_ms > ?
+"""
 _CLAIM = """
     INSERT INTO cache_claims (tenant_id, name, run_id, until_ms) VALUES (?, ?, ?, ?)
     ON CONFLICT (tenant_id, name) DO UPDATE SET run_id = excluded.run_id, until_ms = excluded.until_ms
@@ -50,6 +53,8 @@ _LIST = """
 """
 _NEW_SECRET = "INSERT INTO cache_secrets (tenant_id, secret) VALUES (?, ?) ON CONFLICT (tenant_id) DO NOTHING"
 _SECRET = "SELECT secret FROM cache_secrets WHERE tenant_id = ?"
+_NOW = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+_FORGET_SECRET = "DELETE FROM cache_secrets WHERE tenant_id = ?"
 _PURGE = """
     INSERT INTO cache_purges (tenant_id, alias, before_ms) VALUES (?, ?, ?)
     ON CONFLICT (tenant_id, alias) DO UPDATE SET before_ms = max(before_ms, excluded.before_ms)
@@ -60,28 +65,31 @@ _PURGES = "SELECT coalesce(sum(alias <> ''), 0), coalesce(sum(alias = ?), 0) FRO
 class EmbeddedCacheStore:
     """Entries in SQLite, of so many bytes in all: those kept longest ago go first."""
 
-    __slots__ = ("_bytes_max", "_clock", "_door")
+    __slots__ = ("_bytes_max", "_clock", "_data_bytes_max", "_door")
 
-    def __init__(self, door: SqliteDoor, bytes_max: int, clock: Clock) -> None:
+    def __init__(self, door: SqliteDoor, bytes_max: int, clock: Clock, data_bytes_max: int = DATA_BYTES_MAX) -> None:
         """Takes the door over: it is that of a file with `CACHE_MIGRATIONS`."""
         self._door = door
+        self._data_bytes_max = data_bytes_max
         self._bytes_max = bytes_max
         self._clock = clock
 
     async def find(self, tenant_id: str, name: str) -> bytes | None:
-        which = (require_tenant_id(tenant_id), require_name(name), self._clock.now_ms())
-        return await self._door.read(lambda connection: _data(connection.execute(_FIND, which).fetchone()))
+        which = (self._data_bytes_max, require_tenant_id(tenant_id), require_name(name), self._clock.now_ms())
+        found = await self._door.read(lambda connection: connection.execute(_FIND, which).fetchone())
+        return None if found is None else _readable(found[0])
 
     async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
         which, now_ms = (require_tenant_id(tenant_id), require_name(name)), self._clock.now_ms()
 
-        def step(connection: sqlite3.Connection) -> bytes | bool:
-            data = _data(connection.execute(_FIND, (*which, now_ms)).fetchone())
-            if data is not None:
-                return data
+        def step(connection: sqlite3.Connection) -> object:
+            found = connection.execute(_FIND, (self._data_bytes_max, *which, now_ms)).fetchone()
+            if found is not None:
+                return found[0]
             return connection.execute(_CLAIM, (*which, run_id, now_ms + claim_ms, now_ms)).rowcount == 1
 
-        return await self._door.run(step)
+        found = await self._door.run(step)
+        return found if isinstance(found, bool) else _readable(found)
 
     async def keep(self, tenant_id: str, name: str, run_id: str | None, data: bytes, ttl_ms: int) -> None:
         which, now_ms = (require_tenant_id(tenant_id), require_name(name)), self._clock.now_ms()
@@ -155,8 +163,7 @@ class EmbeddedCacheBook:
 
         def step(connection: sqlite3.Connection) -> bytes:
             connection.execute(_NEW_SECRET, (tenant_id, fresh))
-            secret = _data(connection.execute(_SECRET, (tenant_id,)).fetchone())
-            assert secret is not None
+            secret: bytes = connection.execute(_SECRET, (tenant_id,)).fetchone()[0]
             return secret
 
         return await self._door.run(step)
@@ -171,6 +178,18 @@ class EmbeddedCacheBook:
 
         await self._door.run(step)
 
+    async def end(self, tenant_id: str, ahead_ms: int) -> None:
+        require_tenant_id(tenant_id)
 
-def _data(found: tuple[bytes] | None) -> bytes | None:
-    return None if found is None else found[0]
+        def step(connection: sqlite3.Connection) -> None:
+            now_ms: int = connection.execute(_NOW).fetchone()[0]
+            connection.execute(_PURGE, (tenant_id, "", now_ms + ahead_ms))
+            connection.execute(_FORGET_SECRET, (tenant_id,))
+
+        await self._door.run(step)
+
+
+def _readable(data: object) -> bytes:
+    if not isinstance(data, bytes):  # NULL stands for what is too long
+        raise EntryUnreadable
+    return data

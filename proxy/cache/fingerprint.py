@@ -10,6 +10,7 @@ The body counts byte for byte, less the value of `stream`: the order of a schema
 
 import hashlib
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any, Final
 
 from xxhash import xxh3_128_hexdigest
@@ -43,8 +44,11 @@ _NOISY: Final = (b"x-stainless-", b"x-b3-", b"x-datadog-", b"sec-")
 
 
 def shaping_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Of the headers that reach a provider, those that may shape its answer. One that nobody here knows may."""
-    kept = sorted(pair for pair in headers if pair[0] not in _NOISE and not pair[0].startswith(_NOISY))
+    """Of the headers that reach a provider, those that may shape its answer. One that nobody here knows may. In which
+    order names come tells nothing; that of one name's lines does."""
+    kept = sorted(
+        (pair for pair in headers if pair[0] not in _NOISE and not pair[0].startswith(_NOISY)), key=itemgetter(0)
+    )
     return canonical(part for pair in kept for part in pair)
 
 

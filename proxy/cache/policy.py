@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.core.errors import InvalidHeader
 from proxy.dialects.provider_objects import body_names_object
+from proxy.dialects.splice import duplicates, may_hide_names
 from proxy.settings.caching import CacheMode, CachePolicy, CacheSettings
 
 _OFF: Final = CachePolicy()
@@ -17,6 +18,8 @@ _ALWAYS_ALIKE: Final = frozenset({"embeddings", "moderations", "messages_count_t
 # Of what is true, each makes the call part of a history, or one of a kind.
 _STATEFUL: Final = ("previous_response_id", "conversation", "background", "store", "container")
 _REACHING_OUT: Final = ("web_search_options", "mcp_servers", "plugins", "search_parameters", "models", "fallbacks")
+# Nearly all that is read of a body here; what is not is refused where it stands twice (`dialects.call`).
+_READ: Final = frozenset({*_STATEFUL, *_REACHING_OUT, "temperature", "prompt", "tools", "extra_body"})
 _CALLERS_TOOLS: Final = frozenset({None, "function", "custom"})
 _MAX_AGE: Final = re.compile(rb'max-age\s*=\s*"?([0-9]{1,10})"?\Z')
 _OWN: Final = {b"off": (False, False, False), b"refresh": (False, True, False), b"only": (True, False, True)}
@@ -29,6 +32,8 @@ class Bypass(StrEnum):
     NOT_DETERMINISTIC = "not_deterministic"
     STATEFUL = "stateful"
     TOOLS = "tools"  # the provider's own
+    AMBIGUOUS = "ambiguous"  # what decides stands twice in the body, or in another case
+    UNNAMED = "unnamed"  # answers are shared by user or by virtual key, and the caller has none
 
 
 class Directives(NamedTuple):
@@ -91,6 +96,8 @@ def bypass_of(mode: CacheMode, operation_name: str, text: bytes, document: Mappi
         return Bypass.NOT_DETERMINISTIC
     if operation_name in _ALWAYS_ALIKE:
         return Bypass.STATEFUL if body_names_object(document, text) is not None else None
+    if _is_ambiguous(text, document):
+        return Bypass.AMBIGUOUS
     if any(document.get(name) for name in _STATEFUL):
         return Bypass.STATEFUL
     if operation_name == "responses" and (document.get("store") is not False or document.get("prompt") is not None):
@@ -98,6 +105,25 @@ def bypass_of(mode: CacheMode, operation_name: str, text: bytes, document: Mappi
     if _sets_tools_going(document):
         return Bypass.TOOLS
     return Bypass.STATEFUL if body_names_object(document, text) is not None else None
+
+
+def _is_ambiguous(text: bytes, document: Mapping[str, Any]) -> bool:
+    """True where the provider might read another value than we do: of a name that stands twice one reader takes the
+    first, and some take `Store` for `store`."""
+    there = []
+    for name in document:
+        if name in _READ:
+            there.append(name)
+        elif not (name.islower() and name.isascii()) and name.casefold() in _READ:
+            return True
+    if not there:
+        return False
+    # The search costs a text of a kilobyte less than a microsecond, the look at each member 20.
+    if all(text.count(b'"%b"' % name.encode()) == 1 for name in there) and not (
+        b"\\u00" in text and may_hide_names(text)
+    ):
+        return False
+    return duplicates(text, document, there) is not None
 
 
 def _is_deterministic(operation_name: str, document: Mapping[str, Any]) -> bool:

@@ -138,17 +138,25 @@ class Shelf:
                 self.let_go(tenant_id, name, run_id)
             return
         self._keeping_bytes += entry.size_bytes
-        self._soon(self._keep(self._store, tenant_id, name, run_id, entry, ttl_ms))
+        self.soon(self._keep(self._store, tenant_id, name, run_id, entry, ttl_ms))
 
     def let_go(self, tenant_id: str, name: str, run_id: str) -> None:
         """End a claim: no answer comes."""
         if self._store is not None:
-            self._soon(self._let_go(self._store, tenant_id, name, run_id))
+            self.soon(self._let_go(self._store, tenant_id, name, run_id))
+
+    def soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what is to be done before an answer is kept, and holds nobody up. `drain` waits for it, too."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for what is on its way to the store, for so long at most, and let go of it."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        ends_at_us = self._clock.monotonic_us() + int(timeout_s * 1e6)
+        # What was looked at is kept then, and what cannot be kept is let go.
+        while self._tasks and (left_us := ends_at_us - self._clock.monotonic_us()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left_us / 1e6)
         for task in self._tasks:
             task.cancel()
         if self._store is not None:
@@ -161,11 +169,6 @@ class Shelf:
             _log.warning("the store of kept answers does not answer; calls go on without it")
         self._told_until_us = now_us + TOLD_US
         self._away_until_us = now_us + AWAY_US
-
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _keep(
         self, store: CacheStore, tenant_id: str, name: str, run_id: str | None, entry: CacheEntry, ttl_ms: int
@@ -183,6 +186,8 @@ class Shelf:
         except Exception as error:  # noqa: BLE001  likewise
             _tell(error)
             self._on_failure("keep")
+            if run_id is not None:
+                await self._let_go(store, tenant_id, name, run_id)  # whoever waits for it would wait for nothing
         finally:
             self._keeping_bytes -= entry.size_bytes
 

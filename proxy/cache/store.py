@@ -14,12 +14,15 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.adapters.redis import SCHEMA, RedisDoor, Script, tenant_name
 from proxy.adapters.redis_wire import Argument, Reply
-from proxy.cache.entry import HEAD_BYTES_MAX, EntryHead, EntryUnreadable, head_of
+from proxy.cache.entry import HEAD_BYTES_MAX, EntryHead, EntryUnreadable, head_of, stored_bytes_max
 
 CACHE_TIMEOUT_S: Final = 0.05
+DATA_BYTES_MAX: Final = stored_bytes_max(1 << 26)
+"""Of an entry in its stored form, where no smaller bound is set: no answer that is kept is longer than 64 MiB."""
 PAGE: Final = 500
 PAGES_MAX: Final = 1_000_000  # a list that does not end is a fault
 
+_NO_ENTRY: Final = -1  # of claim.lua and find.lua
 _ENTRY: Final = "cache-entry:"
 _NAME: Final = re.compile(r"[0-9a-z-]{1,64}")
 _STORED_NAME: Final = re.compile(rb"tollway:[0-9]+:\{([A-Za-z0-9_-]{1,64})\}:cache-entry:([0-9a-z-]{1,64})")
@@ -42,12 +45,14 @@ class CacheStore(Protocol):
     """
 
     async def find(self, tenant_id: str, name: str) -> bytes | None:
-        """The entry's stored form. Raises StateUnavailable."""
+        """The entry's stored form. Raises StateUnavailable, and EntryUnreadable for what is none, or too long for one:
+        that is not read."""
         ...
 
     async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
         """The entry's stored form; True: there is none, and the name is claimed by `run_id` now; False: there is
-        none, and somebody else has claimed it. Raises StateUnavailable: perhaps it is claimed."""
+        none, and somebody else has claimed it. Raises StateUnavailable: perhaps it is claimed; EntryUnreadable as
+        `find`: it is not."""
         ...
 
     async def keep(self, tenant_id: str, name: str, run_id: str | None, data: bytes, ttl_ms: int) -> None:
@@ -80,23 +85,30 @@ class CacheStore(Protocol):
 class RedisCacheStore:
     """Entries in Redis. It may be set to evict: what is gone was not kept."""
 
-    __slots__ = ("_claim", "_door", "_keep", "_let_go")
+    __slots__ = ("_claim", "_data_bytes_max", "_door", "_find", "_keep", "_let_go")
 
-    def __init__(self, door: RedisDoor) -> None:
+    def __init__(self, door: RedisDoor, data_bytes_max: int = DATA_BYTES_MAX) -> None:
         """Takes the door over. Reads its scripts: blocks on the disk for a moment."""
         self._door = door
+        self._data_bytes_max = data_bytes_max
+        self._find = Script.beside(__file__, "find.lua")
         self._claim = Script.beside(__file__, "claim.lua")
         self._keep = Script.beside(__file__, "keep.lua")
         self._let_go = Script.beside(__file__, "let_go.lua")
 
     async def find(self, tenant_id: str, name: str) -> bytes | None:
-        reply = await self._door.ask("GET", _entry(tenant_id, name), timeout_s=CACHE_TIMEOUT_S)
-        assert reply is None or isinstance(reply, bytes)
+        args: list[Argument] = [self._data_bytes_max]
+        reply = await self._door.run(self._find, [_entry(tenant_id, name)], args, CACHE_TIMEOUT_S)
+        if reply is not None and not isinstance(reply, bytes):
+            raise EntryUnreadable
         return reply
 
     async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
         names = [_entry(tenant_id, name), _claim(tenant_id, name)]
-        reply = await self._door.run(self._claim, names, [run_id, claim_ms], CACHE_TIMEOUT_S)
+        args: list[Argument] = [run_id, claim_ms, self._data_bytes_max]
+        reply = await self._door.run(self._claim, names, args, CACHE_TIMEOUT_S)
+        if reply == _NO_ENTRY:
+            raise EntryUnreadable
         return reply if isinstance(reply, bytes) else reply == 1
 
     async def keep(self, tenant_id: str, name: str, run_id: str | None, data: bytes, ttl_ms: int) -> None:

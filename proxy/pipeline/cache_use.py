@@ -38,6 +38,7 @@ class AnswerCopy:
     room: CopyRoom
     bytes_max: int
     headers: Headers = ()  # those that describe the body
+    is_delimited: bool = False  # its end is more than that of a connection
     pieces: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
     is_given_up: bool = False

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.admission.answers import LimitRefused, Revoked
-from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded
+from proxy.admission.hits import CLOCKS_APART_MS, HitAdmitted, HitDemand, Purged, Shredded
 from proxy.admission.keeper import Keeper
 from proxy.cache import fingerprint
 from proxy.cache.book import CacheBook
-from proxy.cache.entry import CacheEntry
+from proxy.cache.entry import KEPT_HEADERS, CacheEntry
 from proxy.cache.flights import Flights
 from proxy.cache.policy import Bypass, Directives, bypass_of, directives_of, policy_of
 from proxy.cache.shelf import Shelf
@@ -27,8 +27,8 @@ from proxy.dialects.usage_remover import is_event_stream
 from proxy.keyring.store import shredded
 from proxy.pipeline.cache_use import AnswerCopy, CacheResult, CacheUse, CopyRoom
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.fingerprinting import context_of
-from proxy.pipeline.keeping import entry_of, why_not_kept
+from proxy.pipeline.fingerprinting import context_of, is_somebody
+from proxy.pipeline.keeping import entry_of, is_long, is_sound, why_not_kept
 from proxy.pipeline.payment import Payment
 from proxy.pipeline.refusals import refusal, scope_kind
 from proxy.pipeline.rows import hit_row
@@ -46,7 +46,6 @@ COPIES_BYTES_MAX: Final = 67_108_864  # of all answers that are heard, to be kep
 _LOOKS_MAX: Final = 2  # what this process remembers was purged, and the store has what came after it
 _LOOK_AGAIN_S: Final = 0.02
 _LOOK_AGAIN_S_MAX: Final = 0.25
-_DESCRIBING: Final = frozenset({b"content-type", b"content-encoding"})
 
 
 class Caching:
@@ -105,17 +104,20 @@ class Caching:
             raise NotCached("No answer to this call is kept, and `only` a kept one was asked for.")
         return entry
 
-    def copy(self, exchange: Exchange, headers: Headers | list[tuple[bytes, bytes]]) -> AnswerCopy | None:
+    def copy(
+        self, exchange: Exchange, headers: Headers | list[tuple[bytes, bytes]], *, is_delimited: bool
+    ) -> AnswerCopy | None:
         """What hears the answer that is about to leave, with these headers; None: nobody does."""
         use = exchange.cache
         if use is None or use.copy is None:
             return None
-        use.copy.headers = tuple(pair for pair in headers if pair[0] in _DESCRIBING)
+        use.copy.headers = tuple(pair for pair in headers if pair[0] in KEPT_HEADERS)
+        use.copy.is_delimited = is_delimited
         return use.copy
 
     def hear(self, exchange: Exchange, whole: Answer) -> None:
         """An answer that leaves in one piece."""
-        copy = self.copy(exchange, [(b"content-type", whole.content_type)])
+        copy = self.copy(exchange, [(b"content-type", whole.content_type)], is_delimited=True)
         if copy is not None:
             copy.take(whole.body)
 
@@ -128,38 +130,56 @@ class Caching:
         self._metrics.cache.asked(str(use.result), "" if use.reason is None else str(use.reason))
         if use.saved_nusd:
             self._metrics.spent("saved", use.saved_nusd)
-        assert exchange.caller is not None
-        tenant_id, kept = exchange.caller.tenant_id, None
+        entry = None
         try:
             if use.copy is not None:
-                kept = self._keep(exchange, use, use.copy)
+                entry = self._entry(exchange, use, use.copy)
+                if entry is not None and is_long(use.copy):
+                    self._shelf.soon(self._look_and_end(exchange, use, use.copy, entry))
+                    return
         except Exception:  # noqa: BLE001  see above
             _log.exception("the answer of run %s could not be kept", exchange.run_id)
-        finally:
-            if use.copy is not None:
-                use.copy.let_go()
-            if use.claimed_as is not None and kept is None:
-                self._shelf.let_go(tenant_id, use.name, use.claimed_as)
-            if use.flight is not None:
-                self._flights.end(tenant_id, use.name, use.flight, kept)
+        self._end(exchange, use, entry)
 
-    def _keep(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> CacheEntry | None:
-        """The entry, if it is kept."""
+    async def _look_and_end(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy, entry: CacheEntry) -> None:
+        """Likewise for an answer that is yet to be looked at. Others wait for it meanwhile."""
+        may_be_kept = False
+        try:
+            may_be_kept = await asyncio.to_thread(is_sound, exchange.operation.name, copy, entry.body)
+            if not may_be_kept:
+                self._metrics.cache.not_kept("not_whole")
+        except Exception:  # noqa: BLE001  likewise
+            _log.exception("the answer of run %s could not be looked at", exchange.run_id)
+        finally:
+            self._end(exchange, use, entry if may_be_kept else None)
+
+    def _entry(self, exchange: Exchange, use: CacheUse, copy: AnswerCopy) -> CacheEntry | None:
+        """What is to be kept; None: nothing."""
         why_not = why_not_kept(exchange, copy, self._payment)
         if why_not is not None:
             if exchange.dispatched:
                 self._metrics.cache.not_kept(why_not)
             return None
-        check = use.check or fingerprint.check_of(use.material, use.secret)
-        entry = entry_of(exchange, copy, check)
+        return entry_of(exchange, copy, use.check or fingerprint.check_of(use.material, use.secret))
+
+    def _end(self, exchange: Exchange, use: CacheUse, entry: CacheEntry | None) -> None:
+        """Keep an answer, if there is one, and let go of all else."""
         assert exchange.caller is not None
-        self._shelf.keep(exchange.caller.tenant_id, use.name, use.claimed_as, entry, use.policy.ttl_s * 1_000)
-        return entry
+        tenant_id = exchange.caller.tenant_id
+        if use.copy is not None:
+            use.copy.let_go()
+        if entry is not None:
+            self._shelf.keep(tenant_id, use.name, use.claimed_as, entry, use.policy.ttl_s * 1_000)
+        elif use.claimed_as is not None:
+            self._shelf.let_go(tenant_id, use.name, use.claimed_as)
+        if use.flight is not None:
+            self._flights.end(tenant_id, use.name, use.flight, entry)
 
     async def _find(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
         """An answer that will do, and may be given out."""
+        until_us = self._clock.monotonic_us() + int(exchange.snapshot.settings.cache.wait_s * 1e6)
         for _ in range(_LOOKS_MAX):
-            entry = await self._look(exchange, use)
+            entry = await self._look(exchange, use, until_us)
             if entry is None or await self._admit(exchange, use, entry):
                 return entry
             if use.is_state_away:
@@ -185,37 +205,41 @@ class Caching:
         use.name = fingerprint.name_of(use.material, secret)
         return True
 
-    async def _look(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
-        """An answer that will do; None: there is none, and this call is to be made."""
+    async def _look(self, exchange: Exchange, use: CacheUse, until_us: int) -> CacheEntry | None:
+        """An answer that will do; None: there is none, and this call is to be made. Waits until then at most."""
         assert exchange.caller is not None
-        tenant_id, wait_s = exchange.caller.tenant_id, exchange.snapshot.settings.cache.wait_s
+        tenant_id = exchange.caller.tenant_id
         if not use.asked.looks:
             return None
-        entry = self._that_will_do(use, self._shelf.at_hand(tenant_id, use.name))
+        at_hand = self._shelf.at_hand(tenant_id, use.name)
+        entry = self._that_will_do(use, at_hand)
         if entry is not None:
             return entry
-        if use.asked.keeps and wait_s:
+        if at_hand is not None and self._is_of_the_future(at_hand):
+            self._shelf.forget(tenant_id, use.name)
+        if use.asked.keeps and exchange.snapshot.settings.cache.wait_s:
             use.flight = self._flights.begin(tenant_id, use.name)
             if use.flight is None:
+                wait_s = max(0, until_us - self._clock.monotonic_us()) / 1e6
                 return self._that_will_do(use, await self._flights.wait(tenant_id, use.name, wait_s))
-        entry = await self._look_in_store(exchange, use, wait_s)
+        entry = await self._look_in_store(exchange, use, until_us)
         if entry is not None:
             self._shelf.remember(tenant_id, use.name, entry)
             if use.flight is not None:
                 self._flights.end(tenant_id, use.name, use.flight, entry)
         return entry
 
-    async def _look_in_store(self, exchange: Exchange, use: CacheUse, wait_s: float) -> CacheEntry | None:
+    async def _look_in_store(self, exchange: Exchange, use: CacheUse, until_us: int) -> CacheEntry | None:
         """Likewise in the store; where another process has asked for it, wait."""
         assert exchange.caller is not None
-        tenant_id, claim_ms = exchange.caller.tenant_id, max(1, int(wait_s * 1_000))
+        tenant_id, claim_ms = exchange.caller.tenant_id, max(1, int(exchange.snapshot.settings.cache.wait_s * 1_000))
         run_id = exchange.run_id if use.flight is not None else None
-        until_us = self._clock.monotonic_us() + claim_ms * 1_000
         pause_s = _LOOK_AGAIN_S
         while True:
+            use.claimed_as = run_id  # also where this call ends before the store's answer comes
             found = await self._shelf.find(tenant_id, use.name, run_id, claim_ms)
-            if found.is_claimed:
-                use.claimed_as = run_id
+            if not found.is_claimed:
+                use.claimed_as = None
             if not found.is_others or self._clock.monotonic_us() >= until_us:
                 return self._that_will_do(use, found.entry)
             await asyncio.sleep(pause_s)
@@ -223,7 +247,7 @@ class Caching:
 
     def _that_will_do(self, use: CacheUse, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, if it is of this very call, and young enough for its policy and its caller."""
-        if entry is None:
+        if entry is None or self._is_of_the_future(entry):
             return None
         age_s = max(0, self._clock.now_ms() - entry.head.asked_at_ms) / 1_000
         max_age_s = use.asked.max_age_s
@@ -231,6 +255,10 @@ class Caching:
             return None
         use.check = use.check or fingerprint.check_of(use.material, use.secret)
         return entry if entry.check == use.check else None
+
+    def _is_of_the_future(self, entry: CacheEntry) -> bool:
+        """It would stay young for as long as it liked."""
+        return entry.head.asked_at_ms > self._clock.now_ms() + CLOCKS_APART_MS
 
     async def _admit(self, exchange: Exchange, use: CacheUse, entry: CacheEntry) -> bool:
         """One step of the state store. False: it was purged, and is forgotten; or the store is away."""
@@ -303,6 +331,8 @@ def _use_of(exchange: Exchange, asked: Directives) -> CacheUse | None:
     use = CacheUse(policy, asked)
     if not (asked.looks or asked.keeps):
         use.reason = Bypass.ASKED
+    elif not is_somebody(exchange.caller, policy.share):
+        use.reason = Bypass.UNNAMED
     else:
         use.reason = bypass_of(policy.mode, operation, call.text, call.document)
     if use.reason is not None:

@@ -4,6 +4,7 @@ shared."""
 from hashlib import blake2b
 
 from proxy.cache.fingerprint import canonical, shaping_headers
+from proxy.core.types import Caller
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.snapshot import Snapshot
 from proxy.routing.resolve import Route
@@ -12,7 +13,7 @@ from proxy.settings.model import OnUnsupported, StreamUsage
 from proxy.upstream.headers import forwarded, readable_codings, whole_field
 
 _FORMAT = b"1"
-_NOBODY = b""
+_EVERYBODY = b""
 
 
 def context_of(exchange: Exchange, policy: CachePolicy) -> bytes:
@@ -62,10 +63,19 @@ def route_version(snapshot: Snapshot, route: Route) -> bytes:
     return blake2b(canonical((repr(route.alias).encode(), *sorted(places))), digest_size=16).digest()
 
 
+def is_somebody(caller: Caller, share: CacheShare) -> bool:
+    """False where answers are shared among those of one user, or virtual key, and this caller has none: any two of
+    those may be two people."""
+    return share is CacheShare.TENANT or _sharer(caller, share) is not None
+
+
 def _whose(exchange: Exchange, share: CacheShare) -> bytes:
-    caller = exchange.caller
-    assert caller is not None
+    assert exchange.caller is not None
     if share is CacheShare.TENANT:
-        return _NOBODY
-    whose = caller.user if share is CacheShare.USER else caller.virtual_key_id
-    return canonical((share.value.encode(),)) if whose is None else canonical((share.value.encode(), whose.encode()))
+        return _EVERYBODY
+    sharer = _sharer(exchange.caller, share)
+    return canonical((share.value.encode(),)) if sharer is None else canonical((share.value.encode(), sharer.encode()))
+
+
+def _sharer(caller: Caller, share: CacheShare) -> str | None:
+    return caller.user if share is CacheShare.USER else caller.virtual_key_id

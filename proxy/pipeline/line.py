@@ -151,7 +151,7 @@ class Line:
                     return
             headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
             passage = self._admittance.passage(exchange, answer)
-            passage.copy = self._caching.copy(exchange, headers)
+            passage.copy = self._caching.copy(exchange, headers, is_delimited=answer.is_delimited)
             await downstream.relay(answer, first_chunk, headers, passage)
         except (UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed):
             self._attempts.cut(exchange)

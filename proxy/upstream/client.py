@@ -94,6 +94,11 @@ class UpstreamAnswer:
         length = self.fields.get(b"content-length")
         return length is not None and first_chunk is not None and length == b"%d" % len(first_chunk)
 
+    @property
+    def is_delimited(self) -> bool:
+        """True where the head tells how the body's end is known. Else that is the connection's, whatever ends it."""
+        return b"content-length" in self.fields or b"transfer-encoding" in self.fields
+
     async def aclose(self) -> None:
         """Let go of the connection: back to its pool if the body was read to its end."""
         await self._stream.aclose()

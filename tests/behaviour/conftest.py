@@ -9,6 +9,8 @@ import uvloop
 
 from proxy.adapters import redis, sqlite
 from proxy.admission import keeper, store
+from proxy.cache import shelf
+from proxy.cache import store as cache_store
 from proxy.identity import lookup_cache
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.retry_budget import RetryBudget
@@ -18,7 +20,10 @@ from proxy.upstream.vitals import Vitals
 UVLOOP = {"test_upstream_faults.py"}
 BOTH = {"test_cancel_storm.py", "test_hang_up.py"}
 # How long a store may take is what these are about; to all others a busy machine must not look like an outage.
-IMPATIENT = {"test_state_outage.py", "test_caps_outage.py", "test_rates_without_caps.py", "test_vanished_gateway.py"}
+IMPATIENT = {
+    *("test_cache_outage.py", "test_caps_outage.py", "test_rates_without_caps.py", "test_state_outage.py"),
+    "test_vanished_gateway.py",
+}
 PATIENCE_S = 5.0
 
 
@@ -48,5 +53,6 @@ def patient(request, monkeypatch) -> None:
     for module, name in (
         *((redis, "CALL_TIMEOUT_S"), (sqlite, "CALL_TIMEOUT_S"), (sqlite, "STEP_TIMEOUT_S")),
         *((keeper, "ADMIT_TIMEOUT_S"), (store, "ADMIT_TIMEOUT_S"), (lookup_cache, "LOOKUP_TIMEOUT_S")),
+        *((shelf, "FIND_S"), (cache_store, "CACHE_TIMEOUT_S")),
     ):
         monkeypatch.setattr(module, name, PATIENCE_S)

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from proxy.cache import shelf
 from tests.behaviour.test_cache import DONE, EVENTS, ask, chat, completion, configuration, said, served
 from tests.gateway import BrokenOff, Gateway, running_gateway
 from tests.providers.server import provider_server
@@ -53,7 +52,6 @@ OF_ANTHROPICS = ("a message", "a message's stream", "a count of tokens")
 @pytest.fixture(params=["memory", "store"])
 def more(request, monkeypatch) -> str:
     """Of the configuration: what is kept is found in the process, or in the store alone."""
-    monkeypatch.setattr(shelf, "FIND_S", 5.0)  # a busy machine is none that has nothing
     return "" if request.param == "memory" else "[cache]\nmemory_bytes_max = 0\n"
 
 

@@ -1,11 +1,9 @@
 """Promise: what one process keeps, every process gives out; what is revoked, shredded or purged is given to nobody, at
-once and everywhere; and a store of kept answers that is slow or gone costs no request more than a moment."""
+once and everywhere."""
 
 import asyncio
 import io
 import json
-import random
-import time
 import zlib
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,11 +12,12 @@ from typing import Any
 import pytest
 
 from proxy.__main__ import main
+from proxy.administration import tenants
 from proxy.administration.virtual_keys import Wanted
 from proxy.cache.entry import parse
 from tests.behaviour.test_cache import CHAT, ask, chat, completion, configuration, rows, said
 from tests.gateway import JSON, Gateway, plain_request, running_gateway
-from tests.redis_server import RedisServer, emptied
+from tests.redis_server import emptied
 from tests.scripted_upstream import answer, scripted_upstream, until
 
 
@@ -178,17 +177,8 @@ async def test_whoever_may_no_longer_call_gets_no_hit(end, where, urls, tmp_path
             assert len(upstream.received) == 1
 
 
-async def until_kept(gateway: Gateway) -> None:
-    """Ask until the store has answered in time: on a busy machine it may be given up for a second at first."""
-    for _ in range(5):
-        if said((await ask(gateway))[1]) == "hit":
-            return
-        await kept(gateway)
-        await asyncio.sleep(0.3)
-    raise AssertionError("nothing is kept")
-
-
-async def test_whoever_is_put_under_the_id_of_a_deleted_tenant_starts_with_nothing(urls, tmp_path):
+async def test_whoever_is_put_under_the_id_of_a_deleted_tenant_starts_with_nothing(urls, tmp_path, monkeypatch):
+    monkeypatch.setattr(tenants, "BELIEVED_MS", 0)
     async with scripted_upstream(answer(completion())) as upstream:
         text = configuration(upstream.base_url, more='[cache.endpoints.chat_completions]\nmode = "all"')
         async with running_gateway(text, folder=tmp_path, state_url=urls[0], cache_url=urls[1]) as gateway:
@@ -197,44 +187,8 @@ async def test_whoever_is_put_under_the_id_of_a_deleted_tenant_starts_with_nothi
                 await desk.tenants.put("initech", {})
                 assert [said((await ask(gateway, tenant="initech"))[1]) for _ in range(2)] == expected
                 await desk.tenants.delete("initech", force=True)
+                await asyncio.sleep(0.002)  # what is asked for in that very millisecond is purged
             assert len(upstream.received) == 2
-
-
-# ── fails open ───────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("how", ["stalled", "killed", "evicting"])
-async def test_a_store_that_is_slow_or_gone_under_load(how, urls):
-    options = ("--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru") if how == "evicting" else ()
-    with RedisServer(*options) as server:
-        async with scripted_upstream(answer(completion("x" * 2_000))) as upstream:
-            more = "[cache]\nmemory_bytes_max = 0"
-            text = configuration(upstream.base_url, more=more)
-            async with running_gateway(text, state_url=urls[0], cache_url=server.url) as gateway:
-                await until_kept(gateway)
-                rng, statuses = random.Random(1), []
-                callers, calls = 8, 40
-
-                async def load(number: int) -> None:
-                    for _ in range(calls):
-                        body = chat(f"{number} {rng.randrange(10_000 if how == 'evicting' else 20)}")
-                        statuses.append((await ask(gateway, body))[0])
-
-                began_s = time.monotonic()
-                running = [asyncio.create_task(load(number)) for number in range(callers)]
-                await until(lambda: len(statuses) >= callers * calls / 4)
-                if how == "stalled":
-                    server.stop()
-                elif how == "killed":
-                    server.kill()
-                await asyncio.gather(*running)
-                assert statuses == [200] * callers * calls
-                if how == "stalled":
-                    server.resume()
-                if how != "evicting":
-                    # Whoever asks at the moment waits for it, and for a second after that nobody does.
-                    seconds = 1 + int(time.monotonic() - began_s)
-                    assert 1 <= gateway.metric('tollway_cache_failures_total{step="find"}') <= callers * seconds
 
 
 # ── at rest ──────────────────────────────────────────────────────────────────────────────

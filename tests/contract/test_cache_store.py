@@ -12,9 +12,11 @@ from proxy.adapters.sqlite_schema import CACHE_MIGRATIONS
 from proxy.cache import embedded
 from proxy.cache.book import CacheBook, RedisCacheBook
 from proxy.cache.embedded import EmbeddedCacheBook, EmbeddedCacheStore
-from proxy.cache.entry import CacheEntry, EntryHead, pack
+from proxy.cache.entry import CacheEntry, EntryHead, EntryUnreadable, pack
 from proxy.cache.store import CacheStore, Listed, RedisCacheStore
 from proxy.core.clock import Clock
+from proxy.core.errors import StateUnavailable
+from tests.redis_server import RedisServer
 
 TTL_MS = 60_000
 
@@ -198,6 +200,71 @@ async def test_what_is_no_entry_is_not_listed(redis_url):
         await door.call("SET", "tollway:2:{acme}:cache-entry:later", stored())
         for tenant_id in ("acme", None):
             assert [each.name for each in await listed(store, tenant_id)] == ["n"]
+
+
+async def test_whoever_asks_after_a_tenants_end_is_given_another_secret(book):
+    one, other = book
+    before, others = await one.secret("acme"), await one.secret("other")
+    await other.end("acme", 1_000)
+    after = {await each.secret("acme") for each in (one, other)}
+    assert len(after) == 1
+    assert before not in after
+    assert await other.secret("other") == others
+
+
+# ── what others wrote ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["redis", "sqlite"])
+async def test_what_is_longer_than_an_entry_can_be_is_not_read(kind, request, tmp_path, patient):
+    if kind == "redis":
+        door = RedisDoor(request.getfixturevalue("redis_url"))
+        await door.call("FLUSHALL")
+        store: CacheStore = RedisCacheStore(door, 1_000)
+    else:
+        store = EmbeddedCacheStore(SqliteDoor(tmp_path / "cache.db", CACHE_MIGRATIONS), 1 << 30, Clock(), 1_000)
+    await store.keep("acme", "n", None, b"x" * 1_000, TTL_MS)
+    assert await store.find("acme", "n") == await store.find_or_claim("acme", "n", "run_1", TTL_MS) == b"x" * 1_000
+    await store.keep("acme", "n", None, b"x" * 1_001, TTL_MS)
+    for look in (store.find("acme", "n"), store.find_or_claim("acme", "n", "run_1", TTL_MS)):
+        with pytest.raises(EntryUnreadable):
+            await look
+    await store.drop("acme", ["n"])
+    assert await store.find_or_claim("acme", "n", "run_2", TTL_MS) is True  # nobody has claimed it before
+    await store.close()
+
+
+async def test_what_is_no_string_is_no_outage(redis_url, patient):
+    async with RedisDoor(redis_url) as door:
+        await door.call("FLUSHALL")
+        store = RedisCacheStore(door)
+        for place in ("cache-entry", "cache-claim"):
+            await door.call("LPUSH", f"tollway:1:{{acme}}:{place}:n", "x")
+        for look in (store.find("acme", "n"), store.find_or_claim("acme", "n", "run_1", TTL_MS)):
+            with pytest.raises(EntryUnreadable):
+                await look
+        await store.keep("acme", "n", "run_1", b"kept", TTL_MS)
+        assert await store.find("acme", "n") == b"kept"
+        await store.drop("acme", ["n"])
+        assert await store.find_or_claim("acme", "n", "run_1", TTL_MS) is False
+
+
+async def test_a_claim_ends_where_there_is_no_room_for_its_entry_and_none_is_made(patient):
+    with RedisServer("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+        async with RedisDoor(server.url) as door:
+            store = RedisCacheStore(door)
+            names = [f"n{number}" for number in range(10)]
+            for name in names:
+                assert await store.find_or_claim("acme", name, "run_1", TTL_MS) is True
+            refused = 0
+            for name in names:
+                try:
+                    await store.keep("acme", name, "run_1", b"x" * 500_000, TTL_MS)
+                except StateUnavailable:
+                    refused += 1
+            assert refused > 3  # a script that has written may write on, whatever the bound is
+            claims = await door.call("KEYS", "*cache-claim*")
+            assert claims == []
 
 
 # ── SQLite's bound ───────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.adapters.redis import RedisDoor
 from proxy.admission.answers import Admitted, LimitKind, LimitRefused
-from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
+from proxy.admission.hits import CLOCKS_APART_MS, HitAdmitted, HitDemand, Purged, Shredded, hit_scope
 from proxy.cache import book, embedded
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
@@ -69,6 +69,15 @@ async def test_any_name_of_a_model_may_be_purged(bench, alias):
         assert isinstance(await bench.store.admit_hit(hit("r2", alias=f"{alias}2")), HitAdmitted)
 
 
+@pytest.mark.parametrize(
+    ("ahead_ms", "expected"), [(0, HitAdmitted), (CLOCKS_APART_MS, HitAdmitted), (CLOCKS_APART_MS + 1, Purged)]
+)
+async def test_what_claims_to_be_of_the_future_is_given_to_nobody(bench, ahead_ms, expected):
+    answer = await bench.store.admit_hit(hit("r1")._replace(asked_at_ms=T0_MS + ahead_ms))
+    assert isinstance(answer, expected)
+    assert len(await bench.rows()) == (1 if expected is HitAdmitted else 0)
+
+
 @pytest.mark.parametrize("alias", [None, "m"])
 async def test_an_earlier_purge_changes_nothing(bench, alias):
     await bench.book.purge("acme", alias, T0_MS + 1)
@@ -104,6 +113,11 @@ async def test_one_whose_row_was_exported_lately_is_known(bench):
 # ── the keeper ───────────────────────────────────────────────────────────────────────────
 
 
+def kept_hit(run_id: str) -> HitDemand:
+    """Of long ago, by the clock of these stores, which is the machine's."""
+    return hit(run_id)._replace(asked_at_ms=1)
+
+
 @pytest.fixture(params=["redis", "sqlite"])
 async def place(request, tmp_path):
     if request.param == "redis":
@@ -119,7 +133,7 @@ async def place(request, tmp_path):
 
 async def test_nothing_is_kept_of_a_hit(place):
     async with keeping(place) as kept:
-        assert isinstance(await kept.keeper.admit_hit(hit("a")), HitAdmitted)
+        assert isinstance(await kept.keeper.admit_hit(kept_hit("a")), HitAdmitted)
         assert kept.keeper.open_reservations == kept.keeper.pending == kept.journal.undone == 0
         assert await place.total() == (0, 0, 0)
         assert await place.rows() == ["hit a"]
@@ -127,7 +141,7 @@ async def test_nothing_is_kept_of_a_hit(place):
 
 async def test_a_refusal_is_passed_on(place):
     async with keeping(place) as kept:
-        answers = [await kept.keeper.admit_hit(hit(f"r{number}")) for number in range(6)]
+        answers = [await kept.keeper.admit_hit(kept_hit(f"r{number}")) for number in range(6)]
         assert [type(answer) for answer in answers] == [HitAdmitted] * 5 + [LimitRefused]
 
 
@@ -137,7 +151,7 @@ async def test_a_hit_waits_for_nothing_that_was_lost(place):
         kept.keeper._become(None)
         with pytest.raises(StateUnavailable):
             await kept.keeper.admit(demand("a"))
-        assert isinstance(await kept.keeper.admit_hit(hit("b")), HitAdmitted)
+        assert isinstance(await kept.keeper.admit_hit(kept_hit("b")), HitAdmitted)
 
 
 async def test_one_whose_answer_is_lost_is_not_let_through_and_leaves_nothing_to_do(place):
@@ -145,7 +159,7 @@ async def test_one_whose_answer_is_lost_is_not_let_through_and_leaves_nothing_to
     async with keeping(place, store=faulty) as kept:
         faulty.unanswered = {"admit_hit"}
         with pytest.raises(StateUnavailable):
-            await kept.keeper.admit_hit(hit("a"))
+            await kept.keeper.admit_hit(kept_hit("a"))
         assert faulty.calls["admit_hit"] == 1
         assert kept.keeper.pending == kept.journal.undone == 0
         assert await place.rows() == ["hit a"]  # it costs nothing
@@ -158,10 +172,10 @@ async def test_a_store_that_is_known_to_be_away_is_not_asked(place):
         kept.keeper._look.set()
         await until(lambda: kept.keeper.failure == "the state store does not answer", 5)
         with pytest.raises(StateUnavailable, match="the state store does not answer") as refused:
-            await kept.keeper.admit_hit(hit("a"))
+            await kept.keeper.admit_hit(kept_hit("a"))
         assert refused.value.retry_after_ms == 1_000
         assert faulty.calls["admit_hit"] == 0
         faulty.fails = set()
         await until(lambda: kept.keeper.failure is None)
-        assert isinstance(await kept.keeper.admit_hit(hit("a")), HitAdmitted)
+        assert isinstance(await kept.keeper.admit_hit(kept_hit("a")), HitAdmitted)
         assert isinstance(await kept.keeper.admit(demand("b")), Admitted)

@@ -44,6 +44,12 @@ def test_who_asks_comes_before_what_is_asked_for_and_that_before_how_often(
     assert answer == (expected, {})
 
 
+@pytest.mark.parametrize(("ahead_ms", "expected"), [(5_000, HitAdmitted), (5_001, Purged)])
+def test_what_claims_to_be_of_the_future_is_let_through_to_nobody(ahead_ms, expected):
+    answer, _ = admit_hit(demand(asked_at_ms=NOW_US // 1_000 + ahead_ms), {}, now_us=NOW_US)
+    assert isinstance(answer, expected)
+
+
 def test_one_that_is_let_through_takes_a_request_of_each_scope():
     scopes = {"tenant": ScopeState(requests_tat_us=NOW_US + 20_000), "user:u": ScopeState(requests_tat_us=NOW_US - 5)}
     answer, after = admit_hit(demand(TENANT, USER), scopes, now_us=NOW_US)

@@ -3,11 +3,22 @@
 import random
 import zlib
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.entry import HEAD_BYTES_MAX, CacheEntry, EntryHead, EntryUnreadable, head_of, pack, parse, unpack
+from proxy.cache.entry import (
+    HEAD_BYTES_MAX,
+    CacheEntry,
+    EntryHead,
+    EntryUnreadable,
+    head_of,
+    pack,
+    parse,
+    stored_bytes_max,
+    unpack,
+)
 
 ENTRY = CacheEntry(
     EntryHead("gpt-5", 1_790_000_000_000, 27_000),
@@ -26,11 +37,16 @@ entries = st.builds(
     st.builds(
         EntryHead,
         st.text(max_size=256).filter(lambda text: text.encode(errors="replace").decode() == text),
-        st.integers(0, 2**53),
-        st.none() | st.integers(0, 2**53),
+        st.integers(0, 253_402_300_799_999),
+        st.none() | st.integers(0, 2**53 - 1),
     ),
     st.binary(min_size=32, max_size=32),
-    st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=3).map(tuple),
+    st.dictionaries(
+        st.sampled_from([b"content-type", b"content-encoding"]),
+        st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=20).map(
+            lambda text: text.encode("latin-1")
+        ),
+    ).map(lambda headers: tuple(headers.items())),
     st.binary(max_size=2_000),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     st.just("openai"),
@@ -88,6 +104,87 @@ def test_another_format_is_unreadable(at, value):
     data[at : at + 1] = value
     with pytest.raises(EntryUnreadable):
         parse(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"deployment": 1},
+        {"deployment": None},
+        {"deployment": "x" * 1_025},
+        {"provider": {"a": 1}},
+        {"served_model": 5},
+        {"served_model": "x" * 50_000},
+        {"key_source": "nobody"},
+        {"key_source": ["gateway"]},
+        {"headers": None},
+        {"headers": "ab"},
+        {"headers": [["content-type", "a", "b"]]},
+        {"headers": [["content-type", 5]]},
+        {"headers": [["content-type", "application/json\r\nset-cookie: a=b"]]},
+        {"headers": [["content-type", "a\u0000b"]]},
+        {"headers": [["content-type", "\u0142"]]},
+        {"headers": [["content-type", "a"], ["content-type", "b"]]},
+        {"headers": [["set-cookie", "a=b"]]},
+        {"headers": [["content-length", "3"]]},
+        {"headers": [["content-type", "a" * 70_000]]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_words_that_no_answer_has_are_unreadable(changed, is_compressed):
+    words: dict[str, object] = {
+        "headers": [],
+        "deployment": "p/m",
+        "provider": "p",
+        "served_model": None,
+        "key_source": "gateway",
+    }
+    clear, _ = pack(ENTRY._replace(body=b"x"), sealed=False)
+    stored = parse(clear)._replace(is_compressed=is_compressed)
+    for told in (words, {**words, **changed}):
+        text = orjson.dumps(told)
+        content = b"c" * 32 + len(text).to_bytes(4, "big") + text + b"body"
+        content = zlib.compress(content) if is_compressed else content
+        if told is words:
+            assert unpack(stored, content, BODY_BYTES_MAX).body == b"body"
+            continue
+        with pytest.raises(EntryUnreadable):
+            unpack(stored, content, BODY_BYTES_MAX)
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_body_that_is_too_long_is_unreadable(is_compressed):
+    clear, content = pack(ENTRY, sealed=False)
+    stored = parse(clear)._replace(is_compressed=is_compressed)
+    content = content if is_compressed else zlib.decompress(content)
+    assert unpack(stored, content, len(ENTRY.body)).body == ENTRY.body
+    with pytest.raises(EntryUnreadable):
+        unpack(stored, content if not is_compressed else zlib.compress(bytes(300_000)), len(ENTRY.body) - 1)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (6, b"\x80"),  # asked for in a year that no calendar has
+        (6, (253_402_300_800_000).to_bytes(8, "big")),
+        (14, b"\x80"),  # a fortune
+        (14, (2**53 + 1).to_bytes(8, "big")),
+        (22, b"\xff\xff"),
+        (24, b"\xff"),  # no text
+    ],
+)
+def test_a_head_that_no_answer_has_is_unreadable(at, value):
+    data = bytearray(b"".join(pack(ENTRY, sealed=False)))
+    data[at : at + len(value)] = value
+    with pytest.raises(EntryUnreadable):
+        parse(bytes(data))
+
+
+def test_no_stored_form_is_longer_than_is_said():
+    body = random.Random(1).randbytes(5_000)
+    clear, content = pack(ENTRY._replace(body=body, served_model="m" * 1_024), sealed=True)
+    assert len(clear + content) < stored_bytes_max(len(body))
 
 
 def test_a_bomb_is_not_inflated():

@@ -82,6 +82,12 @@ def test_what_shapes_no_answer_tells_nothing(noise):
     assert shaping_headers([(b"openai-beta", b"x"), noise]) == shaping_headers([(b"openai-beta", b"x")])
 
 
+def test_the_lines_of_one_header_have_an_order():
+    one, other = [(b"a", b"1"), (b"a", b"2")], [(b"a", b"2"), (b"a", b"1")]
+    assert shaping_headers(one) != shaping_headers(other)
+    assert shaping_headers([*one, (b"b", b"1")]) == shaping_headers([(b"b", b"1"), *one])
+
+
 def test_any_other_header_tells_and_their_order_does_not():
     assert shaping_headers([(b"a", b"1"), (b"b", b"2")]) == shaping_headers([(b"b", b"2"), (b"a", b"1")])
     for other in ([], [(b"a", b"1")], [(b"a", b"2"), (b"b", b"1")], [(b"a", b"1"), (b"b", b"2"), (b"b", b"2")]):

@@ -110,3 +110,24 @@ def test_another_word_is_refused(own):
 )
 def test_why_a_call_goes_past(mode, operation, document, expected):
     assert bypass_of(mode.mode, operation, orjson.dumps(document), document) is expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        (ALL, b'{"store":true,"store":false}', Bypass.AMBIGUOUS),
+        (ALL, b'{"store":true,"st\\u006fre":false}', Bypass.AMBIGUOUS),
+        (ALL, b'{"background":true,"background":null}', Bypass.AMBIGUOUS),
+        (ALL, b'{"plugins":[1],"plugins":[]}', Bypass.AMBIGUOUS),
+        (ALL, b'{"Store":true}', Bypass.AMBIGUOUS),
+        (ALL, b'{"\xc5\xbftore":true}', Bypass.AMBIGUOUS),  # a long s, which some take for an s
+        (SURE, b'{"temperature":1,"temperature":0}', Bypass.AMBIGUOUS),
+        (SURE, b'{"temperature":0,"Temperature":1}', Bypass.AMBIGUOUS),
+        (SURE, b'{"temperature":0,"messages":[{"content":"\\"temperature\\": 1"}]}', None),
+        (ALL, b'{"store":false,"metadata":{"store":"x"}}', None),
+        (ALL, b'{"store":false,"x":"store","y":"\\u00e4"}', None),
+        (ALL, b'{"seed":1,"seed":2,"SEED":3}', None),  # decides nothing here
+    ],
+)
+def test_what_a_provider_may_read_otherwise_goes_past(mode, text, expected):
+    assert bypass_of(mode.mode, "chat_completions", text, orjson.loads(text)) is expected

@@ -69,6 +69,9 @@ class Sealer:
     async def seal(self, tenant_id, aad, plaintext):
         return (tenant_id.encode() + b"|" + aad + b"|" + plaintext)[::-1]
 
+    async def refuse(self):
+        raise KeyringUnavailable("away")
+
     async def open(self, tenant_id, aad, sealed):
         if self.fault is not None:
             raise self.fault
@@ -173,6 +176,34 @@ async def test_what_cannot_be_kept_is_counted_and_nothing_else():
     await drained(each)
     assert failures == ["keep"]
     assert each.at_hand("acme", "n") == ENTRY
+
+
+class Reluctant(Store):
+    """Keeps nothing, and lets go of claims."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.keeping_fault = fault
+
+    async def keep(self, tenant_id, name, run_id, data, ttl_ms):
+        if self.keeping_fault is None:
+            await asyncio.sleep(5)
+        raise self.keeping_fault
+
+
+@pytest.mark.parametrize("how", ["refused", "late", "not sealed"])
+async def test_what_is_not_kept_is_not_waited_for(how, monkeypatch):
+    monkeypatch.setattr(module, "_KEEP_S", 0.05)
+    sealer = Sealer()
+    if how == "not sealed":
+        monkeypatch.setattr(Sealer, "seal", lambda *_: sealer.refuse())
+    store = Reluctant(None if how == "late" else StateUnavailable("full"))
+    failures = Failures()
+    each = shelf(store, sealer, failures)
+    assert (await each.find("acme", "n", "run_1", 60_000)).is_claimed
+    each.keep("acme", "n", "run_1", ENTRY, 1_000)
+    await drained(each)
+    assert (store.claims, failures) == ({}, ["keep"])
 
 
 async def test_no_more_is_on_its_way_to_the_store_than_there_is_room_for(monkeypatch):

@@ -1,9 +1,10 @@
-"""Tenants' secrets, in a process: read once, and not waited for by everybody while they cannot be had."""
+"""Tenants' secrets, in a process: read once a minute, and not waited for by everybody while they cannot be had."""
 
 import asyncio
 
 import pytest
 
+from proxy.administration.tenants import BELIEVED_MS
 from proxy.cache import tenant_secrets as module
 from proxy.cache.tenant_secrets import TenantSecrets
 from proxy.core.clock import Clock
@@ -24,6 +25,9 @@ class Book:
         if self.fault is not None:
             raise self.fault
         return tenant_id.encode() * 8
+
+    async def end(self, tenant_id, ahead_ms):
+        raise AssertionError("nobody asked for it")
 
     async def purge(self, tenant_id, alias, before_ms):
         raise AssertionError("nobody asked for it")
@@ -62,3 +66,41 @@ async def test_no_more_are_known_than_may_be(monkeypatch):
         assert await secrets.read(f"t{number}") == f"t{number}".encode() * 8
         assert secrets.at_hand(f"t{number}") is not None
         assert sum(secrets.at_hand(f"t{each}") is not None for each in range(8)) <= 3
+
+
+class At(Clock):
+    us = 0
+
+    def monotonic_us(self):
+        return self.us
+
+
+async def test_one_is_read_anew_beside_the_calls_that_go_by_it():
+    book, clock = Book(), At()
+    secrets = TenantSecrets(book, clock)
+    await secrets.read("acme")
+    clock.us = module.READ_ANEW_US - 1
+    assert secrets.at_hand("acme") is not None
+    clock.us += 1
+    for _ in range(3):
+        assert secrets.at_hand("acme") is not None
+    await asyncio.sleep(0.01)
+    assert book.asked == ["acme"] * 2
+    clock.us += module.KNOWN_US - 1
+    assert secrets.at_hand("acme") is not None
+
+
+async def test_no_process_goes_by_one_for_longer_than_it_may_believe_in_a_deleted_tenant():
+    assert module.KNOWN_US < BELIEVED_MS * 1_000
+    book, clock = Book(), At()
+    secrets = TenantSecrets(book, clock)
+    await secrets.read("acme")
+    book.fault = StateUnavailable("away")
+    clock.us = module.KNOWN_US - 1
+    assert secrets.at_hand("acme") is not None
+    await asyncio.sleep(0.01)
+    clock.us += 1
+    assert secrets.at_hand("acme") is None
+    assert book.asked == ["acme"] * 2  # while it is away nobody asks again
+    with pytest.raises(StateUnavailable):
+        await secrets.read("acme")

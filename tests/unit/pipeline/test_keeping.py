@@ -54,6 +54,7 @@ def reason(
     opening: Opening = Opening.ANSWER,
     is_heard: bool = True,
     bytes_max: int = 1_000,
+    is_delimited: bool = True,
     tier: Tier = Tier.SAME,
     is_limited: bool = False,
     ceiling: int | None = None,
@@ -68,6 +69,7 @@ def reason(
     if is_limited:
         exchange.ticket = Ticket(cast(Demand, None), 0, inserted_ceiling=ceiling)
     copy = AnswerCopy(CopyRoom(10_000), bytes_max)
+    copy.is_delimited = is_delimited
     if content_type is not None:
         copy.headers = ((b"content-type", content_type),)
     if is_asked:
@@ -178,3 +180,7 @@ def test_a_stream_is_kept_once_its_last_event_has_come(pieces, more, expected):
 )
 def test_speech_is_sound(sound, content_type, expected):
     assert reason(*filter(None, [sound]), path=("audio", "speech"), content_type=content_type) == expected
+
+
+def test_speech_that_ends_with_its_connection_may_have_been_cut():
+    assert reason(b"x", path=("audio", "speech"), content_type=SOUND, is_delimited=False) == "not_whole"
