@@ -16,7 +16,7 @@ from proxy.ledger.reader import LedgerReader
 from proxy.ledger.usage import Group, Summary, Totals, dollars
 from proxy.settings.model import Settings
 
-_HEADINGS = ("RUNS", "INPUT", "CACHED", "OUTPUT", "COST USD", "CHARGED USD", "ABSORBED USD", "SAVED USD")
+_HEADINGS = ("RUNS", "HITS", "INPUT", "CACHED INPUT", "OUTPUT", "COST USD", "CHARGED USD", "ABSORBED USD", "SAVED USD")
 
 
 async def show_usage(
@@ -75,6 +75,7 @@ def _show(summary: Summary, arguments: Namespace, terminal: Terminal) -> None:
 def _cells(totals: Totals) -> tuple[str, ...]:
     return (
         f"{totals.runs:,}",
+        f"{totals.hits:,}",
         f"{totals.input_tokens:,}",
         f"{totals.cached_input_tokens:,}",
         f"{totals.output_tokens:,}",

@@ -170,15 +170,14 @@ class AsgiDownstream:
 
     async def replay(self, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None) -> None:
         await self._send_head(200, headers)
-        if events_per_s is None:
-            await self._send_chunk(body, more=False)
-            return
         begins = 0
-        while (ends := next_event_end(body, begins)) < len(body):
+        while events_per_s is not None and (ends := next_event_end(body, begins)) < len(body):
+            self.body_bytes = ends
             await self._send_chunk(body[begins:ends], more=True)
             await asyncio.sleep(1 / events_per_s)
             begins = ends
-        await self._send_chunk(body[begins:], more=False)
+        self.body_bytes = len(body)
+        await self._send_chunk(body[begins:] if begins else body, more=False)
 
     async def send_answer(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         head = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *headers]

@@ -17,6 +17,7 @@ DIMENSIONS = {
     "feature": "feature",
     "model": "requested_model",
     "key": "virtual_key_id",
+    "cache": "cache",
     "day": "started_at",
 }
 _DAY_CHARS = len("2026-11-25")
@@ -35,9 +36,10 @@ class Totals(NamedTuple):
     charged_nusd: int = 0
     absorbed_nusd: int = 0
     saved_nusd: int = 0
+    hits: int = 0  # of the runs, those that were answered from the cache
 
 
-_SUMMED = Totals._fields[1:]
+_SUMMED = Totals._fields[1:-1]
 _amounts = itemgetter(*_SUMMED)
 
 Group = tuple[str | None, ...]
@@ -107,6 +109,7 @@ def _add_row(totals: list[int], row: Mapping[str, Any]) -> None:
     for place, amount in enumerate(amounts, 1):
         if amount:
             totals[place] += amount
+    totals[-1] += row.get("cache") == "hit"
 
 
 def dollars(nusd: int) -> str:

@@ -129,6 +129,7 @@ ROWS = (
         charged_nusd=2_000_000_000,
         absorbed_nusd=500_000_000,
         saved_nusd=9,
+        cache="hit",
     ),
     row(3, user="ann", requested_model=None, started_at="2026-11-21T23:59:59.999Z"),  # an older row: no cost fields
     row(1, "other", requested_model="gpt-5", input_tokens=1, output_tokens=None, charged_nusd=7, cost_nusd=7),
@@ -284,10 +285,10 @@ def test_usage_is_a_table_of_spend_by_tenant(used):
     result = used.run("usage")
     assert result.code == 0
     assert [line.split() for line in result.out.splitlines()] == [
-        "TENANT RUNS INPUT CACHED OUTPUT COST USD CHARGED USD ABSORBED USD SAVED USD".split(),
-        "acme 3 1,000 40 30 2.500001250 2.000001250 0.500000000 0.000000009".split(),
-        "other 1 1 0 0 0.000000007 0.000000007 0.000000000 0.000000000".split(),
-        "TOTAL 4 1,001 40 30 2.500001257 2.000001257 0.500000000 0.000000009".split(),
+        "TENANT RUNS HITS INPUT CACHED INPUT OUTPUT COST USD CHARGED USD ABSORBED USD SAVED USD".split(),
+        "acme 3 1 1,000 40 30 2.500001250 2.000001250 0.500000000 0.000000009".split(),
+        "other 1 0 1 0 0 0.000000007 0.000000007 0.000000000 0.000000000".split(),
+        "TOTAL 4 1 1,001 40 30 2.500001257 2.000001257 0.500000000 0.000000009".split(),
     ]
 
 
@@ -297,6 +298,7 @@ def test_usage_is_a_table_of_spend_by_tenant(used):
         ("user", [("bob", 1, 2_000_000_000), ("ann", 2, 1_250), (None, 1, 7)]),
         ("feature", [(None, 3, 2_000_000_007), ("chat", 1, 1_250)]),
         ("model", [("gpt-5", 3, 2_000_001_257), (None, 1, 0)]),
+        ("cache", [("hit", 1, 2_000_000_000), (None, 3, 1_257)]),
         ("key", [(None, 3, 2_000_000_007), ("vk_1", 1, 1_250)]),
         ("day", [("2026-11-20", 2, 1_257), ("2026-11-21", 2, 2_000_000_000)]),
     ],
@@ -327,14 +329,15 @@ def test_usage_for_programs_is_whole(used):
         "charged_nusd": 1_250,
         "absorbed_nusd": 0,
         "saved_nusd": 0,
+        "hits": 0,
     }
     assert result.document == {"by": ["user"], "groups": [{"user": "ann", **totals}], "total": totals}
     rows = list(csv.reader(io.StringIO(used.run("usage", "--by", "user,tenant", "--csv").out)))
     assert rows[0] == ["user", "tenant", *totals]
     assert rows[1:] == [
-        ["bob", "acme", "1", "900", "0", "0", "20", "0", "2500000000", "2000000000", "500000000", "9"],
-        ["ann", "acme", "2", "100", "40", "3", "10", "4", "1250", "1250", "0", "0"],
-        ["", "other", "1", "1", "0", "0", "0", "0", "7", "7", "0", "0"],
+        ["bob", "acme", "1", "900", "0", "0", "20", "0", "2500000000", "2000000000", "500000000", "9", "1"],
+        ["ann", "acme", "2", "100", "40", "3", "10", "4", "1250", "1250", "0", "0", "0"],
+        ["", "other", "1", "1", "0", "0", "0", "0", "7", "7", "0", "0", "0"],
     ]
 
 

@@ -17,8 +17,10 @@ def test_sums_stay_exact_beyond_what_a_float_holds():
 
 def test_every_dimension_at_once():
     summary = Summary(tuple(DIMENSIONS))
-    summary.add([row(user="u", feature="f", requested_model="m", virtual_key_id="k", input_tokens=3)])
-    assert summary.groups() == [(("acme", "u", "f", "m", "k", "2026-11-20"), Totals(runs=1, input_tokens=3))]
+    summary.add([row(user="u", feature="f", requested_model="m", virtual_key_id="k", cache="hit", input_tokens=3)])
+    assert summary.groups() == [
+        (("acme", "u", "f", "m", "k", "hit", "2026-11-20"), Totals(runs=1, input_tokens=3, hits=1))
+    ]
 
 
 def test_groups_are_in_order_and_those_without_a_value_first():
