@@ -25,6 +25,7 @@ class Command:
     folder: Path
     text: str
     drain_s: float = 2
+    workers: int = 1
     url: str = ""
     admin_url: str = ""
 
@@ -35,6 +36,7 @@ class Command:
     def write(self, text: str) -> None:
         """Put another configuration in the file; ports and folder stay."""
         server = f'[server]\nbind = "127.0.0.1:0"\nadmin_bind = "127.0.0.1:0"\ndrain_s = {self.drain_s}\n'
+        server += f"workers = {self.workers}\n" if self.workers > 1 else ""
         state = f'[state]\nfolder = "{self.folder / "state"}"\n'
         # Rows stay in the store, where tests read them.
         ledger = "" if "[ledger]" in text else '\n[ledger]\nsink = "none"\n'

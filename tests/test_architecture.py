@@ -67,6 +67,8 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.telemetry.metrics": "the metrics' registry",
         "proxy.telemetry.series": "what a scrape reads of one counter or histogram",
         "proxy.telemetry.cache_counts": "what a scrape reads of kept answers",
+        "proxy.telemetry.merging": "what a scrape reads of several workers",
+        "proxy.telemetry.worker_figures": "likewise, of this one",
     },
     "sqlite3": {
         "proxy.adapters.sqlite": "the embedded store",
@@ -79,7 +81,11 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.app.providers": "share one context",
     },
     "socket": {"proxy.adapters.http.*": "to an upstream", "proxy.edge.*": "from a caller"},
-    "select": {"proxy.adapters.http.connection": "whether an idle connection has been closed"},
+    "select": {
+        "proxy.adapters.http.connection": "whether an idle connection has been closed",
+        "proxy.edge.wakeups": "wait without an event loop",
+        "proxy.telemetry.error_log": "whether a line would have to wait",
+    },
     "selectors": {},
     "subprocess": {},
     "ctypes": {"proxy.adapters.core_dumps": "prctl(2), which Python does not have"},

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -20,6 +19,7 @@ from proxy.app.keyring import connect_keyring
 from proxy.app.pressure import PressureGauge
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
+from proxy.app.reloading import kept_until_restart
 from proxy.app.stores import connect_stores, peppers_of
 from proxy.app.switches import SwitchWatch
 from proxy.cache.shelf import AnswerSealer
@@ -29,7 +29,9 @@ from proxy.edge.admin import create_admin_app
 from proxy.edge.admin_api import AdminDoor, admin_routes
 from proxy.edge.endpoints import DataPlane
 from proxy.edge.health import Readiness
+from proxy.edge.place import Place
 from proxy.edge.relay import Receive, Scope, Send
+from proxy.edge.whole import Crew
 from proxy.identity.authenticator import Authenticator, make_virtual_key_cache
 from proxy.identity.redigest import Redigest
 from proxy.identity.tenants import Tenants, make_tenant_cache
@@ -54,12 +56,12 @@ from proxy.pipeline.snapshot import ProviderAccess, Snapshot, SnapshotSlot
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.routing.resolve import Routes
 from proxy.routing.switches import SwitchSlot
-from proxy.settings.consistency import lends_to_strangers
 from proxy.settings.model import AuthMode, Settings
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import DeploymentFigures, Metrics
 from proxy.telemetry.sink import Sink
 from proxy.telemetry.webhook import Webhook
+from proxy.telemetry.worker_figures import WorkerFigures
 from proxy.upstream.breaker import BreakerState
 from proxy.upstream.conditions import Conditions
 
@@ -76,7 +78,15 @@ _BREAKER_FIGURES: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, Br
 class App:
     """The gateway as an ASGI application. A host that mounts it calls `startup` and `shutdown`."""
 
-    def __init__(self, settings: Settings, transports: Transports, access_log_sink: Sink, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transports: Transports,
+        access_log_sink: Sink,
+        clock: Clock,
+        place: Place | None = None,
+    ) -> None:
+        """`place`: where this process is one of several workers, which one it is."""
         self.clock = clock
         self.providers = Providers(transports)
         self.stores = connect_stores(settings, clock)
@@ -87,7 +97,7 @@ class App:
         self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
         self._redigest = Redigest(self.stores.virtual_keys)
         self._tenant_cache = make_tenant_cache(partial(self.metrics.state_called, "tenant_find"))
-        self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped)
+        self._access_log = AccessLog(access_log_sink, self.metrics.log_dropped, is_shared=place is not None)
         journal = Journal.open(settings.state.journal_folder, settings.state.url, clock)
         self.keeper = Keeper(self.stores.admission, journal, clock, settings.state.lease_s, self._settled)
         self._absorbing = Absorbing(self.stores.absorption, clock)
@@ -109,7 +119,8 @@ class App:
         self.keyring = connect_keyring(settings, self.stores.door, clock, self.metrics)
         self.rotation_schedule = self._make_schedule(settings)
         admin_door = AdminDoor(lambda: self.snapshots.current.settings.admin, self._open_desk, self.metrics, clock)
-        self.admin_app = create_admin_app(self.readiness, self.metrics.render, admin_routes(admin_door))
+        self._crew = None if place is None else self._make_crew(place)
+        self.admin_app = create_admin_app(self.readiness, self.metrics.render, admin_routes(admin_door), self._crew)
         self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s
@@ -140,6 +151,8 @@ class App:
             StateIncompatible: the store belongs to a newer release, or may throw away what it holds.
         """
         self._access_log.start()
+        if self._crew is not None:  # from now on it says that it is not ready, instead of nothing
+            self._crew.start()
         await self._ask_store()
         self.keeper.start()
         await self.keeper.ready(_READY_S)  # a moment; 3 s on a Redis that has just begun. Without it, calls are refused
@@ -178,6 +191,8 @@ class App:
         await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
+        if self._crew is not None:
+            self._crew.stop()
         await asyncio.to_thread(self._access_log.close)
 
     def reload(self, settings: Settings) -> None:
@@ -189,16 +204,10 @@ class App:
             OSError: a file that it names cannot be read.
         """
         before = self.snapshots.current
-        kept = _kept_until_restart(settings, before.settings)
+        kept = kept_until_restart(settings, before.settings)
         if kept != settings:
             what = "[server], [state], [ledger], [keyring] or the bounds of [cache] changed"
             _log.warning("%s: these take effect at the next start", what)
-        bind = kept.server.bind
-        if lends_to_strangers(kept.auth, bind):
-            raise ValueError(
-                f"auth.allow_keyless is true, and until the next start this gateway listens on {bind}: anyone who can "
-                "reach it could spend its own keys. Restart it instead."
-            )
         self.snapshots.current = self._prepare(kept, before.providers)
         self.gates.configure(kept.server)
         _log.info("configuration %s is in force (it was %s)", settings.version, before.version)
@@ -264,6 +273,9 @@ class App:
             self._tenant_cache.forget(lambda found: found.tenant.id == tenant_id)
         else:
             self._virtual_key_cache.forget(lambda known: known is not None and known.virtual_key.id == virtual_key_id)
+
+    def _make_crew(self, place: Place) -> Crew:
+        return Crew(place, self.readiness, WorkerFigures(self.metrics.caught_up, place.number, place.keepsakes))
 
     def _make_exporter(self, settings: Settings) -> Exporter | None:
         if self.stores.sink is None:
@@ -356,21 +368,3 @@ class App:
 
 def _newest_pepper(settings: Settings) -> bytes:
     return peppers_of(settings)[0]
-
-
-def _kept_until_restart(settings: Settings, running: Settings) -> Settings:
-    """A new configuration with what only a start can change: another state folder would mean another
-    pepper, under which nobody's virtual key is known."""
-    now = running.server
-    server = replace(
-        settings.server, bind=now.bind, admin_bind=now.admin_bind, drain_s=now.drain_s, workers=now.workers
-    )
-    bounds = replace(
-        settings.cache,
-        memory_bytes_max=running.cache.memory_bytes_max,
-        file_bytes_max=running.cache.file_bytes_max,
-        entry_bytes_max=running.cache.entry_bytes_max,
-    )
-    return replace(
-        settings, server=server, state=running.state, ledger=running.ledger, keyring=running.keyring, cache=bounds
-    )

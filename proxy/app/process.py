@@ -1,4 +1,4 @@
-"""The gateway as a process: behind our own HTTP front, until it is told to stop."""
+"""The gateway as a process, or as several: behind our own HTTP front, until it is told to stop."""
 
 import asyncio
 import gc
@@ -13,11 +13,16 @@ import uvloop
 from proxy.adapters import core_dumps
 from proxy.app.application import App
 from proxy.app.providers import Transports
+from proxy.app.reloading import kept_until_restart
 from proxy.core.clock import Clock
+from proxy.core.errors import GatewayError
 from proxy.edge import server as edge
+from proxy.edge.place import Place, Places
+from proxy.edge.sockets import both_bound, url_of
+from proxy.edge.supervisor import Supervisor
 from proxy.settings.model import Settings
 from proxy.settings.problem import SettingsError
-from proxy.telemetry.error_log import ErrorLog
+from proxy.telemetry.error_log import ErrorLog, ThreadlessErrorLog
 from proxy.telemetry.sink import Sink
 
 _log = logging.getLogger("tollway")
@@ -47,8 +52,7 @@ def create_app(
         OSError: the state folder cannot be made, or the pepper in it not read.
         ValueError: the pepper's file holds something else.
     """
-    settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return App(settings, transports or {}, access_log_sink or _unbuffered(sys.stdout), clock or Clock())
+    return _make_app(settings, transports or {}, access_log_sink or _unbuffered(sys.stdout), clock or Clock())
 
 
 def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
@@ -57,12 +61,11 @@ def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     `read_settings` reads the configuration anew when SIGHUP asks for it; what it raises
     (SettingsError, OSError, ValueError) leaves the old one in force.
     """
+    if settings.server.workers > 1:
+        return _supervise(settings, read_settings)
     error_log = ErrorLog(_unbuffered(sys.stderr))
-    logging.basicConfig(handlers=[error_log], level=logging.INFO)
-    if not core_dumps.forbid():
-        _log.warning("core dumps of this process cannot be turned off here: one would hold keys in the clear")
-    for noisy in ("httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)  # at INFO they write whole URLs
+    _log_to(error_log)
+    _forbid_core_dumps()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, read_settings, error_log))
@@ -71,8 +74,56 @@ def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     return 0
 
 
-async def _serve(settings: Settings, read_settings: Callable[[], Settings], error_log: ErrorLog) -> None:
-    app = create_app(settings)
+def _supervise(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+    """Several workers: this process serves nothing, and keeps them running."""
+    error_log = ThreadlessErrorLog(sys.stderr.fileno())
+    _log_to(error_log)
+    _forbid_core_dumps()  # which holds for those that are forked, too
+    in_force = settings
+
+    def reload() -> bool:
+        nonlocal in_force
+        try:
+            in_force = kept_until_restart(read_settings(), in_force)
+        except (SettingsError, OSError, ValueError) as error:
+            _log.error("the new configuration is refused; %s stays in force: %s", in_force.version, error)
+            return False
+        return True
+
+    def begun() -> None:
+        error_log.say(f"Tollway listens on {url_of(data_socket)}")
+        error_log.say(f"Health and metrics: {url_of(admin_socket)}")
+
+    with both_bound(settings.server) as (data_socket, admin_socket):
+        places = Places(settings.server.workers, data_socket, admin_socket)
+        gc.collect()
+        gc.freeze()  # what is there now, the workers share
+        supervisor = Supervisor(
+            places, lambda place: _work(in_force, read_settings, place), reload, begun, settings.server.drain_s
+        )
+        return supervisor.run()
+
+
+def _work(settings: Settings, read_settings: Callable[[], Settings], place: Place) -> int:
+    """A worker's life, in its own process; the exit code."""
+    logging.getLogger().handlers.clear()  # the supervisor's
+    error_log = ErrorLog(_unbuffered(sys.stderr), place.number)
+    _log_to(error_log)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, read_settings, error_log, place))
+    except (GatewayError, OSError, ValueError) as error:  # what a gateway of one process ends with, too
+        _log.error("%s", error.message if isinstance(error, GatewayError) else error)
+        return 1
+    finally:
+        error_log.end()
+    return 0
+
+
+async def _serve(
+    settings: Settings, read_settings: Callable[[], Settings], error_log: ErrorLog, place: Place | None = None
+) -> None:
+    app = _make_app(settings, {}, _unbuffered(sys.stdout), Clock(), place)
 
     def reload() -> None:
         try:
@@ -92,9 +143,28 @@ async def _serve(settings: Settings, read_settings: Callable[[], Settings], erro
             on_reload=reload,
             on_refused=lambda error, client: app.settlement.note_refusal(error, client[0] if client else None),
             announce=error_log.say,
+            place=place,
         )
     finally:
         await app.shutdown()
+
+
+def _log_to(handler: logging.Handler) -> None:
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)  # at INFO they write whole URLs
+
+
+def _forbid_core_dumps() -> None:
+    if not core_dumps.forbid():
+        _log.warning("core dumps of this process cannot be turned off here: one would hold keys in the clear")
+
+
+def _make_app(
+    settings: Settings, transports: Transports, access_log_sink: Sink, clock: Clock, place: Place | None = None
+) -> App:
+    settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return App(settings, transports, access_log_sink, clock, place)
 
 
 def _unbuffered(stream: TextIO) -> Sink:

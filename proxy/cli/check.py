@@ -130,7 +130,7 @@ def _summary(settings: Settings) -> list[tuple[str, str]]:
     server, auth = settings.server, settings.auth
     default = f"all else goes to {auth.default_provider}" if auth.default_provider else "all else is 404"
     return [
-        ("server", f"{server.bind}, administration on {server.admin_bind}"),
+        ("server", f"{server.bind}, administration on {server.admin_bind}; {counted(server.workers, 'worker')}"),
         ("state", f"{settings.state.shown_url} (folder {settings.state.folder})"),
         ("cache", _cache(settings)),
         ("auth", f"{auth.mode}; {default}"),

@@ -1,7 +1,12 @@
-"""Whether this process should get traffic: what `/readyz` says, without HTTP."""
+"""Whether this process should get traffic, or all of one gateway's workers: what `/readyz` says, without HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
+
+from proxy.core import jsonio
+
+_OK: Final = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +18,12 @@ class Report:
     config_version: str
     checks: dict[str, str]
     warnings: dict[str, str]
+    workers: tuple[dict[str, object], ...] = ()  # each on its own, where there are several
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        said = {"ready": self.ready, "config": self.config_version, "checks": self.checks, "warnings": self.warnings}
+        return jsonio.encode({**said, "workers": self.workers} if self.workers else said)
 
 
 @dataclass(slots=True)
@@ -33,8 +44,50 @@ class Readiness:
         """Ask every check."""
         failures = {name: check() for name, check in self.checks.items()}
         ready = not self.draining and not any(failures.values())
-        said = {name: failure or "ok" for name, failure in failures.items()}
+        said = {name: failure or _OK for name, failure in failures.items()}
         if self.draining:
             said["draining"] = "this process was asked to stop, and finishes what is under way"
         warned = {name: warning for name, look in self.warnings.items() if (warning := look()) is not None}
         return Report(ready, self.config_version(), said, warned)
+
+
+def whole(told: Mapping[int, dict[str, Any] | None]) -> Report:
+    """One report of all workers, by their numbers: what each said of itself, or None where it said nothing in time.
+
+    They are ready where every one is, on the same configuration.
+    """
+    heard = {number: said for number, said in sorted(told.items()) if said is not None}
+    versions = sorted({said["config"] for said in heard.values()})
+    checks = _united({number: said["checks"] for number, said in heard.items()})
+    checks["workers"] = _amiss([number for number in sorted(told) if number not in heard], len(versions))
+    return Report(
+        ready=checks["workers"] == _OK and all(said["ready"] for said in heard.values()),
+        config_version=", ".join(versions),
+        checks=checks,
+        warnings=_united({number: said["warnings"] for number, said in heard.items()}),
+        workers=tuple(_in_short(number, told[number]) for number in sorted(told)),
+    )
+
+
+def _united(said: Mapping[int, dict[str, str]]) -> dict[str, str]:
+    """By name, what is wrong; in the words of all where all agree, else with whose they are."""
+    united = {}
+    for name in {name: None for of_one in said.values() for name in of_one}:
+        wrong = {number: of_one[name] for number, of_one in said.items() if of_one.get(name, _OK) != _OK}
+        if len(wrong) == len(said) and len(set(wrong.values())) == 1:
+            united[name] = next(iter(wrong.values()))
+        else:
+            united[name] = "; ".join(f"worker {number}: {what}" for number, what in wrong.items()) or _OK
+    return united
+
+
+def _amiss(silent: list[int], versions: int) -> str:
+    if silent:
+        return f"no answer in time: worker {', '.join(map(str, silent))}"
+    return _OK if versions == 1 else f"they run {versions} configurations"
+
+
+def _in_short(number: int, said: dict[str, Any] | None) -> dict[str, object]:
+    if said is None:
+        return {"worker": number, "ready": False}
+    return {"worker": number, "process": said["process"], "ready": said["ready"], "config": said["config"]}

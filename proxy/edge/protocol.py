@@ -245,6 +245,11 @@ class TollwayProtocol(asyncio.Protocol):
 
     # ── the server's side ────────────────────────────────────────────────────────────────
 
+    @property
+    def is_new(self) -> bool:
+        """True until its first request has begun: its caller has just connected, and is sending it."""
+        return self._connection is None and self._phase is _Phase.HEAD
+
     def shutdown(self) -> None:
         """Drain: close now if nothing is under way, else after the answer. May be repeated."""
         if self._phase is _Phase.HEAD:

@@ -7,19 +7,21 @@ port close, so that the drain can be watched. Whoever called `serve` then settle
 
 import asyncio
 import logging
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from proxy.edge.acceptor import Acceptor
 from proxy.edge.health import Readiness
+from proxy.edge.orders import Stop, orders_heard, signals_heard, tell_begun
+from proxy.edge.place import Place
 from proxy.edge.protocol import OnRefused, TollwayProtocol
-from proxy.edge.sockets import BindFailed, address_of, bind, remove_unix_file
+from proxy.edge.sockets import BindFailed, both_bound, url_of
 from proxy.settings.model import ServerSettings
 
 __all__ = ["BindFailed", "serve"]
@@ -34,23 +36,9 @@ _ADMIN_DRAIN_S: Final = 2.0
 # For tasks that were cancelled: long enough for what a `finally` has to write.
 _CANCELLED_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.05
+# A connection that one of several workers accepted just before it was to stop: a sibling would have served it.
+_NEW_S: Final = 1.0
 _BACKLOG_CONNECTIONS: Final = 2048
-
-
-class _Stop:
-    """What the signals ask for."""
-
-    def __init__(self, readiness: Readiness) -> None:
-        self._readiness = readiness
-        self.asked = asyncio.Event()
-        self.now = asyncio.Event()
-
-    def ask(self) -> None:
-        """Drain; asked again: end now."""
-        self._readiness.draining = True
-        if self.asked.is_set():
-            self.now.set()
-        self.asked.set()
 
 
 class _Port(uvicorn.Server):
@@ -60,11 +48,25 @@ class _Port(uvicorn.Server):
     blocks write, and leaves open a connection that was accepted just before it.
     """
 
-    def __init__(self, app: ASGIApp, bound: socket.socket, on_refused: OnRefused | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        on_refused: OnRefused | None = None,
+        place: Place | None = None,
+        *,
+        takes_its_part: bool = False,
+    ) -> None:
+        """
+        Args:
+            place: where several processes listen on the socket, which one this is.
+            takes_its_part: no more connections than the others have, if it can be helped.
+        """
+        self._make_protocol = partial(TollwayProtocol, on_refused=on_refused)
         config = uvicorn.Config(
             app,
             # It is called, and nothing else: a class with an argument filled in serves as well.
-            http=cast("type[asyncio.Protocol]", partial(TollwayProtocol, on_refused=on_refused)),
+            http=cast("type[asyncio.Protocol]", self._make_protocol),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -78,24 +80,40 @@ class _Port(uvicorn.Server):
         )
         super().__init__(config)
         self._bound = bound
+        self._acceptor: Acceptor | None = None
+        self._new_s = 0.0 if place is None else _NEW_S
+        if place is not None and takes_its_part:
+            connections = self.server_state.connections
+            self._acceptor = Acceptor(bound, place.crowd, place.number, self._connect, lambda: len(connections))
 
     async def open(self) -> None:
         """Accept connections."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets=[self._bound])
+        if self._acceptor is None:
+            await self.startup(sockets=[self._bound])
+        else:
+            self._acceptor.start(_BACKLOG_CONNECTIONS)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        protocol = partial(self._make_protocol, self.config, self.server_state, {})
+        await asyncio.get_running_loop().connect_accepted_socket(protocol, accepted)
 
     async def drain(self, within_s: float, now: asyncio.Event) -> None:
         """Stop accepting, let what is under way finish, and end what does not."""
         self.stop_accepting()
         state = self.server_state
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + within_s
-        while state.connections and not now.is_set() and loop.time() < until_s:
+        began_s = loop.time()
+        while self._is_connected() and not now.is_set() and (passed_s := loop.time() - began_s) < within_s:
             for connection in tuple(state.connections):  # each time: one may have been accepted last
-                connection.shutdown()
+                if passed_s >= self._new_s or not (isinstance(connection, TollwayProtocol) and connection.is_new):
+                    connection.shutdown()
             await asyncio.sleep(_LOOK_EVERY_S)
         await self.end(now)
+
+    def _is_connected(self) -> bool:
+        return bool(self.server_state.connections) or (self._acceptor is not None and self._acceptor.connecting > 0)
 
     async def end(self, now: asyncio.Event) -> None:
         """Cancel what is left, and wait for its last words."""
@@ -114,7 +132,9 @@ class _Port(uvicorn.Server):
         self.kill_connections()
 
     def stop_accepting(self) -> None:
-        """Close the listening socket."""
+        """Close the listening socket: with siblings, this process's part in it."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
         for server in getattr(self, "servers", ()):  # uvicorn sets it when the port opens
             server.close()
         self._bound.close()
@@ -135,6 +155,7 @@ async def serve(
     on_reload: Callable[[], None],
     on_refused: OnRefused | None = None,
     announce: Callable[[str], None],
+    place: Place | None = None,
 ) -> None:
     """Serve both ports until SIGTERM or SIGINT, then drain and return.
 
@@ -142,63 +163,51 @@ async def serve(
     gets one line for each port, once both accept connections, and one more where a drain has
     something to wait for: whoever pressed Ctrl-C must not take that for a process that hangs.
 
+    With a `place` this is one of several workers: the ports are bound, the supervisor gives the
+    orders, and what is said of the ports is its business.
+
     Raises:
         BindFailed: an address is in use, or not this machine's. Nothing has started then.
     """
-    stop = _Stop(readiness)
-    with _bound(server_settings) as (data_socket, admin_socket):
-        data, admin = _Port(data_app, data_socket, on_refused), _Port(admin_app, admin_socket)
+    stop = Stop(readiness)
+    with ExitStack() as open_until_the_end:
+        if place is None:
+            data_socket, admin_socket = open_until_the_end.enter_context(both_bound(server_settings))
+        else:
+            data_socket, admin_socket = place.data_socket, place.admin_socket
+        data = _Port(data_app, data_socket, on_refused, place, takes_its_part=True)
+        admin = _Port(admin_app, admin_socket, place=place)
+
+        def opened() -> None:
+            if place is not None:
+                tell_begun(place.supervisor)
+                return
+            announce(f"Tollway listens on {url_of(data_socket)}")
+            announce(f"Health and metrics: {url_of(admin_socket)}")
+
+        heard = signals_heard(stop, on_reload) if place is None else orders_heard(stop, on_reload, place.supervisor)
         try:
-            with _signals(stop, on_reload):
-                await data.open()
-                await admin.open()
-                announce(f"Tollway listens on {_url(data_socket)}")
-                announce(f"Health and metrics: {_url(admin_socket)}")
-                await stop.asked.wait()  # as long as the process is to live
-                if under_way := len(data.server_state.tasks):
-                    announce(_farewell(under_way, server_settings.drain_s))
-                await data.drain(server_settings.drain_s, stop.now)
-                await admin.drain(_ADMIN_DRAIN_S, stop.now)
+            with heard:
+                await _serve_both(data, admin, stop, server_settings.drain_s, opened, announce)
         finally:
             for port in (data, admin):
                 port.stop_accepting()
                 port.kill_connections()
 
 
-@contextmanager
-def _bound(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both sockets, or neither."""
-    data_socket = bind(settings.bind, "[server] bind")
-    try:
-        admin_socket = bind(settings.admin_bind, "[server] admin_bind")
-        try:
-            yield data_socket, admin_socket
-        finally:
-            admin_socket.close()
-            remove_unix_file(settings.admin_bind)
-    finally:
-        data_socket.close()
-        remove_unix_file(settings.bind)
-
-
-@contextmanager
-def _signals(stop: _Stop, on_reload: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.ask)
-    loop.add_signal_handler(signal.SIGINT, stop.ask)
-    loop.add_signal_handler(signal.SIGHUP, on_reload)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+async def _serve_both(
+    data: _Port, admin: _Port, stop: Stop, drain_s: float, opened: Callable[[], None], announce: Callable[[str], None]
+) -> None:
+    await data.open()
+    await admin.open()
+    opened()
+    await stop.asked.wait()  # as long as the process is to live
+    if under_way := len(data.server_state.tasks):
+        announce(_farewell(under_way, drain_s))
+    await data.drain(drain_s, stop.now)
+    await admin.drain(_ADMIN_DRAIN_S, stop.now)
 
 
 def _farewell(under_way: int, drain_s: float) -> str:
     what = "1 request is" if under_way == 1 else f"{under_way} requests are"
     return f"Stopping. {what} under way, for {drain_s:g} s at most; a second signal ends now."
-
-
-def _url(bound: socket.socket) -> str:
-    address = address_of(bound)
-    return str(address) if address.unix_path is not None else f"http://{address}"

@@ -9,12 +9,14 @@ import socket
 import stat
 import struct
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 from termios import TIOCOUTQ
 from typing import Final
 
-from proxy.settings.model import Address
+from proxy.settings.model import Address, ServerSettings
 
 _STALE_PROBE_S: Final = 1.0
 _LINGER_OFF: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
@@ -46,6 +48,32 @@ def bind(address: Address, setting: str) -> socket.socket:
         raise BindFailed(
             f"cannot listen on {address}: {reason}. Free it, or set {setting} to another address."
         ) from None
+
+
+@contextmanager
+def both_bound(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The data port's and the admin port's, or neither.
+
+    Raises:
+        BindFailed: with the address, the cause and what to do.
+    """
+    data_socket = bind(settings.bind, "[server] bind")
+    try:
+        admin_socket = bind(settings.admin_bind, "[server] admin_bind")
+        try:
+            yield data_socket, admin_socket
+        finally:
+            admin_socket.close()
+            remove_unix_file(settings.admin_bind)
+    finally:
+        data_socket.close()
+        remove_unix_file(settings.bind)
+
+
+def url_of(bound: socket.socket) -> str:
+    """Where a socket really listens, as people type it."""
+    address = address_of(bound)
+    return str(address) if address.unix_path is not None else f"http://{address}"
 
 
 def address_of(bound: socket.socket) -> Address:

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from proxy.settings.caching_checks import advise_caching, check_caching
-from proxy.settings.model import Address, AuthMode, AuthSettings, KekKind, ProviderSettings, Settings, TransportKind
+from proxy.settings.model import (
+    SQLITE_PREFIX,
+    Address,
+    AuthMode,
+    AuthSettings,
+    KekKind,
+    ProviderSettings,
+    Settings,
+    TransportKind,
+)
 from proxy.settings.problem import element, member
 from proxy.settings.reader import Source
 from proxy.settings.routing_checks import advise_routing, check_routing
@@ -21,6 +30,7 @@ _WILDCARD_HOSTS = ("0.0.0.0", "::")
 def check(draft: Settings, source: Source) -> None:
     """Report what contradicts."""
     _check_addresses(draft, source)
+    _check_workers(draft, source)
     _check_trust(draft, source)
     _check_keks(draft, source)
     for provider in draft.providers.values():
@@ -68,6 +78,19 @@ def _collide(one: Address, other: Address) -> bool:
         return False
     hosts = {"127.0.0.1" if address.host == "localhost" else address.host for address in (one, other)}
     return len(hosts) == 1 or not hosts.isdisjoint(_WILDCARD_HOSTS)
+
+
+def _check_workers(draft: Settings, source: Source) -> None:
+    """The embedded store has one writer, and makes the calls of several processes wait for one another."""
+    if not source.is_sound("server.workers", "state.url"):
+        return
+    if draft.server.workers > 1 and draft.state.url.startswith(SQLITE_PREFIX):
+        source.report(
+            "server.workers",
+            f"1, as the state is in {draft.state.shown_url}",
+            str(draft.server.workers),
+            'Several workers share their state in Redis: set state.url to "redis://…", or keep one worker.',
+        )
 
 
 def _check_trust(draft: Settings, source: Source) -> None:

@@ -5,7 +5,7 @@ own. A reader that stops reading costs lines, which are counted, and never laten
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.core import jsonio
@@ -13,13 +13,18 @@ from proxy.telemetry.sink import Sink, write_whole
 
 _PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
 _GATHER_S: Final = 0.05
+# What a pipe takes as one on Linux (PIPE_BUF, pipe(7)): of more, another process's lines may come in between.
+_BLOCK_BYTES_MAX: Final = 4_096
+_SHORT_CHARACTERS: Final = 256  # so much is left of a caller's text in a line that would not fit into that
 
 
 class AccessLog:
     """Gathers lines and writes them in batches."""
 
-    def __init__(self, sink: Sink, on_dropped: Callable[[int], None]) -> None:
+    def __init__(self, sink: Sink, on_dropped: Callable[[int], None], *, is_shared: bool = False) -> None:
+        """`is_shared`: other processes write lines to the same sink."""
         self._sink = sink
+        self._is_shared = is_shared
         self._on_dropped = on_dropped
         self._lines: list[bytes] = []
         self._pending_bytes = 0
@@ -35,6 +40,8 @@ class AccessLog:
     def write(self, fields: dict[str, Any]) -> None:
         """Take one line. Never blocks; drops the line when its reader has fallen 4 MiB behind."""
         line = jsonio.encode(fields)
+        if self._is_shared and len(line) >= _BLOCK_BYTES_MAX:
+            line = jsonio.encode({name: _shortened(value) for name, value in fields.items()})
         with self._swap:
             fits = self._pending_bytes + len(line) <= _PENDING_BYTES_MAX
             if fits:
@@ -67,6 +74,10 @@ class AccessLog:
                 return
 
     def _write(self, lines: list[bytes]) -> None:
+        for block in _blocks(lines, _BLOCK_BYTES_MAX) if self._is_shared else (lines,):
+            self._write_block(block)
+
+    def _write_block(self, lines: list[bytes]) -> None:
         block = b"\n".join(lines) + b"\n"
         try:
             write_whole(self._sink, block)
@@ -74,3 +85,21 @@ class AccessLog:
             self._on_dropped(len(lines))
         with self._swap:
             self._pending_bytes -= len(block) - len(lines)
+
+
+def _shortened(value: object) -> object:
+    return value[:_SHORT_CHARACTERS] + "…" if isinstance(value, str) and len(value) > _SHORT_CHARACTERS else value
+
+
+def _blocks(lines: list[bytes], bytes_max: int) -> Iterator[list[bytes]]:
+    """The lines in pieces of so many bytes at most, their ends counted; a longer line is alone."""
+    block: list[bytes] = []
+    block_bytes = 0
+    for line in lines:
+        if block and block_bytes + len(line) + 1 > bytes_max:
+            yield block
+            block, block_bytes = [], 0
+        block.append(line)
+        block_bytes += len(line) + 1
+    if block:
+        yield block

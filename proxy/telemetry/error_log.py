@@ -7,21 +7,26 @@ are dropped, and how many is said once there is room.
 """
 
 import logging
+import os
 import queue
+import select
 import threading
 from typing import Final
 
 from proxy.telemetry.sink import Sink, write_whole
 
 _LINES_MAX: Final = 2_000
+_FORMAT: Final = "%(levelname)s %(name)s: %(message)s"
+_FORMAT_OF_A_WORKER: Final = "%(levelname)s %(name)s: [worker {number}] %(message)s"
 
 
 class ErrorLog(logging.Handler):
     """Takes records of `logging` and plain lines, in one order."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, worker: int | None = None) -> None:
+        """`worker`: which of several this process is, to be said in each line."""
         super().__init__(logging.INFO)
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(logging.Formatter(_FORMAT if worker is None else _FORMAT_OF_A_WORKER.format(number=worker)))
         self._sink = sink
         self._lines: queue.Queue[str | None] = queue.Queue(_LINES_MAX)
         self._dropped_lines = 0
@@ -66,5 +71,26 @@ class ErrorLog(logging.Handler):
         data = line.encode(errors="backslashreplace") + b"\n"
         try:
             write_whole(self._sink, data)
+        except (OSError, ValueError):
+            pass  # the reader is gone; nobody is left to tell
+
+
+class ThreadlessErrorLog(logging.Handler):
+    """For a process that may have no thread, since it forks. A line that would have to wait is dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(logging.Formatter(_FORMAT))
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless nobody reads."""
+        self.say(self.format(record))
+
+    def say(self, line: str) -> None:
+        """Write a line as it is, likewise."""
+        try:
+            if select.select([], [self._descriptor], [], 0)[1]:
+                os.write(self._descriptor, line.encode(errors="backslashreplace") + b"\n")
         except (OSError, ValueError):
             pass  # the reader is gone; nobody is left to tell

@@ -170,6 +170,11 @@ class Metrics(Collector):
         self._before_scrape()
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
+    def caught_up(self) -> Iterable[Metric]:
+        """The families of a scrape of several workers."""
+        self._before_scrape()
+        return self.collect()
+
     def request_ended(
         self,
         endpoint: str,

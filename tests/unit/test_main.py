@@ -260,7 +260,7 @@ def test_check_sums_up_a_good_file_and_connects_to_nothing(bench):
 
 
 def test_check_says_everything_that_is_wrong(bench):
-    bench.write('[server]\nbnd = "x"\nworkers = 2\n')
+    bench.write('[server]\nbnd = "x"\nworkers = 65\n')
     result = bench.run("check")
     assert (result.code, result.out) == (1, "")
     lines = result.err.splitlines()
@@ -272,7 +272,7 @@ def test_check_says_everything_that_is_wrong(bench):
 def test_check_answers_programs(bench):
     good = json.loads(bench.run("check", "--json").out)
     assert (good["ok"], good["config"], good["reached"]) == (True, str(bench.path), [])
-    bench.write("x = 1\n[server]\nworkers = 2\n")
+    bench.write("x = 1\n[server]\nworkers = 65\n")
     bad = bench.run("check", "--json")
     assert bad.code == 1
     document = json.loads(bad.out)

@@ -277,7 +277,9 @@ REFUSED = [
     ("[server]\ndrain_s = nan\n", "server.drain_s", "a number of seconds above 0", ""),
     ("[server]\ndrain_s = inf\n", "server.drain_s", "a number of seconds above 0", ""),
     ("[server]\ndrain_s = false\n", "server.drain_s", "a number of seconds above 0", ""),
-    ("[server]\nworkers = 2\n", "server.workers", "the number 1", ""),
+    ("[server]\nworkers = 0\n", "server.workers", "a whole number from 1 to 64", ""),
+    ("[server]\nworkers = 65\n", "server.workers", "a whole number from 1 to 64", ""),
+    ("[server]\nworkers = 2\n", "server.workers", "1, as the state is in sqlite:", 'set state.url to "redis://…"'),
     ("[state]\nlease_s = 0\n", "state.lease_s", "a whole number from 1", ""),
     ("[state]\nlease_s = 3_601\n", "state.lease_s", "a whole number from 1", ""),
     ("[state]\nlease_s = 1.5\n", "state.lease_s", "a whole number from 1", ""),
@@ -409,7 +411,7 @@ def test_all_problems_are_reported_at_once():
     unknown = 1
     [server]
     bind = "nowhere"
-    workers = 3
+    workers = 65
     [auth]
     mode = "none"
     default_provider = "nobody"
