@@ -8,11 +8,14 @@ what it measures against the upstream directly, and it says how busy its core wa
 import asyncio
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import os
+import random
 import ssl
 import time
 from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Final, Self, cast
@@ -45,6 +48,10 @@ class Round:
     watches_events: bool = False  # time each event of a stream; costs the generator some of its speed
     path: str = "/chat/completions"
     tenant: str | None = None  # whose calls they are, where headers say that
+    tokens: Sequence[str] = ()  # one for each call, in the place of `token`
+    bodies: Sequence[bytes] = ()  # likewise, in the place of `body`; all of one length
+    seed: int | None = None  # of the choice among those; None: one after the other, from the first
+    calls_max: int | None = None  # the round ends with so many answers, if that is sooner
 
 
 @dataclass(slots=True)
@@ -73,6 +80,26 @@ class LoadFailed(Exception):
 
 def request_bytes(round_: Round) -> bytes:
     """The request as it goes over the wire, every time the same."""
+    return head_bytes(round_, round_.token) + round_.body
+
+
+def requests(round_: Round) -> Iterator[bytes]:
+    """What goes over the wire, call by call, without end."""
+    if not round_.tokens and not round_.bodies:
+        yield from itertools.repeat(request_bytes(round_))
+    heads = [head_bytes(round_, token) for token in round_.tokens or (round_.token,)]
+    bodies = round_.bodies or (round_.body,)
+    assert {len(body) for body in bodies} == {len(round_.body)}, "the head says one length for all"
+    if round_.seed is None:
+        for number in itertools.count():
+            yield heads[number % len(heads)] + bodies[number % len(bodies)]
+    chance = random.Random(round_.seed)
+    while True:
+        yield chance.choice(heads) + chance.choice(bodies)
+
+
+def head_bytes(round_: Round, token: str) -> bytes:
+    """A request's head."""
     url = urlsplit(round_.base_url)
     lines = (
         f"POST {url.path.rstrip('/')}{round_.path} HTTP/1.1",
@@ -82,10 +109,10 @@ def request_bytes(round_: Round) -> bytes:
         "accept-encoding: gzip, deflate",
         "content-type: application/json",
         "user-agent: tollway-benchmark",
-        f"authorization: Bearer {round_.token}",
+        f"authorization: Bearer {token}",
         f"content-length: {len(round_.body)}",
     )
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + round_.body
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
 def _reason(error: Exception) -> str:
@@ -119,13 +146,14 @@ class _Course:
         url = urlsplit(round_.base_url)
         is_tls = url.scheme == "https"
         self.round = round_
-        self.request = request_bytes(round_)
+        self.requests = requests(round_)
         self.sample = Sample()
         self.is_running = True
         self.is_measuring = False
         self.began_ns = 0
         self.outstanding = 0
         self.idle = asyncio.Event()
+        self.is_done = asyncio.Event()  # there are as many answers as were wanted
         self._clients: set[_Client] = set()
         self._reconnects: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -144,7 +172,9 @@ class _Course:
         await asyncio.sleep(self.round.warm_up_s)
         busy_ns, self.began_ns = time.process_time_ns(), time.perf_counter_ns()
         self.is_measuring = True
-        await asyncio.sleep(self.round.seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.round.seconds):
+                await self.is_done.wait()
         self.is_measuring = False
         self.sample.elapsed_ns = time.perf_counter_ns() - self.began_ns
         self.sample.busy_ns = time.process_time_ns() - busy_ns
@@ -162,6 +192,12 @@ class _Course:
         self.sample.first_failure = self.sample.first_failure or what
         if self.sample.failures >= FAILURES_MAX:
             self.is_running = False
+
+    def completed(self) -> None:
+        self.sample.completed += 1
+        if self.sample.completed == self.round.calls_max:
+            self.is_running = False
+            self.is_done.set()
 
     def lost(self, client: "_Client") -> None:
         """A connection is gone; while the round runs, another takes its place."""
@@ -223,8 +259,9 @@ class _Client(asyncio.Protocol):
         self._is_open = True
         self._course.outstanding += 1
         self._first_ns = self._event_ns = 0
+        request = next(self._course.requests)
         self._sent_ns = time.perf_counter_ns()
-        self._transport.write(self._course.request)
+        self._transport.write(request)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -275,7 +312,7 @@ class _Client(asyncio.Protocol):
         if status != 200:
             course.fail(f"status {status}: {self._failure.decode(errors='replace')}")
         else:
-            sample.completed += 1
+            course.completed()
         if status == 200 and course.is_measuring and self._sent_ns >= course.began_ns:
             sample.latencies_ns.append(now_ns - self._sent_ns)
             sample.first_bytes_ns.append(self._first_ns - self._sent_ns)

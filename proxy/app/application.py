@@ -120,7 +120,7 @@ class App:
         self.rotation_schedule = self._make_schedule(settings)
         admin_door = AdminDoor(lambda: self.snapshots.current.settings.admin, self._open_desk, self.metrics, clock)
         self._crew = None if place is None else self._make_crew(place)
-        self.admin_app = create_admin_app(self.readiness, self.metrics.render, admin_routes(admin_door), self._crew)
+        self.admin_app = create_admin_app(self.readiness, self.metrics.scrape, admin_routes(admin_door), self._crew)
         self._webhook = Webhook(Transport(connections_max=_WEBHOOK_CONNECTIONS_MAX))
         soft_caps = SoftCaps(self.metrics, self._webhook)
         lease_s = settings.state.lease_s

@@ -14,6 +14,7 @@ from proxy.adapters import core_dumps
 from proxy.app.application import App
 from proxy.app.providers import Transports
 from proxy.app.reloading import kept_until_restart
+from proxy.app.rereading import Rereading
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 from proxy.edge import server as edge
@@ -58,8 +59,8 @@ def create_app(
 def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     """Run the gateway until it is told to stop; the process's exit code.
 
-    `read_settings` reads the configuration anew when SIGHUP asks for it; what it raises
-    (SettingsError, OSError, ValueError) leaves the old one in force.
+    `read_settings` reads the configuration anew when SIGHUP asks for it, in a thread of its own; what it
+    raises (SettingsError, OSError, ValueError) leaves the old one in force.
     """
     if settings.server.workers > 1:
         return _supervise(settings, read_settings)
@@ -125,12 +126,7 @@ async def _serve(
 ) -> None:
     app = _make_app(settings, {}, _unbuffered(sys.stdout), Clock(), place)
 
-    def reload() -> None:
-        try:
-            app.reload(read_settings())
-        except (SettingsError, OSError, ValueError) as error:
-            _log.error("the new configuration is refused; %s stays in force: %s", app.snapshots.current.version, error)
-
+    rereading = Rereading(read_settings, app.reload, lambda: app.snapshots.current.version)
     await app.startup()
     sys.setswitchinterval(_SWITCH_S)
     _calm_garbage_collection()
@@ -140,12 +136,13 @@ async def _serve(
             admin_app=app.admin_app,
             server_settings=settings.server,
             readiness=app.readiness,
-            on_reload=reload,
+            on_reload=rereading.ask,
             on_refused=lambda error, client: app.settlement.note_refusal(error, client[0] if client else None),
             announce=error_log.say,
             place=place,
         )
     finally:
+        await rereading.stop()
         await app.shutdown()
 
 

@@ -4,7 +4,7 @@ Nothing here reads the Host header or `request.url`, which is made from it: a ro
 matched on the path alone, and nobody is redirected.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -29,7 +29,7 @@ class Whole(Protocol):
 
 def create_admin_app(
     readiness: Readiness,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: Callable[[], Awaitable[tuple[bytes, str]]],
     api: Sequence[Route] = (),
     whole: Whole | None = None,
 ) -> Starlette:
@@ -50,7 +50,7 @@ def create_admin_app(
         return Response(report.encode(), status_code=200 if report.ready else 503, media_type="application/json")
 
     async def metrics(_request: Request) -> Response:
-        body, content_type = render_metrics() if whole is None else await whole.render_metrics()
+        body, content_type = await (render_metrics() if whole is None else whole.render_metrics())
         return Response(body, headers={"content-type": content_type})
 
     app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics), *api])

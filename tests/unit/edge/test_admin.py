@@ -18,7 +18,7 @@ async def ask(app, path, **options) -> httpx.Response:
         return await client.get(path, **options)
 
 
-def metrics():
+async def metrics():
     return b"a_total 1\n", "text/plain; version=0.0.4"
 
 

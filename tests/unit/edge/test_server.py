@@ -42,6 +42,10 @@ class App:
             self.ended.append("settled")
 
 
+async def no_metrics():
+    return b"", "text/plain"
+
+
 @asynccontextmanager
 async def served(app, *, drain_s=PATIENCE_S, bind=LOCAL, admin_bind=LOCAL, on_reload=lambda: None, lines=None):
     lines = [] if lines is None else lines
@@ -49,7 +53,7 @@ async def served(app, *, drain_s=PATIENCE_S, bind=LOCAL, admin_bind=LOCAL, on_re
     task = asyncio.ensure_future(
         serve(
             data_app=app,
-            admin_app=create_admin_app(readiness, lambda: (b"", "text/plain")),
+            admin_app=create_admin_app(readiness, no_metrics),
             server_settings=ServerSettings(bind=bind, admin_bind=admin_bind, drain_s=drain_s),
             readiness=readiness,
             on_reload=on_reload,

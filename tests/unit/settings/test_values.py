@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+from proxy.settings import values
 from proxy.settings.model import Address
 from proxy.settings.values import (
     Mismatch,
@@ -232,3 +233,18 @@ def test_a_time_zone_in_the_wrong_case_is_offered_in_the_right_one():
     with pytest.raises(Mismatch) as caught:
         parse_time_zone("america/new_york")
     assert caught.value.suggestion == 'Did you mean "America/New_York"?'
+
+
+def test_one_slip_beside_many_tenants_is_looked_up_once(monkeypatch):
+    looks: list[str] = []
+
+    def available_timezones() -> set[str]:
+        looks.append("look")
+        return {"Europe/Vaduz"}
+
+    monkeypatch.setattr(values, "available_timezones", available_timezones)
+    for _ in range(1_000):
+        with pytest.raises(Mismatch) as caught:
+            parse_time_zone("Europe/Vadutz")
+        assert caught.value.suggestion == 'Did you mean "Europe/Vaduz"?'
+    assert looks == ["look"]
