@@ -4,8 +4,8 @@
     python -m benchmarks.cache --calls 8000 --repeats 25
 
 The trace: chats, classifications and embeddings of four tenants, of which so many per cent were sent before. It is
-played to a gateway with the cache off, with `deterministic` and with `all`; then one call is sent again and again, and
-its time set beside a direct call to the same provider, by turns in one run.
+played to a gateway with the cache off, with `deterministic` and with `all`; then one call is sent again and again (for
+misses with another number in each), and its time set beside a direct call to the same provider, by turns in one run.
 """
 
 import argparse
@@ -24,8 +24,9 @@ import httpx
 
 from benchmarks import comparison, machine
 from benchmarks.intervals import Interval
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import NUMBER, LoadFailed, LoadProcess, Round
 from benchmarks.report import Progress
+from benchmarks.simulated_upstream import COUNT_PATH
 from benchmarks.targets import StartFailed, Targets, own_targets
 from tests.redis_server import RedisServer
 
@@ -70,7 +71,7 @@ class Played:
     repeats_pct: float
     hits: int
     hit_pct: float
-    asked: int  # calls that reached the provider
+    asked: int  # calls that reached the provider, by its own count
     spent_usd: float
     saved_usd: float
     saved_pct: float
@@ -121,8 +122,9 @@ def configuration(mode: str, *, state: str = "", cache: str = "") -> str:
     return _COMMON.format(state=state, cache=cache, tenants=tenants)
 
 
-async def play(at: Targets, calls: list[tuple[str, str, bytes]]) -> tuple[int, float, float]:
-    """The trace, over a few connections: how many were hits, what the others cost, what was saved."""
+async def play(at: Targets, calls: list[tuple[str, str, bytes]]) -> tuple[int, int, float, float]:
+    """The trace, over a few connections: how many were hits and how many the provider was asked, what the others cost,
+    what was saved."""
     waiting, hits, spent_usd, saved_usd = iter(calls), 0, 0.0, 0.0
 
     async def connection(client: httpx.AsyncClient) -> None:
@@ -137,7 +139,8 @@ async def play(at: Targets, calls: list[tuple[str, str, bytes]]) -> tuple[int, f
 
     async with httpx.AsyncClient(timeout=30) as client:
         await asyncio.gather(*(connection(client) for _ in range(CONNECTIONS)))
-    return hits, spent_usd, saved_usd
+        asked = int((await client.get(at.direct.removesuffix("/v1") + COUNT_PATH)).text)
+    return hits, asked, spent_usd, saved_usd
 
 
 def traced(arguments: argparse.Namespace, progress: Progress) -> list[Played]:
@@ -148,7 +151,7 @@ def traced(arguments: argparse.Namespace, progress: Progress) -> list[Played]:
     for mode in ("off", "deterministic", "all"):
         progress.show(f"the trace, {mode}")
         with own_targets(template=configuration(mode)) as at:
-            hits, spent_usd, saved_usd = asyncio.run(play(at, calls))
+            hits, asked, spent_usd, saved_usd = asyncio.run(play(at, calls))
         whole_usd = spent_usd + saved_usd
         found.append(
             Played(
@@ -157,7 +160,7 @@ def traced(arguments: argparse.Namespace, progress: Progress) -> list[Played]:
                 100 * repeats / len(calls),
                 hits,
                 100 * hits / len(calls),
-                len(calls) - hits,
+                asked,
                 spent_usd,
                 saved_usd,
                 100 * saved_usd / whole_usd if whole_usd else 0.0,
@@ -168,31 +171,36 @@ def traced(arguments: argparse.Namespace, progress: Progress) -> list[Played]:
 
 
 @contextmanager
-def _places() -> Iterator[dict[str, str]]:
-    """Where a hit comes from, and the configuration for it."""
+def _places() -> Iterator[dict[str, tuple[str, bool]]]:
+    """Where an answer comes from: the configuration for it, and whether no two calls may be the same."""
     with ExitStack() as stack:
         state, kept = stack.enter_context(RedisServer()), stack.enter_context(RedisServer())
         url = f'url = "{state.url}"'
         cached = f'{url}\ncache_url = "{kept.url}"'
         yield {
-            "a miss, nothing kept": configuration("off", state=url),
-            "a hit from the process, state in Redis": configuration("all", state=url),
-            "a hit from Redis, state in Redis": configuration("all", state=cached, cache="memory_bytes_max = 0"),
-            "a hit from the process, state in SQLite": configuration("all"),
+            "a call that is made, caching off, state in Redis": (configuration("off", state=url), False),
+            "a miss, kept in the process and in Redis, state in Redis": (configuration("all", state=cached), True),
+            "a hit from the process, state in Redis": (configuration("all", state=url), False),
+            "a hit from Redis, state in Redis": (
+                configuration("all", state=cached, cache="memory_bytes_max = 0"),
+                False,
+            ),
+            "a hit from the process, state in SQLite": (configuration("all"), False),
         }
 
 
 def added(load: LoadProcess, arguments: argparse.Namespace, progress: Progress) -> list[Added]:
     """One call again and again, against a direct call, by turns."""
     found = []
-    messages = [{"role": "user", "content": "What does a tollway cost? " * 36}]
+    messages = [{"role": "user", "content": "What does a tollway cost? " * 36 + NUMBER.decode()}]
     body = json.dumps({"model": "simulated", "temperature": 0, "messages": messages}).encode()
     with _places() as places:
-        for what, text in places.items():
+        for what, (text, is_numbered) in places.items():
             progress.show(what)
             with own_targets(template=text) as at:
                 direct, gateway = (
-                    Round(url, body, "", 1, ROUND_S, tenant="default") for url in (at.direct, at.gateway)
+                    Round(url, body, "", 1, ROUND_S, tenant="default", is_numbered=is_numbered)
+                    for url in (at.direct, at.gateway)
                 )
                 pairs = comparison.alternate(load, direct, gateway, arguments.pairs, progress.step)
             each = comparison.compare(what, "to the last byte", pairs, lambda sample: sample.latencies_ns)
@@ -244,7 +252,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=PAIRS, help="rounds on each side (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR", help="where to write")
     arguments = parser.parse_args()
-    progress = Progress(3 + 4 * arguments.pairs)
+    progress = Progress(3 + 5 * arguments.pairs)
     try:
         with LoadProcess(max(os.sched_getaffinity(0))) as load:
             played, figures = traced(arguments, progress), added(load, arguments, progress)

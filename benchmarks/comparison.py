@@ -35,20 +35,33 @@ def alternate(
     gateway: Round,
     pairs: int,
     progress: Callable[[], object],
+    cpu_s: Callable[[], float | None] = lambda: None,
 ) -> list[Pair]:
     """Play both by turns. The order turns round with each pair, so that a machine that grows
-    slower or faster favours neither. Raises LoadFailed."""
+    slower or faster favours neither. `cpu_s` says how much the gateway has used so far: what it does
+    during the direct call's round is for its own calls as well. Raises LoadFailed."""
     for warm_up in (direct, gateway):
         load.run(replace(warm_up, seconds=min(warm_up.seconds, 0.5)))
     found: list[Pair] = []
     for number in range(pairs):
+        before_s = cpu_s()
         if number % 2:
             through = load.run(gateway)
             found.append((load.run(direct), through))
         else:
             found.append((load.run(direct), load.run(gateway)))
+        after_s = cpu_s()
+        if before_s is not None and after_s is not None:
+            found[-1][1].served_cpu_ns = int(1e9 * (after_s - before_s))
         progress()
     return found
+
+
+def cpu_us(pairs: Sequence[Pair]) -> Interval | None:
+    """The gateway's own CPU time for one request; None where nobody could look."""
+    if not all(through.served_cpu_ns and through.completed for _, through in pairs):
+        return None
+    return median_interval([through.served_cpu_ns / through.completed / 1_000 for _, through in pairs])
 
 
 def compare(

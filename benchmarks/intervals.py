@@ -18,6 +18,11 @@ class Interval(NamedTuple):
     high: float
 
 
+def exactly(value: float) -> Interval:
+    """What was measured once, or given."""
+    return Interval(value, value, value)
+
+
 def percentile(ordered: Sequence[float], pct: float) -> float:
     """The smallest of the ascending values that at least `pct` per cent do not exceed (nearest rank)."""
     assert ordered, "no percentile of nothing"

@@ -15,9 +15,11 @@ import random
 import ssl
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Final, Self, cast
 from urllib.parse import urlsplit
 
@@ -29,9 +31,13 @@ from benchmarks.simulated_upstream import SENT_NS
 CONNECT_S_MAX: Final = 5.0
 ANSWER_S_MAX: Final = 30.0
 FAILURES_MAX: Final = 100
+NUMBER: Final = b"%020d" % 0
+"""What a numbered body has somewhere: each call has another number in its place."""
+
 _SHOWN_BYTES_MAX: Final = 300
 _NS_PER_S: Final = 1_000_000_000
 _LINGER_S: Final = 0.002
+_CONNECTING_MAX: Final = 64  # at once: more would overflow a server's queue of connections it has not accepted yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,11 @@ class Round:
     tenant: str | None = None  # whose calls they are, where headers say that
     tokens: Sequence[str] = ()  # one for each call, in the place of `token`
     bodies: Sequence[bytes] = ()  # likewise, in the place of `body`; all of one length
+    is_numbered: bool = False  # no two calls are the same, in no round: see NUMBER
     seed: int | None = None  # of the choice among those; None: one after the other, from the first
     calls_max: int | None = None  # the round ends with so many answers, if that is sooner
+    abandons: bool = False  # hang up at the end, whatever is under way: for streams that last longer than the round
+    ca_file: Path | None = None  # whom to trust, where the URL is https; None: the system's authorities
 
 
 @dataclass(slots=True)
@@ -67,6 +76,7 @@ class Sample:
     completed: int = 0  # every good answer, in the warm-up and after the end as well
     failures: int = 0
     first_failure: str = ""
+    served_cpu_ns: int = 0  # what the other side's process used for it, where somebody looked
 
     @property
     def per_s(self) -> float:
@@ -85,6 +95,10 @@ def request_bytes(round_: Round) -> bytes:
 
 def requests(round_: Round) -> Iterator[bytes]:
     """What goes over the wire, call by call, without end."""
+    if round_.is_numbered:
+        numbered = request_bytes(round_)
+        while True:
+            yield numbered.replace(NUMBER, b"%020d" % time.perf_counter_ns(), 1)
     if not round_.tokens and not round_.bodies:
         yield from itertools.repeat(request_bytes(round_))
     heads = [head_bytes(round_, token) for token in round_.tokens or (round_.token,)]
@@ -127,8 +141,10 @@ async def run(round_: Round) -> Sample:
     """
     course = _Course(round_)
     try:
-        async with asyncio.timeout(CONNECT_S_MAX):
-            await asyncio.gather(*(course.connect() for _ in range(round_.connections)))
+        for begun in range(0, round_.connections, _CONNECTING_MAX):
+            count = min(_CONNECTING_MAX, round_.connections - begun)
+            async with asyncio.timeout(CONNECT_S_MAX):
+                await asyncio.gather(*(course.connect() for _ in range(count)))
     except (OSError, TimeoutError) as error:
         course.close()
         raise LoadFailed(f"{round_.base_url} cannot be connected to: {_reason(error)}") from None
@@ -158,7 +174,7 @@ class _Course:
         self._reconnects: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._host, self._port = url.hostname or "", url.port or (443 if is_tls else 80)
-        self._tls = ssl.create_default_context() if is_tls else None
+        self._tls = ssl.create_default_context(cafile=round_.ca_file) if is_tls else None
 
     async def connect(self) -> None:
         client = _Client(self)
@@ -179,11 +195,11 @@ class _Course:
         self.sample.elapsed_ns = time.perf_counter_ns() - self.began_ns
         self.sample.busy_ns = time.process_time_ns() - busy_ns
         self.is_running = False
-        if self.outstanding:
+        if self.outstanding and not self.round.abandons:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_S_MAX):
                     await self.idle.wait()
-        if not self.sample.latencies_ns:
+        if not self.sample.latencies_ns and not (self.round.abandons and self.sample.hops_ns):
             raise LoadFailed(f"{self.round.base_url}: {self.sample.first_failure or 'no answer in the time given'}")
         return self.sample
 
@@ -339,6 +355,7 @@ class LoadProcess:
         context = multiprocessing.get_context("spawn")  # a fork would inherit this process's event loops
         self._here, there = context.Pipe()
         self._process = context.Process(target=_attend, args=(there, cpu), daemon=True)
+        self.completed: Counter[str] = Counter()  # good answers so far, by base URL
 
     def run(self, round_: Round) -> Sample:
         """Play one round there, and wait for it.
@@ -346,13 +363,26 @@ class LoadProcess:
         Raises:
             LoadFailed: as `run` does, or the process does not answer.
         """
-        wait_s = round_.warm_up_s + round_.seconds + 2 * CONNECT_S_MAX + ANSWER_S_MAX
+        self.begin(round_)
+        return self.end(round_)
+
+    def begin(self, round_: Round) -> None:
+        """Play one round there; `end` has to be called next."""
         self._here.send(round_)
+
+    def end(self, round_: Round) -> Sample:
+        """Wait for the round that was begun.
+
+        Raises:
+            LoadFailed: as `run` does, or the process does not answer.
+        """
+        wait_s = round_.warm_up_s + round_.seconds + 2 * CONNECT_S_MAX + ANSWER_S_MAX
         try:
             answer = self._here.recv() if self._here.poll(wait_s) else "the load generator does not answer"
         except EOFError:
             answer = "the load generator has ended"
         if isinstance(answer, Sample):
+            self.completed[round_.base_url] += answer.completed
             return answer
         raise LoadFailed(str(answer))
 

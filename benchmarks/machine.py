@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sysconfig
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 from proxy import __version__
 
 _LIBRARIES: Final = ("uvicorn", "uvloop", "httptools", "httpx", "starlette", "orjson", "redis", "hiredis")
+_OPTIMISATIONS: Final = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
 
 
 def describe() -> dict[str, str]:
@@ -19,6 +21,7 @@ def describe() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python build": _build(),
         "tollway": __version__,
         "libraries": ", ".join(f"{name} {version}" for name in _LIBRARIES if (version := _version(name))),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -32,6 +35,13 @@ def _cpu_model() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _build() -> str:
+    """How the interpreter was compiled: the one that distributions ship is a fifth faster than a plain `make`."""
+    options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    found = (f"{'with' if option in options else 'without'} {name}" for name, option in _OPTIMISATIONS.items())
+    return ", ".join(found)
 
 
 def _version(name: str) -> str | None:

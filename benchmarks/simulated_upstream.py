@@ -14,10 +14,12 @@ import contextlib
 import secrets
 import signal
 import socket
+import ssl
 import struct
 import time
 from collections import deque
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 
 import httptools
@@ -34,6 +36,10 @@ REMEMBERED_BYTES_MAX: Final = 65_536
 SENT_NS: Final = b": sent_ns="
 """What a stamped event begins with: a comment with the instant at which it was written."""
 
+COUNT_PATH: Final = "/requests-count"
+"""Asked for this, the server says how many requests came before."""
+
+_HEAD_BYTES: Final = 128
 _WRITE_BYTES: Final = 65_536
 _FLUSH_S: Final = 0.005
 _NOT_HTTP: Final = b"HTTP/1.1 2OO Okay\r\n\r\n"
@@ -48,19 +54,30 @@ class Request(NamedTuple):
     target: bytes
     body: bytes
     keeps_alive: bool
+    body_bytes: int = 0  # where only the body's beginning is kept
 
 
 class SimulatedServer:
     """The provider on a port of its own. `async with SimulatedServer() as server: … server.base_url`."""
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 0, *, remembers: bool = False, stamps_events: bool = False
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        remembers: bool = False,
+        by_head: bool = False,
+        stamps_events: bool = False,
+        stamps_slow_events: bool = False,
+        certificate: Path | None = None,
     ) -> None:
         self.requests_count = 0
         self.connections: set[_Connection] = set()
         self.all_gone = asyncio.Event()  # no connection is open
         self.all_gone.set()
-        self.stamps_events = stamps_events
+        self._stamps_events, self._stamps_slow_events = stamps_events, stamps_slow_events
+        self._by_head = by_head  # bodies that begin alike and are as long get the same remembered answer
+        self._certificate = certificate  # PEM, with its secret: what it serves is TLS
         self._host, self._port = host, port
         self._remembers = remembers
         self._remembered: dict[Request, bytes] = {}
@@ -70,12 +87,18 @@ class SimulatedServer:
     @property
     def base_url(self) -> str:
         """What a client takes as its base URL; known once started."""
-        return f"http://{self._host}:{self._port}/v1"
+        return f"{'https' if self._certificate else 'http'}://{self._host}:{self._port}/v1"
 
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self._host, self._port, backlog=_BACKLOG)
+        tls = None
+        if self._certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(self._certificate)
+        self._server = await loop.create_server(
+            lambda: _Connection(self), self._host, self._port, backlog=_BACKLOG, ssl=tls
+        )
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -99,18 +122,28 @@ class SimulatedServer:
         if now_s != self._remembered_at_s:  # a new second: the `date` and `created` of the old one are stale
             self._remembered.clear()
             self._remembered_at_s = now_s
-        known = self._remembered.get(request)
+        asked = request
+        if self._by_head:
+            asked = request._replace(body=request.body[:_HEAD_BYTES], body_bytes=len(request.body))
+        known = self._remembered.get(asked)
         if known is not None:
             return known
+        if request.target == COUNT_PATH.encode():
+            count = b"%d" % (self.requests_count - 1)
+            return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(count), count)
         stamp = Stamp(now_s, secrets.token_hex(16))
         if len(request.body) > BODY_BYTES_MAX:
             return refused(too_large(), stamp)
         answer = script(request.method.decode("ascii"), request.target.decode("latin-1"), request.body, stamp)
-        return self._rendered(request, answer)
+        return self._rendered(asked, answer)
+
+    def stamps(self, answer: Script) -> bool:
+        """Whether its events say when they were written."""
+        wanted = self._stamps_events or (self._stamps_slow_events and not answer.is_instant)
+        return wanted and answer.is_chunked
 
     def _rendered(self, request: Request, answer: Script) -> bytes | Script:
-        is_stamped = self.stamps_events and answer.is_chunked
-        if not self._remembers or is_stamped or not answer.is_instant:
+        if not self._remembers or self.stamps(answer) or not answer.is_instant:
             return answer
         rendered = head_of(answer) + b"".join(framed(step, answer) for step in answer.steps) + end_of(answer)
         if len(rendered) <= REMEMBERED_BYTES_MAX and len(self._remembered) < REMEMBERED_MAX:
@@ -289,7 +322,7 @@ class _Connection(asyncio.Protocol):
         self._finish()
 
     def _wire(self, step: Step, answer: Script) -> bytes:
-        if self._server.stamps_events and answer.is_chunked:
+        if self._server.stamps(answer):
             stamped = b"%b%d\n%b" % (SENT_NS, time.monotonic_ns(), step.chunk)
             step = Step(step.delay_ms, stamped)
         wire = framed(step, answer)
@@ -344,7 +377,13 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     server = SimulatedServer(
-        arguments.host, arguments.port, remembers=not arguments.fresh, stamps_events=arguments.stamp_events
+        arguments.host,
+        arguments.port,
+        remembers=not arguments.fresh,
+        by_head=arguments.by_head,
+        stamps_events=arguments.stamp_events,
+        stamps_slow_events=arguments.stamp_slow_events,
+        certificate=arguments.certificate,
     )
     async with server:
         print(server.base_url, flush=True)
@@ -360,7 +399,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     parser.add_argument("--port", type=int, default=9_000, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="make every answer anew; slower, but no id repeats")
+    parser.add_argument("--by-head", action="store_true", help="one answer for bodies that begin alike and are as long")
     parser.add_argument("--stamp-events", action="store_true", help="say in each event when it was written")
+    parser.add_argument("--stamp-slow-events", action="store_true", help="the same, of streams that take time alone")
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="serve TLS, with this certificate and its key")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(parser.parse_args()))
 

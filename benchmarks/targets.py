@@ -15,7 +15,8 @@ from typing import Final
 
 START_S_MAX: Final = 20.0
 STOP_S_MAX: Final = 10.0
-_POLL_S: Final = 0.02
+_POLL_S: Final = 0.005
+_CPUCLOCK_SCHED: Final = 2
 _LOG_SHOWN_CHARS_MAX: Final = 2_000
 _ROOT: Final = Path(__file__).resolve().parent.parent
 PASSTHROUGH: Final = """\
@@ -54,18 +55,22 @@ class Targets:
 
     def gateway_cpu_s(self) -> float | None:
         """The CPU time that the gateway has used so far; None where it is not ours to see."""
-        if self.gateway_pid is None:
-            return None
-        # proc(5): the 14th and 15th field; the second may hold spaces, and ends at the last bracket.
-        fields = Path(f"/proc/{self.gateway_pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return None if self.gateway_pid is None else cpu_s(self.gateway_pid)
 
     def gateway_rss_mb(self) -> float | None:
         """The gateway's memory, in MB; None where it is not ours to see."""
-        if self.gateway_pid is None:
-            return None
-        status = Path(f"/proc/{self.gateway_pid}/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) / 1_000 for line in status if line.startswith("VmRSS"))
+        return None if self.gateway_pid is None else rss_mb(self.gateway_pid)
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has used so far, all its threads together."""
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)  # clock_getcpuclockid(3), which Python does not have
+
+
+def rss_mb(pid: int) -> float:
+    """A process's resident memory, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1_024 / 1_000_000 for line in status if line.startswith("VmRSS"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,13 +110,8 @@ def own_targets(
     """The simulated upstream and `tollway serve` in front of it, with that configuration. `gateway` is what Python
     runs as the command `tollway`."""
     load_average = os.getloadavg()[0]
-    cpus = sorted(os.sched_getaffinity(0))
-    gateway_cpu, load_cpu = (cpus[0], cpus[-1]) if len(cpus) > 1 else (None, None)
-    layout = (
-        f"gateway (1 process) on core {gateway_cpu}, load generator and upstream on core {load_cpu}"
-        if gateway_cpu is not None
-        else "gateway, load generator and upstream share the one core"
-    )
+    gateway_cpu, load_cpu = cores()
+    layout = layout_of(gateway_cpu, load_cpu)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollway-bench-")))
         flags = ["--stamp-events"] if stamps_events else []
@@ -127,21 +127,36 @@ def own_targets(
         yield Targets(upstream, f"http://127.0.0.1:{port}/v1", load_cpu, layout, load_average, pid)
 
 
+def cores() -> tuple[int | None, int | None]:
+    """The gateway's core and the load generator's; None where there is only one."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return (cpus[0], cpus[-1]) if len(cpus) > 1 else (None, None)
+
+
+def layout_of(gateway_cpu: int | None, load_cpu: int | None) -> str:
+    """Who runs where, in words."""
+    if gateway_cpu is None:
+        return "gateway, load generator and upstream share the one core"
+    return f"gateway (1 process) on core {gateway_cpu}, load generator and upstream on core {load_cpu}"
+
+
 def config_text(state_folder: Path, *, port: int, admin_port: int, upstream: str, template: str = PASSTHROUGH) -> str:
     """The gateway's configuration; as it comes, passthrough to one provider, the embedded store, nothing else on."""
     return template.format(port=port, admin_port=admin_port, folder=state_folder, upstream=upstream)
 
 
 @contextmanager
-def running(name: str, command: list[str], folder: Path, cpu: int | None, port: int) -> Iterator[int]:
-    """A Python process that listens on a port, until the block ends. Gives its process id.
+def running(
+    name: str, command: list[str], folder: Path, cpu: int | None, port: int, program: str = sys.executable
+) -> Iterator[int]:
+    """A process, of Python if nothing else is named, that listens on a port until the block ends. Gives its id.
 
     Raises:
         StartFailed: it ended, or did not listen in time; with the end of what it printed.
     """
     log_path = folder / f"{name}.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([program, *command], cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
         if cpu is not None:
             os.sched_setaffinity(process.pid, {cpu})

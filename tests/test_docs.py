@@ -17,6 +17,7 @@ import pytest
 
 import proxy.core.admin_errors
 import proxy.core.errors
+from proxy.cache import fingerprint
 from proxy.cli.arguments import parse_arguments
 from proxy.core.errors import GatewayError
 from proxy.core.limits import CAPS, ScopeLimits
@@ -197,6 +198,17 @@ def test_every_field_of_a_row_is_documented_and_nothing_else() -> None:
     table = page("state.md").split("| Field | What it is |\n", 1)[1].split("\n\n", 1)[0]
     cells = re.findall(r"(?m)^\| (`[^|]+`) \|", table)
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(Entry.__annotations__)
+
+
+# ── what does not tell calls apart ───────────────────────────────────────────────────────
+
+
+def test_every_header_that_does_not_count_is_documented_and_nothing_else() -> None:
+    row = re.search(r"(?m)^\| What says how a call is traced[^|]*\|([^|]+)\|$", page("cache.md"))
+    assert row is not None
+    whole, _, beginnings = row[1].partition("begins with")
+    named, begun = (set(re.findall(r"`([a-z0-9-]+)`", part)) for part in (whole, beginnings))
+    assert (named, begun) == ({name.decode() for name in fingerprint._NOISE}, {b.decode() for b in fingerprint._NOISY})
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────

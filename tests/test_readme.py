@@ -1,5 +1,5 @@
 """The README does what it says: its blocks are run from top to bottom, as a reader would paste
-them, and what they print is compared with what stands there.
+them, and what they print is compared with what stands there. So is what the cache's page says to try.
 
 A block's output is the `text` block right after it. There `…` stands for anything within a line,
 alone on a line for any lines, and a line break may also be a fold. The ports are the real ones,
@@ -27,6 +27,7 @@ from proxy.settings.load import load
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 DEPLOYMENT = (ROOT / "docs/deployment.md").read_text()
+CACHE = (ROOT / "docs/cache.md").read_text()
 PATIENCE_S = 20.0
 NODE_MODULES = ROOT / "build/node/node_modules"
 NO_NODE = "needs node, and `npm install --prefix build/node openai`"
@@ -237,6 +238,17 @@ def test_the_node_block_runs_and_prints_what_is_shown(stage: Stage) -> None:
     stage.environ["OPENAI_API_KEY"] = "none"
     with stage.gateway("config/quickstart.toml"):
         stage.check(block, stage.run(["node", "block.mjs"], block))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="its commands need curl")
+def test_the_cache_can_be_tried_as_its_page_says(stage: Stage) -> None:
+    stage.write_config(next(block.text for block in blocks_of(README) if block.text.startswith("# team.toml")))
+    turned_on, asked = blocks_of(CACHE.partition("## Try it")[2].partition("\n## ")[0])
+    edit, _, serve = turned_on.text.rpartition("\n")
+    assert serve == "make serve CONFIG=team.toml"
+    stage.shell(Block("bash", edit, None, turned_on.line))
+    with stage.gateway("team.toml"):
+        stage.check(asked, stage.shell(asked))
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ class NoDeploymentAllowed(GatewayError):
 
 
 class NotCached(GatewayError):
-    """A kept answer was asked for, or none (`only`), and none is kept (RFC 9111, section 5.2.1.7)."""
+    """A kept answer was asked for, or none (`only`), and there is none to give (RFC 9111, section 5.2.1.7)."""
 
     status, code, source = 504, "not_cached", Source.POLICY
     should_retry = False

@@ -74,6 +74,7 @@ class CacheUse:
     check: bytes = field(default=b"", repr=False)
     secret: bytes = field(default=b"", repr=False)  # the tenant's
     entry: CacheEntry | None = field(default=None, repr=False)  # the hit
+    own_us: int = 0  # of the hit, from accept to the step that gives it out
     hit: tuple[HitDemand, HitAdmitted] | None = field(default=None, repr=False)
     is_state_away: bool = False  # what was found could not be given out
     copy: AnswerCopy | None = field(default=None, repr=False)
@@ -81,6 +82,12 @@ class CacheUse:
     claimed_as: str | None = None  # the run that has the claim in the store
 
     @property
+    def given(self) -> CacheEntry | None:
+        """The kept answer that may leave, and has its row; None: there is none."""
+        return None if self.hit is None else self.entry
+
+    @property
     def saved_nusd(self) -> int | None:
         """What the answer would have cost; None: nothing was saved, or nobody knows."""
-        return None if self.hit is None or self.entry is None else self.entry.head.cost_nusd
+        given = self.given
+        return None if given is None else given.head.cost_nusd

@@ -89,7 +89,7 @@ class Caching:
 
         Raises:
             InvalidHeader: `x-tollway-cache` is none of its words.
-            NotCached: the caller wants a kept answer or none, and there is none.
+            NotCached: the caller wants a kept answer or none, and there is none to give.
             RateLimited, InvalidApiKey, TenantShredded: there is one, and it is not for this caller now.
         """
         request = exchange.request
@@ -101,7 +101,7 @@ class Caching:
             if entry is None and asked.keeps:
                 use.copy = AnswerCopy(self._copies, exchange.snapshot.settings.cache.entry_bytes_max)
         if entry is None and asked.only:
-            raise NotCached("No answer to this call is kept, and `only` a kept one was asked for.")
+            raise _not_cached(use)
         return entry
 
     def copy(
@@ -267,7 +267,7 @@ class Caching:
         assert route is not None
         self._check_room()
         allowed = exchange.snapshot.allowances.find(exchange.plan, caller, route.alias, counts_dollars=False)
-        use.entry = entry
+        use.entry, use.own_us = entry, self._clock.monotonic_us() - exchange.accepted_at_us
         demand = HitDemand(
             caller.tenant_id,
             exchange.run_id,
@@ -275,7 +275,7 @@ class Caching:
             entry.head.asked_at_ms,
             caller.virtual_key_id,
             allowed.hit_scopes,
-            hit_row(exchange, entry, self._clock.monotonic_us()),
+            hit_row(exchange, entry, use.own_us),
         )
         began_us = self._clock.monotonic_us()
         try:
@@ -311,6 +311,19 @@ def pace_of(exchange: Exchange, entry: CacheEntry) -> int | None:
     fields = dict(entry.headers)
     is_stream = is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding"))
     return exchange.cache.policy.events_per_s if is_stream else None
+
+
+def _not_cached(use: CacheUse | None) -> NotCached:
+    """What a caller is told that wants a kept answer or none."""
+    if use is None:
+        why = "Caching is off for this call"
+    elif use.reason is not None:
+        why = f"This call goes past what is kept (`{use.reason}`)"
+    elif use.is_state_away or not use.name:
+        why = "The state store does not answer, and nothing is given from the cache without it"
+    else:
+        why = "No answer is kept that would do"
+    return NotCached(f"{why}. A kept one was asked for, or none: ask without that, and the call is made.")
 
 
 def _use_of(exchange: Exchange, asked: Directives) -> CacheUse | None:

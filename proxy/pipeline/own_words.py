@@ -1,6 +1,6 @@
 """What the gateway itself says: its headers beside an answer, and the list of models."""
 
-from typing import Any, Final
+from typing import Any
 
 from proxy.admission.answers import Admitted
 from proxy.admission.figures import remaining_hit_requests, remaining_requests, remaining_tokens
@@ -10,13 +10,12 @@ from proxy.core.errors import ModelNotFound
 from proxy.core.money import usd_text
 from proxy.core.types import Answer
 from proxy.dialects.openai import model_in_path
+from proxy.dialects.usage_remover import is_event_stream
 from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import rfc3339
 from proxy.pipeline.ticket import Ticket
 from proxy.routing import listing
-
-_EVENT_STREAM: Final = b"text/event-stream"
 
 
 def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
@@ -67,8 +66,9 @@ def replay_headers(exchange: Exchange, entry: CacheEntry, now_ms: int, now_us: i
     use = exchange.cache
     assert use is not None
     assert use.hit is not None
+    fields = dict(entry.headers)
     headers = [*entry.headers, *own_headers(exchange)]
-    if not any(name == b"content-type" and value[:17].lower() == _EVENT_STREAM for name, value in entry.headers):
+    if not is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
         headers.append((b"content-length", b"%d" % len(entry.body)))
     headers.append((b"x-tollway-cache", b"hit"))
     headers.append((b"age", b"%d" % (max(0, now_ms - entry.head.asked_at_ms) // 1_000)))  # RFC 9111, section 5.1

@@ -62,7 +62,8 @@ def model_label(exchange: Exchange) -> str:
 
 def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, object]:
     """The access log's line. The query is left out: people put secrets there."""
-    request, caller, error = exchange.request, exchange.caller, exchange.error
+    request, caller, error, cache = exchange.request, exchange.caller, exchange.error, exchange.cache
+    given = None if cache is None else cache.given
     return {
         "at": ending.started_at,
         "run_id": exchange.run_id,
@@ -73,17 +74,17 @@ def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, ob
         "tenant": caller.tenant_id if caller else None,
         "virtual_key_id": caller.virtual_key_id if caller else None,
         "model": exchange.call.model_alias,
-        "deployment": ending.deployment,
+        "deployment": ending.deployment if given is None else given.deployment,
         "attempts": exchange.attempts,
         "stream": exchange.call.stream,
-        "cache": None if exchange.cache is None else exchange.cache.result.value,
+        "cache": None if cache is None else cache.result.value,
         "status": ending.status,
         "error": error.code if error else None,
         "error_source": ending.error_source,
         "body_bytes": exchange.body_bytes,
         "output_tokens": charge.usage.output_tokens if charge.usage is not None else None,
         "latency_ms": ending.latency_us / 1_000,
-        "overhead_us": ending.overhead_us,
+        "overhead_us": ending.overhead_us if cache is None or given is None else cache.own_us,
         "config": exchange.snapshot.version,
     }
 

@@ -53,7 +53,7 @@ def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
     return encode(entry)
 
 
-def hit_row(exchange: Exchange, kept: CacheEntry, now_us: int) -> bytes:
+def hit_row(exchange: Exchange, kept: CacheEntry, own_us: int) -> bytes:
     """The row of a call that is answered from the cache, written before its first byte leaves: it costs nothing, and
     uses no tokens of anybody's. Who answered is who did when the answer was made."""
     entry = _asked(exchange)
@@ -66,7 +66,6 @@ def hit_row(exchange: Exchange, kept: CacheEntry, now_us: int) -> bytes:
     entry["saved_nusd"] = kept.head.cost_nusd
     entry["key_source"] = kept.key_source
     entry["cache"] = "hit"
-    own_us = now_us - exchange.accepted_at_us
     entry["latency_ms"] = own_us / 1_000
     entry["overhead_us"] = own_us
     return encode(entry).data

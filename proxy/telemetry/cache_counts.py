@@ -1,4 +1,4 @@
-"""What is counted of kept answers."""
+"""What is counted of the cache: what calls found there, what was not kept, what failed, and what it takes."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,19 +19,19 @@ class CacheCounts:
         self._read_bytes: Callable[[], int] = lambda: 0
 
     def asked(self, result: str, reason: str) -> None:
-        """One call for which caching is on: hit, miss or bypass, and why it went past."""
+        """One call for which caching is on: `hit`, `miss` (nothing was given out) or `bypass`, and why it went past."""
         self._asked.add((result, reason))
 
     def not_kept(self, reason: str) -> None:
-        """One answer that was not kept."""
+        """One answer that was to be kept and was not, and why."""
         self._not_kept.add((reason,))
 
     def failed(self, step: str) -> None:
-        """One step that failed; the call went on without."""
+        """One step that failed; calls went on as if nothing were kept."""
         self._failures.add((step,))
 
     def read_bytes(self, read: Callable[[], int]) -> None:
-        """Ask this at each scrape how much memory kept answers take."""
+        """Ask this at each scrape how much of this process's memory kept answers take, roughly."""
         self._read_bytes = read
 
     def families(self) -> Iterator[Metric]:

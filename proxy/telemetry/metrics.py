@@ -70,7 +70,7 @@ class Metrics(Collector):
         self._log_dropped = Counts(
             "tollway_access_log_dropped_total", "Log lines dropped because their reader was too slow."
         )
-        self._usd = Counts("tollway_usd_total", "Dollars, by who bears them.", "kind")
+        self._usd = Counts("tollway_usd_total", "Dollars, by who bears or saves them.", "kind")
         self._cap_refusals = Counts("tollway_cap_refusals_total", "Calls that a spend cap refused.", "scope")
         self._limit_refusals = Counts("tollway_limit_refusals_total", "Calls that a rate limit refused.", "scope")
         self._soft_caps = Counts("tollway_soft_caps_total", "Calls admitted beyond a soft cap.", "scope")
@@ -218,11 +218,11 @@ class Metrics(Collector):
             add(("reasoning",), usage.reasoning_tokens)
 
     def usage_source(self, source: str) -> None:
-        """How far one run's usage can be trusted: `exact`, `estimated` or `unknown`."""
+        """How far one run's usage can be trusted: `exact`, `estimated`, `worst_case`, `unpriced` or `unknown`."""
         self._usage_sources.add((source,))
 
     def spent(self, kind: str, nusd: int) -> None:
-        """Money: `charged` to tenants, or `absorbed` by the operator."""
+        """Money: `charged` to tenants, `absorbed` by the operator, or `saved` by a kept answer."""
         self._usd.add((kind,), nusd)
 
     def held(self, nusd: int) -> None:

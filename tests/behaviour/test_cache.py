@@ -115,6 +115,7 @@ async def test_a_plain_answer_comes_again_byte_for_byte_with_its_row():
         assert (status, said(head), body) == (200, "hit", first[2])
         assert len(upstream.received) == 1
         assert (head[b"content-type"], head[b"age"]) == (b"application/json", b"0")
+        assert head[b"content-length"] == b"%d" % len(body)
         assert (head[b"x-tollway-model"], head[b"x-tollway-attempts"]) == (b"openai/m-1", b"0")
         assert (head[b"x-tollway-cost-usd"], head[b"x-tollway-saved-usd"]) == (b"0", b"0.00002")
         assert b"x-request-id" not in head  # it names a call that this one is not
@@ -136,6 +137,9 @@ async def test_a_plain_answer_comes_again_byte_for_byte_with_its_row():
         assert gateway.metric('tollway_usd_total{kind="saved"}') == COST_NUSD / 1e9
         line = (await gateway.log_lines(2))[1]
         assert (line["cache"], line["body_bytes"]) == ("hit", len(body))
+        assert (line["deployment"], line["overhead_us"]) == ("openai/m-1", kept["overhead_us"])
+        assert 0 < kept["overhead_us"] == kept["latency_ms"] * 1_000 <= line["latency_ms"] * 1_000
+        assert gateway.metric("tollway_overhead_seconds_count") == 1  # of what was sent
 
 
 async def test_a_stream_comes_again_byte_for_byte():
@@ -146,6 +150,7 @@ async def test_a_stream_comes_again_byte_for_byte():
         assert (said(first[1]), said(again[1])) == ("miss", "hit")
         assert again[2] == first[2] == b"".join((*EVENTS, DONE))
         assert again[1][b"content-type"] == b"text/event-stream"
+        assert b"content-length" not in again[1]
         assert len(upstream.received) == 1
         assert (await rows(gateway))[1]["saved_nusd"] == COST_NUSD
 
@@ -260,12 +265,39 @@ async def test_what_the_caller_asks_for(headers, status, expected, then):
         assert said((await ask(gateway))[1]) == then
 
 
-@pytest.mark.parametrize("cache", ['{ mode = "all" }', '{ mode = "off" }'])
-async def test_only_a_kept_answer_or_none(cache):
-    async with served(cache=cache) as (gateway, upstream):
-        status, _, body = await ask(gateway, None, (b"x-tollway-cache", b"only"))
-        assert (status, json.loads(body)["error"]["code"]) == (504, "not_cached")
+@pytest.mark.parametrize(
+    ("mode", "body", "headers", "why"),
+    [
+        ("off", chat(), [], "Caching is off for this call."),
+        ("all", chat(), [], "No answer is kept that would do."),
+        ("all", chat(), [(b"cache-control", b"no-store")], "This call goes past what is kept (`asked`)."),
+        ("deterministic", chat(), [], "This call goes past what is kept (`not_deterministic`)."),
+        ("all", chat(store=True), [], "This call goes past what is kept (`stateful`)."),
+        ("all", chat(tools=[{"type": "web_search"}]), [], "This call goes past what is kept (`tools`)."),
+        ("all", chat(Store=True), [], "This call goes past what is kept (`ambiguous`)."),
+        ('all", share = "user', chat(), [], "This call goes past what is kept (`unnamed`)."),
+    ],
+)
+async def test_only_a_kept_answer_or_none_and_why_there_is_none(mode, body, headers, why):
+    async with served(cache=f'{{ mode = "{mode}" }}') as (gateway, upstream):
+        status, _, refusal = await ask(gateway, body, (b"x-tollway-cache", b"only"), *headers)
+        error = error_of(refusal)
+        assert (status, error["code"]) == (504, "not_cached")
+        assert error["message"].startswith(why)
         assert not upstream.received
+
+
+async def test_none_is_given_and_it_is_said_while_the_state_store_is_away(monkeypatch):
+    async def away(*_):
+        raise StateUnavailable("it is away")
+
+    async with served() as (gateway, upstream):
+        await ask(gateway)
+        monkeypatch.setattr(Keeper, "admit_hit", away)
+        status, _, refusal = await ask(gateway, None, (b"x-tollway-cache", b"only"))
+        assert (status, error_of(refusal)["code"]) == (504, "not_cached")
+        assert error_of(refusal)["message"].startswith("The state store does not answer")
+        assert len(upstream.received) == 1
 
 
 async def test_what_is_older_than_the_caller_likes_is_asked_for_anew():

@@ -61,6 +61,12 @@ def test_the_request_on_the_wire():
     assert sent == b"{}"
 
 
+def test_a_caller_with_a_token_and_no_tenant():
+    head, _, _ = request_bytes(storm(token="sk-1"), "", b"{}").partition(b"\r\n\r\n")
+    assert b"\r\nauthorization: Bearer sk-1\r\n" in head
+    assert b"tenant" not in head
+
+
 def test_the_models_are_the_simulated_providers_and_last_as_long_as_is_said():
     behaviours = [each for model in isolation.MODELS if (each := parse_model(model)) is not None]
     assert len(behaviours) == len(isolation.MODELS)
@@ -89,6 +95,9 @@ async def test_answers_are_timed_from_when_they_were_due_and_refusals_counted_ap
         assert set(each.statuses) == {200, 429}
         assert len(each.first_bytes_ns) == each.statuses[200]
         assert min(each.first_bytes_ns) >= 29 * MS
+        firsts_and_lasts = zip(each.first_bytes_ns, each.latencies_ns, strict=True)
+        assert all(first <= last for first, last in firsts_and_lasts)
+        assert min(each.lates_ns) >= 0  # no call leaves before it is due
     assert seen["a"].sent > seen["b"].sent > 0
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmarks.latency import body, pairs_of
-from benchmarks.load import LoadFailed, Round, request_bytes, run
+from benchmarks.load import NUMBER, LoadFailed, Round, request_bytes, run
 from benchmarks.simulated_upstream import SimulatedServer
 
 
@@ -44,6 +44,23 @@ async def test_plain_calls_are_counted_and_timed():
     assert sample.per_s == pytest.approx(len(sample.latencies_ns) / (sample.elapsed_ns / 1e9))
 
 
+async def test_no_two_numbered_calls_are_the_same():
+    bodies = []
+
+    class Reading(SimulatedServer):
+        def answer(self, request):
+            bodies.append(request.body)
+            return super().answer(request)
+
+    sent = json.dumps({"model": "simulated", "messages": [{"role": "user", "content": NUMBER.decode()}]}).encode()
+    async with Reading() as server:
+        sample = await run(Round(server.base_url, sent, "sk-test", 1, 0.1, warm_up_s=0.0, is_numbered=True))
+    assert sample.failures == 0
+    assert len(set(bodies)) == len(bodies) > 1
+    assert NUMBER not in b"".join(bodies)
+    assert {len(each) for each in bodies} == {len(sent)}
+
+
 async def test_a_stream_is_timed_to_its_first_byte_to_its_end_and_between():
     async with SimulatedServer(stamps_events=True) as server:
         model = "simulated-first30ms-every10ms-4chunks"
@@ -62,6 +79,16 @@ async def test_a_refusal_is_no_sample_and_says_what_it_was():
     async with SimulatedServer() as server:
         with pytest.raises(LoadFailed, match=r"status 429.*Rate limit reached"):
             await run(round_(server, "simulated-429"))
+
+
+async def test_streams_that_outlast_the_round_are_hung_up():
+    async with SimulatedServer(stamps_slow_events=True) as server:
+        sent = body("simulated-every50ms-99chunks", stream=True)
+        round_ = Round(server.base_url, sent, "sk-test", 100, 0.3, 0.1, 0.1, watches_events=True, abandons=True)
+        sample = await run(round_)
+    assert sample.failures == 0
+    assert not sample.latencies_ns
+    assert len(sample.hops_ns) > 100
 
 
 @pytest.mark.parametrize("model", ["simulated-reset", "simulated-malformed"])

@@ -1,11 +1,13 @@
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
-from benchmarks.simulated_upstream import SENT_NS, SimulatedServer
+from benchmarks.simulated_upstream import COUNT_PATH, SENT_NS, SimulatedServer
+from tests.authority import found
 
 PATH = "/chat/completions"
 
@@ -53,6 +55,7 @@ async def test_plain_and_streamed_on_one_connection(server, client):
     assert streamed.text.count("\n\n") == 6
     assert streamed.text.endswith("data: [DONE]\n\n")
     assert server.requests_count == 2
+    assert (await client.get(server.base_url.removesuffix("/v1") + COUNT_PATH)).text == "2"
     assert len(server.connections) == 1
 
 
@@ -148,3 +151,28 @@ async def test_stamped_events_are_still_events():
     events = response.content.removesuffix(b"\n\n").split(b"\n\n")
     assert len(events) == 6
     assert all(event.startswith(SENT_NS) and b"\ndata: " in event for event in events)
+
+
+async def test_slow_events_alone_are_stamped_where_that_is_asked():
+    async with SimulatedServer(stamps_slow_events=True, remembers=True) as server, httpx.AsyncClient() as client:
+        for model, is_stamped in (("simulated-3chunks", False), ("simulated-every5ms-3chunks", True)):
+            response = await client.post(server.base_url + PATH, json=call(model, stream=True))
+            assert (SENT_NS in response.content) is is_stamped
+
+
+async def test_bodies_that_begin_alike_get_the_same_answer_where_that_is_asked():
+    async with SimulatedServer(by_head=True, remembers=True) as server, httpx.AsyncClient() as client:
+        sent = [json.dumps({**call(), "user": end}).encode() for end in ("x" * 200 + "a", "x" * 200 + "b", "")]
+        answers = [(await client.post(server.base_url + PATH, content=each)).content for each in sent]
+    assert answers[0] == answers[1] or json.loads(answers[0])["created"] != json.loads(answers[1])["created"]
+    assert answers[2] != answers[0]
+
+
+async def test_tls(tmp_path):
+    authority = found(tmp_path)
+    async with SimulatedServer(certificate=tmp_path / "good.pem") as server:
+        assert server.base_url.startswith("https://")
+        verify = ssl.create_default_context(cafile=authority.ca_file)
+        async with httpx.AsyncClient(verify=verify) as client:
+            response = await client.post(server.base_url + PATH, json=call("simulated"))
+        assert response.status_code == 200
