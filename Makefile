@@ -10,7 +10,7 @@ CHECKED := $(wildcard proxy benchmarks tests)
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3.13 python3.14 python3)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-.PHONY: help install serve test check format docs bench image-check lock clean again
+.PHONY: help install serve test check format docs bench guard image-check lock clean again
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -44,6 +44,9 @@ docs: $(VENV)/.dev ## Write the commands' help texts into docs/commands.md
 
 bench: $(VENV)/.run ## Added latency against a direct call, as a table and a picture
 	@$(BIN)/python -m benchmarks.latency $(BENCH_ARGS)
+
+guard: $(VENV)/.run ## Fail where a plain call costs more processor time than benchmarks/baseline.json says
+	@$(BIN)/python -m benchmarks.guard $(GUARD_ARGS)
 
 image-check: $(VENV)/.dev ## Do the Dockerfile's steps in a clean environment; needs the package index
 	@TOLLWAY_IMAGE_CHECK=1 $(BIN)/python -m pytest -q tests/behaviour/test_dockerfile.py

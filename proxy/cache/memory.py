@@ -11,11 +11,12 @@ from proxy.cache.entry import CacheEntry
 class Memory:
     """Entries by tenant and name."""
 
-    __slots__ = ("_bytes_max", "_entries", "bytes")
+    __slots__ = ("_bytes_max", "_entries", "_names", "bytes")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._entries: OrderedDict[tuple[str, str], CacheEntry] = OrderedDict()
+        self._names: dict[str, set[str]] = {}  # by tenant
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -34,18 +35,29 @@ class Memory:
         if entry.size_bytes > self._bytes_max:
             return
         self._entries[tenant_id, name] = entry
+        self._names.setdefault(tenant_id, set()).add(name)
         self.bytes += entry.size_bytes
         while self.bytes > self._bytes_max:
-            _, oldest = self._entries.popitem(last=False)
-            self.bytes -= oldest.size_bytes
+            self.forget(*next(iter(self._entries)))
 
     def forget(self, tenant_id: str, name: str) -> None:
         """Forget an entry."""
         entry = self._entries.pop((tenant_id, name), None)
-        if entry is not None:
-            self.bytes -= entry.size_bytes
+        if entry is None:
+            return
+        self.bytes -= entry.size_bytes
+        names = self._names[tenant_id]
+        names.remove(name)
+        if not names:
+            del self._names[tenant_id]
 
     def drop(self, tenant_id: str) -> None:
         """Forget all of a tenant's."""
-        for _, name in [each for each in self._entries if each[0] == tenant_id]:
+        for name in tuple(self._names.get(tenant_id, ())):
             self.forget(tenant_id, name)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._names.clear()
+        self.bytes = 0

@@ -37,6 +37,10 @@ class AnswerSealer(Protocol):
         """The plaintext. Raises GatewayError."""
         ...
 
+    def on_drop(self, forget: Callable[[str | None], object]) -> None:
+        """Call this whenever a tenant's data keys are to be forgotten, with its id; with None: everybody's."""
+        ...
+
 
 class Found(NamedTuple):
     """What a look at the store came to."""
@@ -85,6 +89,8 @@ class Shelf:
         self._told_until_us = 0
         self._keeping_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        if sealer is not None:  # what nobody may open any more is not to lie here in the clear
+            sealer.on_drop(self._drop_with_keys)
 
     def at_hand(self, tenant_id: str, name: str) -> CacheEntry | None:
         """The entry, if this process remembers it."""
@@ -97,6 +103,12 @@ class Shelf:
     def drop(self, tenant_id: str) -> None:
         """Forget all of a tenant's, in this process."""
         self._memory.drop(tenant_id)
+
+    def _drop_with_keys(self, tenant_id: str | None) -> None:
+        if tenant_id is None:
+            self._memory.clear()
+        else:
+            self._memory.drop(tenant_id)
 
     async def find(self, tenant_id: str, name: str, run_id: str | None, claim_ms: int) -> Found:
         """What the store has, within 50 ms; for a run, where nothing is there, the name is claimed. Raises nothing."""

@@ -7,6 +7,7 @@ A tenant without a data key gets one when its first answer is sealed; to open on
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from proxy.core.clock import Clock
@@ -37,7 +38,7 @@ class Sealer:
     Every method that waits does so for as long as the store and the KEK take: whoever cannot, waits less, and what was
     begun goes on. What they failed with holds for a moment (`SharedCalls`)."""
 
-    __slots__ = ("_clock", "_deks", "_finding", "_known", "_making", "_rotation", "_store")
+    __slots__ = ("_clock", "_deks", "_finding", "_forget", "_known", "_making", "_rotation", "_store")
 
     def __init__(self, store: KeyringStore, deks: Deks, rotation: Rotation, clock: Clock) -> None:
         self._store = store
@@ -47,6 +48,7 @@ class Sealer:
         self._known: dict[str, _Known] = {}
         self._finding: SharedCalls[_Known] = SharedCalls(clock)
         self._making: SharedCalls[StoredDek] = SharedCalls(clock)
+        self._forget: Callable[[str | None], object] = lambda _tenant_id: None
 
     async def seal(self, tenant_id: str, aad: bytes, plaintext: bytes) -> bytes:
         """The sealed form, under the tenant's current data key. It opens for the same tenant and AAD alone.
@@ -83,17 +85,23 @@ class Sealer:
             return await asyncio.to_thread(sealed_answer.unseal, *arguments)
         return sealed_answer.unseal(*arguments)
 
+    def on_drop(self, forget: Callable[[str | None], object]) -> None:
+        """Have what was opened forgotten as well, wherever it is: of a tenant, or with None of everybody."""
+        self._forget = forget
+
     def drop(self, tenant_id: str) -> None:
         """Forget what is known of a tenant's data keys, and what is being found out."""
         self._known.pop(tenant_id, None)
         self._finding.drop(tenant_id)
         self._making.drop(tenant_id)
+        self._forget(tenant_id)
 
     def clear(self) -> None:
         """Forget everything."""
         self._known.clear()
         self._finding.clear()
         self._making.clear()
+        self._forget(None)
 
     async def stop(self) -> None:
         """End what is under way, and forget everything. Safe to repeat."""

@@ -54,15 +54,27 @@ def test_a_tenant_is_dropped_whole():
     assert [memory.find(tenant, "a") is None for tenant in ("acme", "other")] == [True, False]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["keep", "forget", "find"]), st.sampled_from("abcd"), st.integers(0, 3_000))))
+TENANTS = ("acme", "other")
+STEPS = st.sampled_from(["keep", "keep", "keep", "forget", "find", "drop", "clear"])
+
+
+@given(st.lists(st.tuples(STEPS, st.sampled_from(TENANTS), st.sampled_from("abcd"), st.integers(0, 3_000))))
 def test_the_sum_of_sizes_is_right_and_within_the_bound(steps):
     memory = Memory(5_000)
-    for step, name, size in steps:
+    for step, tenant, name, size in steps:
         if step == "keep":
-            memory.keep("acme", name, entry(b"x" * size))
+            memory.keep(tenant, name, entry(b"x" * size))
         elif step == "forget":
-            memory.forget("acme", name)
+            memory.forget(tenant, name)
+        elif step == "drop":
+            memory.drop(tenant)
+        elif step == "clear":
+            memory.clear()
         else:
-            memory.find("acme", name)
-        found = [memory.find("acme", each) for each in "abcd"]
-        assert memory.bytes == sum(each.size_bytes for each in found if each is not None) <= 5_000
+            memory.find(tenant, name)
+        found = {(whose, each): memory.find(whose, each) for whose in TENANTS for each in "abcd"}
+        there = [each for each in found.values() if each is not None]
+        assert len(memory) == len(there)
+        assert memory.bytes == sum(each.size_bytes for each in there) <= 5_000
+        assert step != "drop" or not any(found[tenant, each] for each in "abcd")
+        assert step != "clear" or not there

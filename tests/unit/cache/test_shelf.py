@@ -65,6 +65,10 @@ class Sealer:
 
     def __init__(self):
         self.fault = None
+        self.forget = lambda _tenant_id: None
+
+    def on_drop(self, forget):
+        self.forget = forget
 
     async def seal(self, tenant_id, aad, plaintext):
         return (tenant_id.encode() + b"|" + aad + b"|" + plaintext)[::-1]
@@ -245,6 +249,17 @@ async def test_a_store_that_others_write_to_does_not_speak_for_the_keyring(seale
     store.kept["acme", "n"] = b"".join(pack(ENTRY, sealed=not sealed))
     assert await shelf(store, Sealer() if sealed else None, failures).find("acme", "n", None, 0) == Found()
     assert failures == ["unreadable"]
+
+
+async def test_what_nobody_may_open_any_more_does_not_lie_in_memory():
+    sealer = Sealer()
+    each = shelf(Store(), sealer)
+    for tenant in ("acme", "other", "third"):
+        each.remember(tenant, "n", ENTRY)
+    sealer.forget("acme")
+    assert [each.at_hand(tenant, "n") is None for tenant in ("acme", "other", "third")] == [True, False, False]
+    sealer.forget(None)
+    assert each.at_hand("other", "n") is None
 
 
 async def test_a_kms_that_is_away_does_not_make_the_store_be_away():
