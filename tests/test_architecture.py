@@ -141,7 +141,7 @@ IMPURE_CALLS = frozenset(
 )
 
 # Where an import may stand inside a function: what is costly and only sometimes needed.
-LAZY = ("proxy.adapters.*", "proxy.__main__", "proxy.cli", "proxy.cli.*")
+LAZY = ("proxy.adapters.*", "proxy.keyring.aead", "proxy.__main__", "proxy.cli", "proxy.cli.*")
 
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 400

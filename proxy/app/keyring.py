@@ -6,6 +6,7 @@ from proxy.adapters.kms import KmsDoor
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.clock import Clock
+from proxy.keyring import aead
 from proxy.keyring.aws_kek import AwsKek
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.keyring.kek import Kek
@@ -59,7 +60,10 @@ def keyring_store(door: SqliteDoor | RedisDoor) -> KeyringStore:
 
 def _keyring(settings: Settings, store: KeyringStore, clock: Clock, observer: KeyringObserver) -> Keyring | None:
     keks = [_kek(each, settings, observer) for each in settings.keyring.kek]
-    return Keyring(keks, store, clock, observer.provider_key_unreadable) if keks else None
+    if not keks:
+        return None
+    aead.load()
+    return Keyring(keks, store, clock, observer.provider_key_unreadable)
 
 
 def _kek(kek: KekSettings, settings: Settings, observer: KeyringObserver) -> Kek:
