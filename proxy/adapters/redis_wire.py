@@ -26,6 +26,7 @@ Answer: TypeAlias = "Reply | Exception"
 _READ_ONLY: Final = re.compile(r"(?:ERR Error running script .*-)?READONLY ")
 
 UNDER_WAY_MAX: Final = 10_000
+TOGETHER_MAX: Final = 32  # commands in one write
 SILENT_S_MAX: Final = 1.0  # an answer that is overdue for so long: the connection leads nowhere any more
 
 
@@ -178,6 +179,8 @@ class _Link(asyncio.Protocol):
             self._outbox.append(command)
             if len(self._outbox) == 1:
                 self._loop.call_soon(self._flush)
+            elif len(self._outbox) >= TOGETHER_MAX:
+                self._flush()  # a long turn must not hold back what was asked at its beginning
         due_at_s = self._loop.time() + timeout_s
         self._waiting.append(_Entry(answer, due_at_s))
         if self._timer is None or due_at_s < self._look_at_s:

@@ -70,6 +70,20 @@ async def test_a_lone_call_leaves_at_once_and_those_of_one_turn_leave_together()
         assert b"with 2" in rest
 
 
+async def test_a_long_turn_does_not_hold_back_what_was_asked_at_its_beginning(monkeypatch):
+    async with answering(INFO, *([b"+OK\r\n"] * 100)) as (wire, _):
+        await wire.ask("PING")
+        link = wire._link
+        assert link is not None
+        assert link._transport is not None
+        written, write = [], link._transport.write
+        monkeypatch.setattr(link._transport, "write", lambda data: (written.append(data), write(data)))
+        asking = [asyncio.ensure_future(wire.ask("PING")) for _ in range(2 * redis_wire.TOGETHER_MAX + 5)]
+        await asyncio.sleep(0)  # one turn, in which all of them ask
+        assert [len(COMMAND.findall(data)) for data in written] == [1, redis_wire.TOGETHER_MAX, redis_wire.TOGETHER_MAX]
+        assert await asyncio.gather(*asking) == [b"OK"] * len(asking)
+
+
 async def test_answers_go_to_who_asked_in_order(door):
     assert await asyncio.gather(*echoes(door, 500)) == [b"%d" % n for n in range(500)]
 
