@@ -76,8 +76,14 @@ async def test_a_long_turn_does_not_hold_back_what_was_asked_at_its_beginning(mo
         link = wire._link
         assert link is not None
         assert link._transport is not None
-        written, write = [], link._transport.write
-        monkeypatch.setattr(link._transport, "write", lambda data: (written.append(data), write(data)))
+        written: list[bytes] = []
+        write = link._transport.write
+
+        def noted(data: bytes) -> None:
+            written.append(data)
+            write(data)
+
+        monkeypatch.setattr(link._transport, "write", noted)
         asking = [asyncio.ensure_future(wire.ask("PING")) for _ in range(2 * redis_wire.TOGETHER_MAX + 5)]
         await asyncio.sleep(0)  # one turn, in which all of them ask
         assert [len(COMMAND.findall(data)) for data in written] == [1, redis_wire.TOGETHER_MAX, redis_wire.TOGETHER_MAX]
