@@ -129,6 +129,8 @@ class Attempts:
                 self._gates.leave_deployment(exchange, attempt)
                 exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, tried.failure)
             attempt = exchange.attempt = following
+        if exchange.call.stream:
+            exchange.let_document_go()  # it may be open for long, and one of thousands
         if tried.answer is None:
             assert tried.error is not None, "what gave no answer says why"
             raise tried.error

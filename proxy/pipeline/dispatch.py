@@ -55,10 +55,7 @@ class Dispatch:
         body, is_edited, told_length = _outbound_body(exchange, attempt, downstream)
         call = attempt.call
         if call.text is not None and len(call.text) > _LARGE_BYTES:
-            # All is decided: what was parsed need not be held for as long as the provider thinks. A
-            # fallback parses it again.
-            attempt.call = call._replace(document=None)
-            exchange.call = exchange.call._replace(document=None)
+            exchange.let_document_go()  # nor need it be held for as long as the provider thinks
         decompressed = is_edited and call.text is not call.body
         if decompressed or told_length is not None or payer.source is KeySource.TENANT:
             # Nothing keeps a stored provider key for longer than the keyring does.
@@ -177,8 +174,11 @@ def _outbound_body(
     if text is None:
         return WholeBody(call.body), False, None
     ticket, document = exchange.ticket, call.document
+    is_edited = attempt.asking is not UsageAsking.LEAVE or (ticket is not None and ticket.inserted_ceiling is not None)
+    if is_edited and document is None:
+        document = jsonio.parse(text)  # it was let go when this was sent before
     if attempt.asking is not UsageAsking.LEAVE:
-        assert document is not None, "who chose to ask has read it"
+        assert document is not None
         text = inject(text, document)
     if ticket is not None and ticket.inserted_ceiling is not None:
         assert document is not None

@@ -71,6 +71,12 @@ class Exchange:
         assert self.tenant is not None, "who calls is known before what it may use"
         return self.snapshot.settings.plans[self.tenant.plan]
 
+    def let_document_go(self) -> None:
+        """All that is in it is decided: what was parsed takes more room than its text, which can be parsed again."""
+        self.call = self.call._replace(document=None)
+        if self.attempt is not None:
+            self.attempt.call = self.attempt.call._replace(document=None)
+
     @property
     def dispatched(self) -> bool:
         """True once a provider may have seen the call: from then on it has a row."""

@@ -109,7 +109,13 @@ ANSWERS: dict[str, tuple[list[Step], list[Step]]] = {
 TENANTS = ("none", "equivalent", "lower")
 KINDS = ("plain", "stream")
 MODELS = [
-    f"{fault}.{kind}.{tenant}" for fault in (*FAULTS, *ANSWERS) for kind in KINDS for tenant in (*TENANTS, "narrowed")
+    *(
+        f"{fault}.{kind}.{tenant}"
+        for fault in (*FAULTS, *ANSWERS)
+        for kind in KINDS
+        for tenant in (*TENANTS, "narrowed")
+    ),
+    *("503.again.small", "503.again.large"),
 ]
 
 
@@ -284,3 +290,16 @@ async def test_an_answer_is_no_failure(place: Place, kept: str, kind: str, tenan
         assert (status, body) == (200, CALLERS_ERROR_EVENT + DONE)
     else:
         assert (status, body) == (int(kept) if kept.isdigit() else 400, NOT_NOW)
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_a_stream_whose_usage_is_asked_for_is_sent_again_as_it_was(place: Place, size: str) -> None:
+    text, model = "x" * (10 if size == "small" else 200_000), f"503.again.{size}"
+    body = {"model": model, "stream": True, "max_tokens": 10, "messages": [{"role": "user", "content": text}]}
+    headers = [*JSON, (b"x-tollway-tenant", b"none")]
+    status, _, _ = await plain_request(place.gateway, "POST", CHAT, json.dumps(body).encode(), headers)
+    assert status == 503
+    sent = [request.body for request in place.first.received if model.encode() in request.body]
+    assert len(sent) == 3
+    assert len(set(sent)) == 1
+    assert json.loads(sent[0])["stream_options"] == {"include_usage": True}
