@@ -70,8 +70,8 @@ class SealedRow(NamedTuple):
 
 
 def encode(entry: Entry) -> SealedRow:
-    """The row's bytes: one JSON object."""
-    return SealedRow(entry["tenant"], entry["run_id"], jsonio.encode(entry))
+    """The row's bytes: one JSON object. It is kept until it is written, or for as long as its call is open."""
+    return SealedRow(entry["tenant"], entry["run_id"], jsonio.encode_to_keep(entry))
 
 
 def decode(data: bytes) -> dict[str, Any]:

@@ -100,9 +100,12 @@ def _begun(exchange: Exchange) -> Entry:
     """What is known of a call that is sent to somebody: a copy, to be gone on with."""
     attempt = exchange.attempt
     assert attempt is not None, "it was to be sent somewhere"
-    if exchange.row is None or exchange.row[0] is not attempt:
-        exchange.row = (attempt, _sent(exchange, attempt))
-    entry = exchange.row[1].copy()
+    if exchange.row is not None and exchange.row[0] is attempt:
+        entry = exchange.row[1].copy()
+    else:
+        entry = _sent(exchange, attempt)
+        if not exchange.call.stream:  # a stream may be open for long, and there may be thousands of them
+            exchange.row = (attempt, entry.copy())
     entry["fallback_reason"] = exchange.fallback_reason
     entry["key_source"] = str(attempt.key_source)
     return entry
