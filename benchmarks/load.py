@@ -31,6 +31,7 @@ from benchmarks.simulated_upstream import SENT_NS
 CONNECT_S_MAX: Final = 5.0
 ANSWER_S_MAX: Final = 30.0
 FAILURES_MAX: Final = 100
+_CONNECTED_S: Final = 2.0
 NUMBER: Final = b"%020d" % 0
 """What a numbered body has somewhere: each call has another number in its place."""
 
@@ -141,8 +142,10 @@ async def run(round_: Round) -> Sample:
     """
     course = _Course(round_)
     try:
-        for begun in range(0, round_.connections, _CONNECTING_MAX):
-            count = min(_CONNECTING_MAX, round_.connections - begun)
+        # Whoever begins late connects late: a gateway closes connections on which no request comes.
+        at_once = round_.connections if round_.spread_s <= _CONNECTED_S else 0
+        for begun in range(0, at_once, _CONNECTING_MAX):
+            count = min(_CONNECTING_MAX, at_once - begun)
             async with asyncio.timeout(CONNECT_S_MAX):
                 await asyncio.gather(*(course.connect() for _ in range(count)))
     except (OSError, TimeoutError) as error:
@@ -171,7 +174,7 @@ class _Course:
         self.idle = asyncio.Event()
         self.is_done = asyncio.Event()  # there are as many answers as were wanted
         self._clients: set[_Client] = set()
-        self._reconnects: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._host, self._port = url.hostname or "", url.port or (443 if is_tls else 80)
         self._tls = ssl.create_default_context(cafile=round_.ca_file) if is_tls else None
@@ -183,8 +186,9 @@ class _Course:
 
     async def play(self) -> Sample:
         step_s = self.round.spread_s / self.round.connections
-        for number, client in enumerate(list(self._clients)):
-            self._loop.call_later(number * step_s, client.fire)
+        begins = [client.fire for client in self._clients] or [self._connect_later] * self.round.connections
+        for number, begin in enumerate(begins):
+            self._loop.call_later(number * step_s, begin)
         await asyncio.sleep(self.round.warm_up_s)
         busy_ns, self.began_ns = time.process_time_ns(), time.perf_counter_ns()
         self.is_measuring = True
@@ -218,25 +222,28 @@ class _Course:
     def lost(self, client: "_Client") -> None:
         """A connection is gone; while the round runs, another takes its place."""
         self._clients.discard(client)
-        if self.is_running:
-            task = self._loop.create_task(self._reconnect())
-            self._reconnects.add(task)
-            task.add_done_callback(self._reconnects.discard)
+        self._connect_later()
 
-    async def _reconnect(self) -> None:
+    def _connect_later(self) -> None:
+        if self.is_running:
+            task = self._loop.create_task(self._connect_and_fire())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect_and_fire(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
                 client = _Client(self)
                 self._clients.add(client)
                 await self._loop.create_connection(lambda: client, self._host, self._port, ssl=self._tls)
         except (OSError, TimeoutError) as error:
-            self.fail(f"cannot connect again: {_reason(error)}")
+            self.fail(f"cannot connect: {_reason(error)}")
         else:
             client.fire()
 
     def close(self) -> None:
         self.is_running = False
-        for task in self._reconnects:
+        for task in self._connecting:
             task.cancel()
         for client in list(self._clients):
             client.close()
