@@ -5,6 +5,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Final, TextIO, TypeAlias
 
 from proxy.cli.arguments import parse_arguments
@@ -31,6 +32,7 @@ from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
 from proxy.pricing.problem import PriceError
+from proxy.settings.load import ReadFile
 from proxy.settings.model import Settings
 from proxy.settings.problem import SettingsError
 
@@ -133,13 +135,19 @@ def _run_configured(
             for warning in (*settings.warnings, *app.price_warnings(settings, clock.now_ms())):
                 terminal.note(f"Warning: {warning}")
             path = str(configuration.path)
-            return app.serve(settings, lambda: read_configuration(path, environ).settings)
+            return app.serve(settings, partial(_read_anew, path, environ))
         case "check":
             return asyncio.run(check(configuration, arguments.connect, app, terminal))
         case name if name in _COMMANDS:
             return asyncio.run(_COMMANDS[name](arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
+
+
+def _read_anew(
+    path: str, environ: Mapping[str, str], through: Callable[[ReadFile], ReadFile] | None = None
+) -> Settings:
+    return read_configuration(path, environ, through).settings
 
 
 def _let_calls_go_first() -> None:

@@ -20,12 +20,16 @@ _DIRECT = build_opener(ProxyHandler({}))
 
 @dataclass
 class Command:
-    """One configuration in one folder, and what is run with it. Ports are free ones."""
+    """One configuration in one folder, and what is run with it. Ports are free ones.
+
+    `first` is Python that runs in the gateway's process before the command does: a fault, or shorter times.
+    """
 
     folder: Path
     text: str
     drain_s: float = 2
     workers: int = 1
+    first: str = ""
     url: str = ""
     admin_url: str = ""
 
@@ -74,20 +78,29 @@ class Command:
         return answer
 
     @contextmanager
+    def launched(self) -> Iterator["Command"]:
+        """The gateway, from when its process is there. Whoever waits for nothing finds it at any point of its start."""
+        run = [sys.executable, "-m", "proxy"]
+        if self.first:
+            command = "import runpy; runpy.run_module('proxy', run_name='__main__', alter_sys=True)"
+            run = [sys.executable, "-c", f"{self.first}\n{command}"]
+        with (self.folder / "stdout.txt").open("wb") as output, (self.folder / "stderr.txt").open("wb") as error_output:
+            typed = [*run, "serve", "--config", str(self.path)]
+            self.process = subprocess.Popen(typed, cwd=ROOT, stdout=output, stderr=error_output)
+        try:
+            yield self
+        finally:
+            self.process.kill()
+            self.process.wait(_BOUND_S)
+
+    @contextmanager
     def serving(self, exit_code: int = 0) -> Iterator["Command"]:
         """The gateway, from both ports' being open until it has ended, on SIGTERM if not before."""
-        errors = self.folder / "stderr.txt"
-        with (self.folder / "stdout.txt").open("wb") as output, errors.open("wb") as error_output:
-            typed = [sys.executable, "-m", "proxy", "serve", "--config", str(self.path)]
-            process = self.process = subprocess.Popen(typed, cwd=ROOT, stdout=output, stderr=error_output)
-        try:
-            self.url, self.admin_url = _announced(process, errors)
+        with self.launched():
+            self.url, self.admin_url = _announced(self.process, self.folder / "stderr.txt")
             yield self
-            process.terminate()
-            assert process.wait(_BOUND_S) == exit_code, errors.read_text()
-        finally:
-            process.kill()
-            process.wait(_BOUND_S)
+            self.process.terminate()
+            assert self.process.wait(_BOUND_S) == exit_code, self.errors
 
     def metric(self, line: str) -> float:
         """A metric's value as the admin port tells it, by its line less the value."""

@@ -233,9 +233,13 @@ def journals(folder: Path) -> list[Path]:
 
 
 def segments(journal: Path) -> list[Segment]:
-    """Its segments, oldest first. One that goes meanwhile is left out."""
+    """Its segments, oldest first. One that goes meanwhile is left out; so are all where the journal itself does."""
     found = []
-    for path in sorted(journal.glob(f"*{_SUFFIX}")):
+    try:
+        paths = sorted(journal.glob(f"*{_SUFFIX}"))
+    except FileNotFoundError:
+        return []
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             found.append(Segment(int(path.stem), path, status.st_size, status.st_mtime_ns // 1_000_000))

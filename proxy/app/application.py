@@ -191,9 +191,9 @@ class App:
         await self._webhook.aclose()
         await self.providers.aclose()
         await self.stores.door.close()
+        await asyncio.to_thread(self._access_log.close)
         if self._crew is not None:
             self._crew.stop()
-        await asyncio.to_thread(self._access_log.close)
 
     def reload(self, settings: Settings) -> None:
         """Put a new configuration in force, whole. Requests under way end on the old one; ports,
@@ -261,21 +261,30 @@ class App:
             pepper,
             self.clock,
             actor,
-            self._forget,
+            self._changed,
             at_hand,
             on_switched=self._switch_watch.see,
             status_of=self._deployment_statuses,
         )
 
+    def _changed(self, tenant_id: str, virtual_key_id: str | None) -> None:
+        """What was changed here is seen here at once, and by this gateway's other workers, which are told before the
+        answer goes out; other gateways see it within their caches' 5 s."""
+        self._forget(tenant_id, virtual_key_id)
+        if self._crew is not None:
+            self._crew.tell_changed(tenant_id, virtual_key_id)
+
     def _forget(self, tenant_id: str, virtual_key_id: str | None) -> None:
-        """What was changed here is seen here at once; other processes see it within their caches' 5 s."""
         if virtual_key_id is None:
             self._tenant_cache.forget(lambda found: found.tenant.id == tenant_id)
+            if self.keyring is not None:
+                self.keyring.drop(tenant_id)
         else:
             self._virtual_key_cache.forget(lambda known: known is not None and known.virtual_key.id == virtual_key_id)
 
     def _make_crew(self, place: Place) -> Crew:
-        return Crew(place, self.readiness, WorkerFigures(self.metrics.caught_up, place.number, place.keepsakes))
+        figures = WorkerFigures(self.metrics.caught_up, place.number, place.keepsakes)
+        return Crew(place, self.readiness, figures, self._forget)
 
     def _make_exporter(self, settings: Settings) -> Exporter | None:
         if self.stores.sink is None:

@@ -12,8 +12,8 @@ import uvloop
 
 from proxy.adapters import core_dumps
 from proxy.app.application import App
+from proxy.app.handover import Handover
 from proxy.app.providers import Transports
-from proxy.app.reloading import kept_until_restart
 from proxy.app.rereading import Rereading
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
@@ -21,6 +21,7 @@ from proxy.edge import server as edge
 from proxy.edge.place import Place, Places
 from proxy.edge.sockets import both_bound, url_of
 from proxy.edge.supervisor import Supervisor
+from proxy.settings.load import ReadSettings
 from proxy.settings.model import Settings
 from proxy.settings.problem import SettingsError
 from proxy.telemetry.error_log import ErrorLog, ThreadlessErrorLog
@@ -56,7 +57,7 @@ def create_app(
     return _make_app(settings, transports or {}, access_log_sink or _unbuffered(sys.stdout), clock or Clock())
 
 
-def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+def serve(settings: Settings, read_settings: ReadSettings) -> int:
     """Run the gateway until it is told to stop; the process's exit code.
 
     `read_settings` reads the configuration anew when SIGHUP asks for it, in a thread of its own; what it
@@ -75,19 +76,23 @@ def serve(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     return 0
 
 
-def _supervise(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+def _supervise(settings: Settings, read_settings: ReadSettings) -> int:
     """Several workers: this process serves nothing, and keeps them running."""
     error_log = ThreadlessErrorLog(sys.stderr.fileno())
     _log_to(error_log)
     _forbid_core_dumps()  # which holds for those that are forked, too
     in_force = settings
+    handover = Handover(read_settings)
 
     def reload() -> bool:
         nonlocal in_force
         try:
-            in_force = kept_until_restart(read_settings(), in_force)
+            in_force = handover.read(in_force)
         except (SettingsError, OSError, ValueError) as error:
             _log.error("the new configuration is refused; %s stays in force: %s", in_force.version, error)
+            return False
+        except Exception:  # noqa: BLE001  a fault of ours must not be the end of every call
+            _log.exception("the reload failed; %s stays in force", in_force.version)
             return False
         return True
 
@@ -100,7 +105,7 @@ def _supervise(settings: Settings, read_settings: Callable[[], Settings]) -> int
         gc.collect()
         gc.freeze()  # what is there now, the workers share
         supervisor = Supervisor(
-            places, lambda place: _work(in_force, read_settings, place), reload, begun, settings.server.drain_s
+            places, lambda place: _work(in_force, handover.load, place), reload, begun, settings.server.drain_s
         )
         return supervisor.run()
 
@@ -115,6 +120,9 @@ def _work(settings: Settings, read_settings: Callable[[], Settings], place: Plac
             runner.run(_serve(settings, read_settings, error_log, place))
     except (GatewayError, OSError, ValueError) as error:  # what a gateway of one process ends with, too
         _log.error("%s", error.message if isinstance(error, GatewayError) else error)
+        return 1
+    except Exception:  # noqa: BLE001  said here, while there is a log of this worker's own
+        _log.exception("this worker ends of a fault of ours")
         return 1
     finally:
         error_log.end()

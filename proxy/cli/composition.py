@@ -1,6 +1,5 @@
 """What the commands need of the composition root, so that a test can hand in its own."""
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +14,7 @@ from proxy.ledger.audit import SpentTotal
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.store import LedgerStore
 from proxy.routing.store import SwitchStore
+from proxy.settings.load import ReadSettings
 from proxy.settings.model import Settings
 
 if TYPE_CHECKING:  # it brings the cipher, and help should answer at once
@@ -78,7 +78,7 @@ class OpenStores(Protocol):
 class Composition(Protocol):
     """`proxy.app`, as the commands see it."""
 
-    def serve(self, settings: Settings, read_settings: Callable[[], Settings], /) -> int:
+    def serve(self, settings: Settings, read_settings: ReadSettings, /) -> int:
         """Run the gateway until it is told to stop; the process's exit code. A reload reads anew."""
         ...
 

@@ -1,12 +1,12 @@
 """Finds the configuration's file, reads it, and loads it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from proxy.cli.terminal import CommandFailed
-from proxy.settings.load import load
+from proxy.settings.load import ReadFile, load
 from proxy.settings.model import Settings
 
 CONFIG_VARIABLE = "TOLLWAY_CONFIG"
@@ -26,8 +26,13 @@ class Configuration:
     settings: Settings
 
 
-def read_configuration(named: str | None, environ: Mapping[str, str]) -> Configuration:
+def read_configuration(
+    named: str | None, environ: Mapping[str, str], through: Callable[[ReadFile], ReadFile] | None = None
+) -> Configuration:
     """The configuration that `--config` names, else TOLLWAY_CONFIG, else the quickstart.
+
+    Args:
+        through: makes what reads a file of `read_text`; None reads it as it is.
 
     Raises:
         CommandFailed: none is named, and there is no quickstart.
@@ -35,13 +40,14 @@ def read_configuration(named: str | None, environ: Mapping[str, str]) -> Configu
         SettingsError: what it says cannot be.
     """
     path = _locate(named, environ)
+    read_file = read_text if through is None else through(read_text)
     try:
-        text = read_text(path)
+        text = read_file(path)
     except OSError as error:
         raise ConfigurationUnreadable(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigurationUnreadable(f"cannot read {path}: {error}") from None
-    return Configuration(path, load(text, path=str(path), environ=environ, read_file=read_text))
+    return Configuration(path, load(text, path=str(path), environ=environ, read_file=read_file))
 
 
 def read_text(path: Path) -> str:

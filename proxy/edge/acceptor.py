@@ -6,6 +6,7 @@ a request nothing.
 """
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -51,9 +52,8 @@ class Acceptor:
         """How many are accepted, and no connections yet."""
         return len(self._connecting)
 
-    def start(self, backlog: int) -> None:
-        """Accept."""
-        self._listening.listen(backlog)
+    def start(self) -> None:
+        """Accept. The socket listens by now."""
         self._is_open = True
         self._note_on()
         self._resume()
@@ -102,6 +102,9 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # a sibling was first, or the caller has gone again
         except OSError as error:
+            if error.errno == errno.EINVAL:  # it does not listen any more: the supervisor has ended it for all
+                self.stop()
+                return
             _log.error("no connection can be accepted for a moment: %s", error.strerror)
             self._pause_for(_FULL_S, lambda: None)
             return

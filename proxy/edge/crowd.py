@@ -1,4 +1,4 @@
-"""How many connections each worker has, in memory that all of them share.
+"""How many connections each worker has, and whether it turns, in memory that all of them share.
 
 The kernel wakes every worker for a new connection, and the one that is awake already takes it: of 32
 connections one of two workers got all. So whoever has more than another leaves it the next one.
@@ -7,9 +7,9 @@ connections one of two workers got all. So whoever has more than another leaves 
 import mmap
 from typing import Final
 
-BEAT_S: Final = 0.1  # between two notes of a worker that turns
+BEAT_S: Final = 0.1  # between two notes of a worker that accepts
 _SILENT_MS: Final = 500  # who has noted nothing for so long is starting, stopped or gone: nothing is left to it
-_FIGURES: Final = 2  # of each worker: when it noted, and what
+_FIGURES: Final = 3  # of each worker: when it noted, and what; and its turns
 _FIGURE_BYTES: Final = 8
 
 
@@ -35,3 +35,11 @@ class Crowd:
         return all(
             figures[at + 1] >= own or now_ms - figures[at] > _SILENT_MS for at in range(0, len(figures), _FIGURES)
         )
+
+    def turn(self, number: int) -> None:
+        """A worker's event loop turns, whether it still accepts or not."""
+        self._figures[(number - 1) * _FIGURES + 2] += 1
+
+    def turns(self, number: int) -> int:
+        """How often it has said so, with those before it in its place."""
+        return self._figures[(number - 1) * _FIGURES + 2]

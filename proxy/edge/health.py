@@ -7,6 +7,7 @@ from typing import Any, Final
 from proxy.core import jsonio
 
 _OK: Final = "ok"
+_SILENT: Final = "no answer in time: it hangs, or another is just starting in its place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,29 @@ class Readiness:
 def whole(told: Mapping[int, dict[str, Any] | None]) -> Report:
     """One report of all workers, by their numbers: what each said of itself, or None where it said nothing in time.
 
-    They are ready where every one is, on the same configuration.
+    They are ready where one is. Who hangs or stops accepts nothing, and the next call goes to another; so what is amiss
+    with a part of them is a warning, with the number of whom it is about.
     """
     heard = {number: said for number, said in sorted(told.items()) if said is not None}
     versions = sorted({said["config"] for said in heard.values()})
-    checks = _united({number: said["checks"] for number, said in heard.items()})
-    checks["workers"] = _amiss([number for number in sorted(told) if number not in heard], len(versions))
+    ready = [said for said in heard.values() if said["ready"]]
+    checks = dict(ready[0]["checks"]) if ready else _united({number: said["checks"] for number, said in heard.items()})
+    checks["workers"] = _OK if ready else f"none of {len(told)} is ready"
+    warnings = _united({number: said["warnings"] for number, said in heard.items()})
+    for number, said in sorted(told.items()):
+        if said is None:
+            warnings[f"worker {number}"] = _SILENT
+        elif ready and not said["ready"]:
+            warnings[f"worker {number}"] = "; ".join(
+                f"{name}: {what}" for name, what in said["checks"].items() if what != _OK
+            )
+    if len(versions) > 1:
+        warnings["workers"] = f"they run {len(versions)} configurations"
     return Report(
-        ready=checks["workers"] == _OK and all(said["ready"] for said in heard.values()),
+        ready=bool(ready),
         config_version=", ".join(versions),
         checks=checks,
-        warnings=_united({number: said["warnings"] for number, said in heard.items()}),
+        warnings=warnings,
         workers=tuple(_in_short(number, told[number]) for number in sorted(told)),
     )
 
@@ -79,12 +92,6 @@ def _united(said: Mapping[int, dict[str, str]]) -> dict[str, str]:
         else:
             united[name] = "; ".join(f"worker {number}: {what}" for number, what in wrong.items()) or _OK
     return united
-
-
-def _amiss(silent: list[int], versions: int) -> str:
-    if silent:
-        return f"no answer in time: worker {', '.join(map(str, silent))}"
-    return _OK if versions == 1 else f"they run {versions} configurations"
 
 
 def _in_short(number: int, said: dict[str, Any] | None) -> dict[str, object]:

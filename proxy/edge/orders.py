@@ -20,7 +20,8 @@ DRAIN: Final = b"d"
 END: Final = b"e"
 RELOAD: Final = b"r"
 # To it.
-BEGUN: Final = b"b"
+BEGUN: Final = b"b"  # both ports accept connections
+CLOSED: Final = b"c"  # neither does any more
 
 _READ_BYTES: Final = 64
 
@@ -79,7 +80,7 @@ def orders_heard(stop: Stop, on_reload: Callable[[], None], supervisor: socket.s
         except OSError:
             said = b""
         if not said:
-            _log.error("the supervisor is gone: this worker finishes what is under way, and ends")
+            _log.error("the supervisor is gone, or has hung up: this worker finishes what is under way, and ends")
             loop.remove_reader(supervisor)
             stop.drain()
         if RELOAD in said:
@@ -99,9 +100,9 @@ def orders_heard(stop: Stop, on_reload: Callable[[], None], supervisor: socket.s
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-def tell_begun(supervisor: socket.socket) -> None:
-    """Say that both ports accept connections."""
+def tell(supervisor: socket.socket, what: bytes) -> None:
+    """Say how far this worker is."""
     try:
-        supervisor.send(BEGUN)
+        supervisor.send(what)
     except OSError:
         pass  # it is gone, which is heard at once

@@ -1,6 +1,7 @@
 """What a worker has from its supervisor: the ports, and ways to its siblings. All of it is made before the first
 one is forked; the worker that takes a dead one's place finds the same."""
 
+import contextlib
 import socket
 from dataclasses import dataclass
 
@@ -53,7 +54,26 @@ class Places:
             self._keepsakes,
         )
 
-    def close(self) -> None:
-        """Let go of the supervisor's own part in all of it: what the workers close is closed then. Safe to repeat."""
-        for each in (self._data_socket, self._admin_socket, *(line.asked for line in self._lines)):
-            each.close()
+    def turns(self, number: int) -> int:
+        """How often a worker, counted from 1, has said that it turns."""
+        return self._crowd.turns(number)
+
+    def leave_lines(self) -> None:
+        """Let go of the supervisor's own part in them: who asks a worker that has ended knows it at once. Safe to
+        repeat, and for the end: nobody could take a worker's place then."""
+        for line in self._lines:
+            line.asked.close()
+
+    def end_data_port(self) -> None:
+        """Accept nothing more on the data port: no worker can, not even one that hangs and holds it. Again where a
+        worker has begun since: it listened anew."""
+        _end(self._data_socket)
+
+    def end_admin_port(self) -> None:
+        """Likewise. Safe to repeat."""
+        _end(self._admin_socket)
+
+
+def _end(listening: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it does not listen, or has ended
+        listening.shutdown(socket.SHUT_RDWR)

@@ -18,10 +18,10 @@ from starlette.types import ASGIApp
 
 from proxy.edge.acceptor import Acceptor
 from proxy.edge.health import Readiness
-from proxy.edge.orders import Stop, orders_heard, signals_heard, tell_begun
+from proxy.edge.orders import BEGUN, CLOSED, Stop, orders_heard, signals_heard, tell
 from proxy.edge.place import Place
 from proxy.edge.protocol import OnRefused, TollwayProtocol
-from proxy.edge.sockets import BindFailed, both_bound, url_of
+from proxy.edge.sockets import ADMIN_SETTING, DATA_SETTING, BindFailed, both_bound, listen, url_of
 from proxy.settings.model import ServerSettings
 
 __all__ = ["BindFailed", "serve"]
@@ -52,6 +52,7 @@ class _Port(uvicorn.Server):
         self,
         app: ASGIApp,
         bound: socket.socket,
+        setting: str,
         on_refused: OnRefused | None = None,
         place: Place | None = None,
         *,
@@ -59,6 +60,7 @@ class _Port(uvicorn.Server):
     ) -> None:
         """
         Args:
+            setting: what names the address, for whom it is in use.
             place: where several processes listen on the socket, which one this is.
             takes_its_part: no more connections than the others have, if it can be helped.
         """
@@ -80,6 +82,7 @@ class _Port(uvicorn.Server):
         )
         super().__init__(config)
         self._bound = bound
+        self._setting = setting
         self._acceptor: Acceptor | None = None
         self._new_s = 0.0 if place is None else _NEW_S
         if place is not None and takes_its_part:
@@ -87,13 +90,18 @@ class _Port(uvicorn.Server):
             self._acceptor = Acceptor(bound, place.crowd, place.number, self._connect, lambda: len(connections))
 
     async def open(self) -> None:
-        """Accept connections."""
+        """Accept connections.
+
+        Raises:
+            BindFailed: another process was first.
+        """
+        listen(self._bound, self._setting, _BACKLOG_CONNECTIONS)
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         if self._acceptor is None:
             await self.startup(sockets=[self._bound])
         else:
-            self._acceptor.start(_BACKLOG_CONNECTIONS)
+            self._acceptor.start()
 
     async def _connect(self, accepted: socket.socket) -> None:
         protocol = partial(self._make_protocol, self.config, self.server_state, {})
@@ -167,7 +175,7 @@ async def serve(
     orders, and what is said of the ports is its business.
 
     Raises:
-        BindFailed: an address is in use, or not this machine's. Nothing has started then.
+        BindFailed: an address is in use, or not this machine's. No call was answered then.
     """
     stop = Stop(readiness)
     with ExitStack() as open_until_the_end:
@@ -175,12 +183,12 @@ async def serve(
             data_socket, admin_socket = open_until_the_end.enter_context(both_bound(server_settings))
         else:
             data_socket, admin_socket = place.data_socket, place.admin_socket
-        data = _Port(data_app, data_socket, on_refused, place, takes_its_part=True)
-        admin = _Port(admin_app, admin_socket, place=place)
+        data = _Port(data_app, data_socket, DATA_SETTING, on_refused, place, takes_its_part=True)
+        admin = _Port(admin_app, admin_socket, ADMIN_SETTING, place=place)
 
         def opened() -> None:
             if place is not None:
-                tell_begun(place.supervisor)
+                tell(place.supervisor, BEGUN)
                 return
             announce(f"Tollway listens on {url_of(data_socket)}")
             announce(f"Health and metrics: {url_of(admin_socket)}")
@@ -193,6 +201,8 @@ async def serve(
             for port in (data, admin):
                 port.stop_accepting()
                 port.kill_connections()
+            if place is not None:
+                tell(place.supervisor, CLOSED)
 
 
 async def _serve_both(

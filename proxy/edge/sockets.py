@@ -18,6 +18,8 @@ from typing import Final
 
 from proxy.settings.model import Address, ServerSettings
 
+DATA_SETTING: Final = "[server] bind"
+ADMIN_SETTING: Final = "[server] admin_bind"
 _STALE_PROBE_S: Final = 1.0
 _LINGER_OFF: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 _PRIVATE_UMASK: Final = 0o177  # a socket file that only its owner may open
@@ -44,10 +46,19 @@ def bind(address: Address, setting: str) -> socket.socket:
             return _bind_unix(Path(address.unix_path))
         return _bind_tcp(address.host, address.port)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise BindFailed(
-            f"cannot listen on {address}: {reason}. Free it, or set {setting} to another address."
-        ) from None
+        raise _refused(address, setting, error) from None
+
+
+def listen(bound: socket.socket, setting: str, backlog: int) -> None:
+    """Let callers connect. Two processes that started at once may both have bound it: the first one has it.
+
+    Raises:
+        BindFailed: as `bind`.
+    """
+    try:
+        bound.listen(backlog)
+    except OSError as error:
+        raise _refused(address_of(bound), setting, error) from None
 
 
 @contextmanager
@@ -57,9 +68,9 @@ def both_bound(settings: ServerSettings) -> Iterator[tuple[socket.socket, socket
     Raises:
         BindFailed: with the address, the cause and what to do.
     """
-    data_socket = bind(settings.bind, "[server] bind")
+    data_socket = bind(settings.bind, DATA_SETTING)
     try:
-        admin_socket = bind(settings.admin_bind, "[server] admin_bind")
+        admin_socket = bind(settings.admin_bind, ADMIN_SETTING)
         try:
             yield data_socket, admin_socket
         finally:
@@ -106,6 +117,11 @@ def unsent_bytes(connected: socket.socket) -> int:
 def reset_on_close(connected: socket.socket) -> None:
     """Let the connection's end be a reset: the other side must not take it for a clean one."""
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+
+
+def _refused(address: Address, setting: str, error: OSError) -> BindFailed:
+    reason = error.strerror or str(error)
+    return BindFailed(f"cannot listen on {address}: {reason}. Free it, or set {setting} to another address.")
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from proxy.core.limits import CAP_NUSD_MAX
 from proxy.settings.admin import read_admin
@@ -68,7 +69,25 @@ VERSION_CHARS = 12
 _SYNTAX_PLACE = re.compile(r"(?P<what>.*) \(at (?P<place>line \d+, column \d+|end of document)\)", re.DOTALL)
 
 
-def load(text: str, *, path: str, environ: Mapping[str, str], read_file: Callable[[Path], str]) -> Settings:
+ReadFile: TypeAlias = Callable[[Path], str]
+"""Gives the text of a file."""
+
+
+class ReadSettings(Protocol):
+    """Reads a configuration anew, with the files that it names."""
+
+    def __call__(self, through: Callable[[ReadFile], ReadFile] | None = None, /) -> Settings:
+        """
+        Args:
+            through: makes what reads each file, of what would by itself.
+
+        Raises:
+            SettingsError, OSError, ValueError: it cannot be read, or what it says cannot be.
+        """
+        ...
+
+
+def load(text: str, *, path: str, environ: Mapping[str, str], read_file: ReadFile) -> Settings:
     """Read and check a whole configuration.
 
     Args:

@@ -277,3 +277,11 @@ def test_stores_have_folders_of_their_own_whose_names_tell_nothing():
     assert named[0] == named[1]  # a password that was changed is no other store
     assert len({named[0], named[2], named[3]}) == 3
     assert all("secret" not in str(path) and len(path.name) == 16 for path in named)
+
+
+def test_a_journal_that_goes_while_it_is_listed_has_no_segments(tmp_path, monkeypatch):
+    def gone(*_: object):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(type(tmp_path), "glob", gone)  # between its two looks at the folder
+    assert segments(tmp_path / "journal") == []

@@ -37,6 +37,7 @@ def listening():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         bound.setblocking(False)
+        bound.listen(64)
         yield bound
 
 
@@ -59,7 +60,7 @@ async def test_each_gets_its_part(listening):
     crowd = Crowd(2)
     workers = [Worker(listening, crowd, number) for number in (1, 2)]
     for worker in workers:
-        worker.acceptor.start(64)
+        worker.acceptor.start()
     callers = await connected(listening, CONNECTIONS)
     await until(lambda: sum(len(worker.open) for worker in workers) == CONNECTIONS)
     assert [len(worker.open) for worker in workers] == [CONNECTIONS // 2] * 2
@@ -69,7 +70,7 @@ async def test_each_gets_its_part(listening):
 async def test_one_that_is_ahead_takes_what_nobody_else_does(listening):
     crowd = Crowd(2)
     worker = Worker(listening, crowd, 1)
-    worker.acceptor.start(64)
+    worker.acceptor.start()
     callers = []
     for expected in range(1, 4):
         crowd.note(2, 0, int(asyncio.get_running_loop().time() * 1_000))  # it turns, and does not come
@@ -80,7 +81,7 @@ async def test_one_that_is_ahead_takes_what_nobody_else_does(listening):
 
 async def test_a_connection_that_has_ended_by_then_costs_itself_alone(listening):
     worker = Worker(listening, Crowd(1), 1, failing=1)
-    worker.acceptor.start(64)
+    worker.acceptor.start()
     callers = await connected(listening, 3)
     await until(lambda: len(worker.open) == 2)
     await end([worker], callers)
@@ -101,8 +102,21 @@ async def test_without_descriptors_it_waits_and_goes_on(listening, monkeypatch):
             return getattr(real, name)
 
     worker.acceptor._listening = Full()  # type: ignore[assignment]
-    worker.acceptor.start(64)
+    worker.acceptor.start()
     callers = await connected(listening, 1)
     await until(lambda: len(worker.open) == 1)
     assert refusals == []
+    await end([worker], callers)
+
+
+async def test_where_the_supervisor_has_ended_it_nothing_is_accepted_and_nothing_spins(listening, caplog):
+    worker = Worker(listening, Crowd(1), 1)
+    worker.acceptor.start()
+    callers = await connected(listening, 1)
+    await until(lambda: len(worker.open) == 1)
+    listening.shutdown(socket.SHUT_RDWR)  # another descriptor of the same socket
+    await until(lambda: not worker.acceptor._is_open)
+    with pytest.raises(ConnectionRefusedError):
+        await connected(listening, 1)
+    assert caplog.text == ""
     await end([worker], callers)

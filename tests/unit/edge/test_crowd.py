@@ -31,3 +31,12 @@ def test_one_that_has_never_noted_is_left_nothing():
     crowd = Crowd(3)
     crowd.note(1, 7, NOW_MS)
     assert crowd.has_most_to_spare(1, NOW_MS)
+
+
+def test_turns_are_each_worker_s_own_and_no_note_of_its_connections():
+    crowd = Crowd(2)
+    crowd.note(1, 7, NOW_MS)
+    for _ in range(3):
+        crowd.turn(2)
+    assert (crowd.turns(1), crowd.turns(2)) == (0, 3)
+    assert crowd.has_most_to_spare(1, NOW_MS)  # the second one turns, and takes none

@@ -7,7 +7,7 @@ import signal
 import socket
 import stat
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 
@@ -15,6 +15,7 @@ from proxy.edge import server
 from proxy.edge.admin import create_admin_app
 from proxy.edge.health import Readiness
 from proxy.edge.server import BindFailed, serve
+from proxy.edge.sockets import both_bound
 from proxy.settings.model import Address, ServerSettings
 
 PATIENCE_S = 10.0
@@ -217,6 +218,25 @@ async def test_a_port_in_use_is_one_clear_line_and_nothing_has_started(setting):
     assert "in use" in message
     assert f"[server] {setting}" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("setting", ["bind", "admin_bind"])
+async def test_of_two_that_start_at_once_the_second_is_told_which_port_it_is(setting, monkeypatch):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))  # and does not listen yet, so that both can bind
+        port = other.getsockname()[1]
+
+        @contextmanager
+        def bound_and_overtaken(settings):
+            with both_bound(settings) as bound:
+                other.listen()
+                yield bound
+
+        monkeypatch.setattr(server, "both_bound", bound_and_overtaken)
+        with pytest.raises(BindFailed, match=rf"127\.0\.0\.1:{port}: .*in use.*set \[server\] {setting} to"):
+            async with served(App(), **{setting: Address("127.0.0.1", port)}):
+                pytest.fail("it started")
 
 
 async def test_a_unix_socket_is_private_and_leaves_no_file(tmp_path):

@@ -5,7 +5,6 @@ import re
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 
-from proxy.telemetry import keepsake
 from proxy.telemetry.keepsake import Keepsake
 from proxy.telemetry.merging import GREATEST, LEAST, decode, encode, growing, merged, render
 from proxy.telemetry.metrics import DeploymentFigures, Metrics
@@ -102,23 +101,8 @@ def test_silent_workers_are_counted_and_have_what_they_last_told():
     assert "tollway_in_flight 3.0" in lines  # nobody knows how many the silent ones have
 
 
-def test_a_keepsake_holds_the_last_one_whole_or_nothing(monkeypatch):
-    left = Keepsake()
-    assert left.take() is None
-    left.put(b"first, and longer")
-    left.put(b"second")
-    assert left.take() == b"second"
-    monkeypatch.setattr(keepsake, "BYTES_MAX", 8)
-    left.put(b"too much of it")
-    assert left.take() is None
-    left.put(b"enough")
-    assert left.take() == b"enough"
-
-
-def test_one_that_was_killed_over_it_left_nothing_and_the_next_can_put():
-    left = Keepsake()
-    left.put(b"whole")
-    left._numbers[0] |= 1  # as it is while something is put
-    assert left.take() is None
-    left.put(b"anew")
-    assert left.take() == b"anew"
+def test_what_was_counted_is_kept_although_nobody_asked():
+    left = [Keepsake()]
+    WorkerFigures(metrics(requests=5).caught_up, 1, left).keep()
+    after = decode(WorkerFigures(metrics(requests=2).caught_up, 1, left).tell())
+    assert value(after, 'tollway_request_seconds_count{endpoint="chat"}') == 7
