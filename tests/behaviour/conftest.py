@@ -9,7 +9,7 @@ import uvloop
 
 from proxy.adapters import redis, sqlite
 from proxy.admission import keeper, store
-from proxy.cache import shelf
+from proxy.cache import shelf, tenant_secrets
 from proxy.cache import store as cache_store
 from proxy.identity import lookup_cache
 from proxy.upstream.breaker import Breaker
@@ -53,6 +53,6 @@ def patient(request, monkeypatch) -> None:
     for module, name in (
         *((redis, "CALL_TIMEOUT_S"), (sqlite, "CALL_TIMEOUT_S"), (sqlite, "STEP_TIMEOUT_S")),
         *((keeper, "ADMIT_TIMEOUT_S"), (store, "ADMIT_TIMEOUT_S"), (lookup_cache, "LOOKUP_TIMEOUT_S")),
-        *((shelf, "FIND_S"), (cache_store, "CACHE_TIMEOUT_S")),
+        *((shelf, "FIND_S"), (cache_store, "CACHE_TIMEOUT_S"), (tenant_secrets, "WAIT_S")),
     ):
         monkeypatch.setattr(module, name, PATIENCE_S)
