@@ -215,7 +215,7 @@ CACHE_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE cache_claims (
             tenant_id TEXT NOT NULL,
             name TEXT NOT NULL,
-            run_id TEXT NOT NULL,
+            token TEXT NOT NULL,
             until_ms INTEGER NOT NULL,
             PRIMARY KEY (tenant_id, name)
         ) STRICT, WITHOUT ROWID""",
@@ -228,5 +228,16 @@ CACHE_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TRIGGER cache_entries_go AFTER DELETE ON cache_entries BEGIN
             UPDATE cache_size SET size_bytes = size_bytes - old.size_bytes;
         END""",
+    ),
+    (  # a claim is of a run; those of before are not worth their keeping: each ends by itself within minutes
+        "DROP TABLE cache_claims",
+        """CREATE TABLE cache_claims (
+            tenant_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            until_ms INTEGER NOT NULL,
+            PRIMARY KEY (tenant_id, name)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX cache_claims_by_end ON cache_claims (until_ms)",
     ),
 )

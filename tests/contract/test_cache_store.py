@@ -338,3 +338,20 @@ async def test_what_is_over_is_deleted_when_something_else_is_kept(tmp_path):
 
     assert await door.read(count) == (1, 1)
     await store.close()
+
+
+async def test_a_file_of_the_first_release_takes_claims_and_keeps_its_answers(tmp_path, patient):
+    old = SqliteDoor(tmp_path / "cache.db", CACHE_MIGRATIONS[:1])
+    async with old:
+        await old.run(_fill_as_the_first_release_did)
+    store = EmbeddedCacheStore(SqliteDoor(tmp_path / "cache.db", CACHE_MIGRATIONS), 1 << 30, Clock())
+    assert await store.find("acme", "kept") == b"data"
+    assert await store.find_or_claim("acme", "asked", "run_1", TTL_MS) is True
+    assert await store.find_or_claim("acme", "asked", "run_2", TTL_MS) is False
+    await store.close()
+
+
+def _fill_as_the_first_release_did(connection: sqlite3.Connection) -> None:
+    far_ms = 1 << 50
+    connection.execute("INSERT INTO cache_entries VALUES ('acme', 'kept', 1, ?, 4, CAST('data' AS BLOB))", (far_ms,))
+    connection.execute("INSERT INTO cache_claims (tenant_id, name, token, until_ms) VALUES ('acme', 'a', 't', 1)")
