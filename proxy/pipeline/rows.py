@@ -72,8 +72,12 @@ def hit_row(exchange: Exchange, kept: CacheEntry, own_us: int) -> bytes:
 
 
 def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
-    """The row that the run gets if this process vanishes: charged at its worst case."""
+    """The row that the run gets if this process vanishes: charged at its worst case. What is known by now is kept, for
+    another row of the same attempt is to come."""
     entry = _begun(exchange)
+    if not exchange.call.stream:  # a stream may be open for long, and there may be thousands of them
+        assert exchange.attempt is not None
+        exchange.row = (exchange.attempt, entry.copy())
     entry["usage_source"] = str(UsageSource.WORST_CASE)
     entry["cost_nusd"] = entry["charged_nusd"] = entry["held_nusd"] = held_nusd
     return encode(entry).data
@@ -104,8 +108,6 @@ def _begun(exchange: Exchange) -> Entry:
         entry = exchange.row[1].copy()
     else:
         entry = _sent(exchange, attempt)
-        if not exchange.call.stream:  # a stream may be open for long, and there may be thousands of them
-            exchange.row = (attempt, entry.copy())
     entry["fallback_reason"] = exchange.fallback_reason
     entry["key_source"] = str(attempt.key_source)
     return entry
