@@ -11,7 +11,8 @@ from benchmarks.closed import WORKLOADS, Pace, rounds_of
 from benchmarks.comparison import NS_PER_MS
 from benchmarks.contenders import Contender, Field
 from benchmarks.intervals import Interval, exactly, median, median_interval, percentile
-from benchmarks.load import LoadFailed, LoadProcess
+from benchmarks.load import LoadFailed
+from benchmarks.load_process import LoadProcess
 from benchmarks.open_loop import Seen, Storm, play
 from benchmarks.rows import Row
 

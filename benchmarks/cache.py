@@ -24,7 +24,8 @@ import httpx
 
 from benchmarks import comparison, machine
 from benchmarks.intervals import Interval
-from benchmarks.load import NUMBER, LoadFailed, LoadProcess, Round
+from benchmarks.load import NUMBER, LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.report import Progress
 from benchmarks.simulated_upstream import COUNT_PATH
 from benchmarks.targets import StartFailed, Targets, own_targets

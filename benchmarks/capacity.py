@@ -26,7 +26,8 @@ from benchmarks import arriving, closed, contenders, findings, many_streams, row
 from benchmarks.closed import PLAIN, STREAMS, WORKLOADS, Pace, Workload
 from benchmarks.contenders import STORES, TOKEN, BareRelay, Candidate, Contender, Field, Given, Nginx, Tollway
 from benchmarks.intervals import exactly
-from benchmarks.load import LoadFailed, LoadProcess
+from benchmarks.load import LoadFailed
+from benchmarks.load_process import LoadProcess
 from benchmarks.many_streams import Crowd
 from benchmarks.report import Progress
 from benchmarks.rows import Row

@@ -9,7 +9,8 @@ from benchmarks.comparison import Pair
 from benchmarks.contenders import Contender, Field
 from benchmarks.intervals import Interval, median_interval
 from benchmarks.latency import MODEL, STREAM_MODEL
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.rows import Row
 from benchmarks.targets import cpu_s
 

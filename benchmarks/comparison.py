@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from benchmarks.intervals import Interval, median_interval, percentile
-from benchmarks.load import LoadProcess, Round, Sample
+from benchmarks.load import Round, Sample
+from benchmarks.load_process import LoadProcess
 
 PCTS: Final = (50, 90, 99)
 NS_PER_MS: Final = 1_000_000

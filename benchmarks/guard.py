@@ -21,7 +21,8 @@ from benchmarks import contenders, machine, setups
 from benchmarks.contenders import BareRelay, Contender, Tollway
 from benchmarks.intervals import Interval, median, median_interval
 from benchmarks.latency import MODEL, body
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.report import Progress
 from benchmarks.targets import StartFailed, cores, cpu_s
 

@@ -14,7 +14,8 @@ from typing import Final
 
 from benchmarks import comparison, report
 from benchmarks.comparison import Comparison, Pair
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.targets import StartFailed, Targets, add_arguments, targets
 
 BODY_BYTES: Final = 1_024

@@ -15,7 +15,8 @@ from benchmarks.comparison import NS_PER_MS
 from benchmarks.contenders import Contender
 from benchmarks.intervals import Interval, exactly, median_interval, percentile
 from benchmarks.latency import STREAM_MODEL, body
-from benchmarks.load import LoadFailed, LoadProcess, Round, Sample
+from benchmarks.load import LoadFailed, Round, Sample
+from benchmarks.load_process import LoadProcess
 from benchmarks.rows import Row
 from benchmarks.targets import rss_mb
 

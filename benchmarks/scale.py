@@ -22,7 +22,8 @@ from typing import Final, NamedTuple
 
 from benchmarks import machine, scale_picture
 from benchmarks.intervals import Interval, median, median_interval, percentile
-from benchmarks.load import LoadFailed, LoadProcess
+from benchmarks.load import LoadFailed
+from benchmarks.load_process import LoadProcess
 from benchmarks.report import Progress
 from benchmarks.scaled_gateway import Reloaded, ScaledGateway, Size, scaled_gateway
 from benchmarks.targets import StartFailed, free_port, running

@@ -19,7 +19,8 @@ from typing import Final
 
 from benchmarks import machine
 from benchmarks.latency import MODEL, STREAM_MODEL, body
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.report import Progress
 from benchmarks.targets import StartFailed, Targets, own_targets
 

@@ -8,7 +8,8 @@ from benchmarks import rows
 from benchmarks.closed import WORKLOADS, Pace, rounds_of
 from benchmarks.contenders import Candidate, Field
 from benchmarks.intervals import exactly, median_interval
-from benchmarks.load import LoadFailed, LoadProcess
+from benchmarks.load import LoadFailed
+from benchmarks.load_process import LoadProcess
 from benchmarks.rows import Row
 from benchmarks.targets import StartFailed, rss_mb
 

@@ -16,7 +16,8 @@ from typing import Final
 from benchmarks import comparison, report
 from benchmarks.comparison import Comparison, Pair
 from benchmarks.latency import body
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.targets import StartFailed, add_arguments, targets
 
 MODEL: Final = "simulated-every20ms-18chunks"  # 21 events, 0.4 s

@@ -23,7 +23,8 @@ from typing import Final
 from benchmarks import comparison, report
 from benchmarks.comparison import Pair
 from benchmarks.latency import MODEL, ROUND_S, body
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.targets import StartFailed, Targets, config_text, free_port, running
 from proxy.ledger.cursor import Cursor
 from proxy.ledger.entry import Entry, encode

@@ -5,7 +5,8 @@ import pytest
 from benchmarks import contenders, setups
 from benchmarks.contenders import BareRelay, Contender, Given, Tollway
 from benchmarks.latency import body
-from benchmarks.load import LoadProcess, Round
+from benchmarks.load import Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.many_streams import Crowd, allow_files, measure
 from benchmarks.rows import EVENT_P99, EVENTS_S, STREAM_KB
 from benchmarks.targets import StartFailed, free_port

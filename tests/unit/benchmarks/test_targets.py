@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import latency, targets
-from benchmarks.load import LoadFailed, LoadProcess, Round
+from benchmarks.load import LoadFailed, Round
+from benchmarks.load_process import LoadProcess
 from benchmarks.targets import StartFailed, free_port, running
 from proxy.settings.load import load
 
