@@ -97,8 +97,11 @@ class Tollway:
         return total["runs"], total["cost_nusd"] / 1e9
 
     @contextmanager
-    def started(self, field: Field, *, tls: bool = False) -> Iterator[Contender]:
-        """Start it with a virtual key issued, where it wants one. Raises StartFailed."""
+    def started(
+        self, field: Field, *, tls: bool = False, program: Sequence[str] = ("-m", "proxy")
+    ) -> Iterator[Contender]:
+        """Start it with a virtual key issued, where it wants one. `program` is what Python runs as the command
+        `tollway`. Raises StartFailed."""
         folder = field.folder / self.slug
         folder.mkdir(exist_ok=True)
         port, admin_port = free_port(), free_port()
@@ -115,7 +118,7 @@ class Tollway:
             encoding="utf-8",
         )
         token = _issued(folder, config) if self.keeps_books else TOKEN
-        command = ["-m", "proxy", "serve", "--config", str(config)]
+        command = [*program, "serve", "--config", str(config)]
         with running(self.name, command, folder, field.gateway_cpu, port) as pid:
             contender = Contender(
                 self.name, f"http://127.0.0.1:{port}/v1", token, pid, differs=self.mode == setups.MISSES
