@@ -47,7 +47,8 @@ class RedisServer:
         self._binary = find_redis_server()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="tollway-redis-")
+        # A child that writes a snapshot for a replica outlives the server for a moment, and its file the folder.
+        self._folder = tempfile.TemporaryDirectory(prefix="tollway-redis-", ignore_cleanup_errors=True)
         self.port = 0
 
     @property

@@ -57,8 +57,7 @@ DOORS: dict[str, dict[str, str]] = {
     "starlette": {"proxy.edge.*": "ASGI"},
     "uvicorn": {"proxy.edge.server": "the server's lifecycle", "proxy.edge.protocol": "what it asks of a protocol"},
     "uvloop": {"proxy.app.process": "the event loop"},
-    "redis": {"proxy.adapters.redis": "the state store"},
-    "hiredis": {"proxy.adapters.redis_wire": "script calls"},  # besides, redis finds it by itself
+    "hiredis": {"proxy.adapters.redis_wire": "the state store"},
     "boto3": {"proxy.adapters.s3": "the ledger's sink in S3", "proxy.adapters.kms": "the KEK in AWS KMS"},
     "botocore": {"proxy.adapters.s3": "its time-outs and errors", "proxy.adapters.kms": "its time-outs and errors"},
     "cryptography": {"proxy.keyring.aead": "seal and open, wrap and unwrap"},
@@ -133,8 +132,8 @@ NOT_PURE = several("proxy.core.clock proxy.simulated proxy.simulated.transport")
 # The values and errors of a library that also does I/O, whose interface is that of our upstream hop.
 PURE_PARTS = {"proxy.adapters.http.framing": several("httpx")}
 IMPURE_IMPORTS = several(
-    "asyncio socket time os random secrets uuid httpx ssl sqlite3 redis select selectors subprocess threading logging "
-    "signal shutil tempfile starlette uvicorn uvloop prometheus_client boto3 urllib.request http.client"
+    "asyncio socket time os random secrets uuid httpx ssl sqlite3 hiredis select selectors subprocess threading "
+    "logging signal shutil tempfile starlette uvicorn uvloop prometheus_client boto3 urllib.request http.client"
 )
 IMPURE_CALLS = frozenset(
     {"open", "print", "input", "now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes"}
@@ -582,7 +581,7 @@ CORE, ROUTE, LEDGER = "proxy/core/types.py", "proxy/routing/resolve.py", "proxy/
             [],
         ),
         ("doors_are_used", {LEDGER: "import sqlite3\n"}, [f"{LEDGER}:1"]),
-        ("doors_are_used", {LEDGER: "from redis.asyncio import Redis\n"}, [f"{LEDGER}:1"]),
+        ("doors_are_used", {LEDGER: "from hiredis import Reader\n"}, [f"{LEDGER}:1"]),
         ("doors_are_used", {LEDGER: "import yaml\n"}, [f"{LEDGER}:1"]),
         ("doors_are_used", {"proxy/core/jsonio.py": "import orjson\n", LEDGER: "import hashlib\n"}, []),
         ("pure_is_pure", {ROUTE: "import time\n"}, [f"{ROUTE}:1"]),
@@ -595,7 +594,7 @@ CORE, ROUTE, LEDGER = "proxy/core/types.py", "proxy/routing/resolve.py", "proxy/
         ),
         ("pure_is_pure", {LEDGER: "import asyncio\n", ROUTE: "import re\n"}, []),
         ("imports_stand_at_the_top", {ROUTE: "def f():\n    import re\n"}, [f"{ROUTE}:2"]),
-        ("imports_stand_at_the_top", {"proxy/adapters/redis.py": "def f():\n    import redis\n"}, []),
+        ("imports_stand_at_the_top", {"proxy/adapters/redis_wire.py": "def f():\n    import hiredis\n"}, []),
         ("importing_does_nothing", {LEDGER: "SEEN = {}\n"}, [f"{LEDGER}:1"]),
         ("importing_does_nothing", {LEDGER: "SEEN: set[str] = set()\n"}, [f"{LEDGER}:1"]),
         ("importing_does_nothing", {LEDGER: "N = {'a': 1}\ndef f():\n    N['b'] = 2\n"}, [f"{LEDGER}:1"]),

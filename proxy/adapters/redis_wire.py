@@ -1,4 +1,4 @@
-"""Script calls to Redis over one connection: any number under way, answered in the order in which they went.
+"""Calls to Redis over one connection: any number under way, answered in the order in which they went.
 
 Redis runs one script at a time, so more connections would gain nothing; what is saved is Python. A call
 that finds nothing under way leaves at once; others wait for the end of the loop's turn and leave together.
@@ -13,8 +13,9 @@ import math
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias, cast
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Self, TypeAlias, cast
+from urllib.parse import unquote, urlsplit
 
 Argument: TypeAlias = str | bytes | int
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
@@ -25,6 +26,8 @@ Answer: TypeAlias = "Reply | Exception"
 # Redis 6.2 answers in this way what a script was refused: "ERR Error running script (call to f_…): …: -READONLY …".
 _READ_ONLY: Final = re.compile(r"(?:ERR Error running script .*-)?READONLY ")
 
+URL_SCHEMES: Final = ("redis", "rediss")
+PORT: Final = 6_379
 UNDER_WAY_MAX: Final = 10_000
 TOGETHER_MAX: Final = 32  # commands in one write
 SILENT_S_MAX: Final = 1.0  # an answer that is overdue for so long: the connection leads nowhere any more
@@ -44,12 +47,32 @@ class WireAddress(NamedTuple):
     password: str | None
     ssl_context: ssl.SSLContext | None
 
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """What `redis://[user:password@]host[:port][/database]` says, and `rediss://` over TLS, where the server is
+        verified by the system's authorities (`SSL_CERT_FILE` names others).
+
+        Raises:
+            ValueError: another scheme, or no URL. It does not show the URL.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in URL_SCHEMES:
+            raise ValueError("The state URL must begin with redis:// or rediss://.")
+        return cls(
+            parts.hostname or "localhost",
+            parts.port or PORT,
+            int(parts.path.strip("/") or 0),
+            unquote(parts.username) if parts.username else None,
+            unquote(parts.password) if parts.password else None,
+            ssl.create_default_context() if parts.scheme == "rediss" else None,
+        )
+
     def __repr__(self) -> str:  # the password
         return f"WireAddress({self.host!r}, {self.port})"
 
 
 class RedisWire:
-    """One process's connection for scripts, made again when it was lost. It belongs to one event loop."""
+    """One connection, made again when it was lost. It belongs to one event loop."""
 
     __slots__ = ("_address", "_connecting", "_is_closed", "_link", "_on_connected", "_pack", "_timeout_s")
 
@@ -76,10 +99,23 @@ class RedisWire:
         if link is None or link.is_lost:
             link = await self._connected()
         reply = await link.ask(self._pack(command), self._timeout_s if timeout_s is None else timeout_s)
-        if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
-            # It has been made a replica: the address may lead to another by now.
-            link.lose(WireError("the server takes no writes"))
+        if isinstance(reply, Exception):
+            _leave_replica(link, reply)
         return reply
+
+    async def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Answer]:
+        """Send several commands together; their answers in order, once all are there. Raises as `ask`."""
+        link = self._link
+        if link is None or link.is_lost:
+            link = await self._connected()
+        asked = [link.ask(self._pack(tuple(command)), self._timeout_s) for command in commands]
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, WireError):
+                raise reply
+            if isinstance(reply, Exception):
+                _leave_replica(link, reply)
+        return cast(list[Answer], replies)
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat."""
@@ -144,6 +180,12 @@ class RedisWire:
             if isinstance(reply, Exception):
                 raise WireError("refused") from reply
         return greeting if isinstance(greeting, bytes) else None
+
+
+def _leave_replica(link: "_Link", error: Exception) -> None:
+    """Where the server has been made a replica, the address may lead to another by now."""
+    if _READ_ONLY.match(str(error)):
+        link.lose(WireError("the server takes no writes"))
 
 
 class _Entry(NamedTuple):

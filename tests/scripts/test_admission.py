@@ -383,8 +383,8 @@ async def test_an_answer_of_a_server_that_has_just_changed_is_not_believed(door,
 
 
 def server_address(door: RedisDoor) -> str:
-    options = door._client.connection_pool.connection_kwargs  # type: ignore[attr-defined]
-    return f"{options['host']}:{options['port']}"
+    address = door._wire._address
+    return f"{address.host}:{address.port}"
 
 
 # ── repeats ──────────────────────────────────────────────────────────────────────────────

@@ -1,11 +1,13 @@
 import asyncio
 import contextlib
+import ssl
 import subprocess
 import sys
 
 import pytest
 
 from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
+from proxy.adapters.redis_wire import WireAddress
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from tests.redis_server import RedisServer
 
@@ -88,6 +90,27 @@ def test_another_scheme_is_refused_without_showing_the_url(url):
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://127.0.0.1", ("127.0.0.1", 6379, 0, None, None)),
+        ("redis://cache.internal:7000/3", ("cache.internal", 7000, 3, None, None)),
+        ("redis://[::1]:6380/", ("::1", 6380, 0, None, None)),
+        ("redis://:p%40ss%2Fword@h/1", ("h", 6379, 1, None, "p@ss/word")),
+        ("redis://us%3Aer:pw@h", ("h", 6379, 0, "us:er", "pw")),
+    ],
+)
+def test_a_url_says_where_redis_is_and_who_asks(url, address):
+    assert WireAddress.of(url) == (*address, None)
+
+
+def test_over_tls_the_server_is_verified():
+    context = WireAddress.of("rediss://h").ssl_context
+    assert context is not None
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
 async def test_closing_can_be_repeated(redis_url):
     door = RedisDoor(redis_url)
     await door.ping()
@@ -95,10 +118,10 @@ async def test_closing_can_be_repeated(redis_url):
     await door.close()
 
 
-def test_redis_is_imported_only_where_it_is_configured():
+def test_its_parser_is_imported_only_where_redis_is_configured():
     program = (
         "import sys, proxy.adapters.redis, proxy.identity.store, proxy.ledger.store, proxy.identity.authenticator;"
-        "sys.exit('redis' in sys.modules)"
+        "sys.exit('hiredis' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
 
