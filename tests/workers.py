@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.command import Command
-from tests.gateway import JSON, BrokenOff, dechunked, plain_request, priced_to, request_bytes
-from tests.scripted_upstream import Received, ScriptedUpstream, Step, answer, stream, until
+from tests.gateway import JSON, plain_request, priced_to
+from tests.scripted_upstream import Received, ScriptedUpstream, Step, answer, until
+from tests.streaming import CHAT, SOON_S, Streaming, held_until
 
-CHAT = "/v1/chat/completions"
 HEADERS = [*JSON, (b"x-tollway-tenant", b"several")]
 PLAIN = b'{"model":"priced","max_tokens":100,"messages":[]}'
 STREAM = b'{"model":"priced","max_tokens":100,"stream":true,"messages":[]}'
-EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
-USAGE_EVENT = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
-DONE = b"data: [DONE]\n\n"
 USED = answer(b'{"id":"c","model":"priced","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":9}}')
 HELD_NUSD = (len(PLAIN) + 2_048) * 1_000 + 100 * 4_000
-SOON_S = 15.0  # generous: "did not hang"
 WORKERS, STREAMS = 2, 12
 SUM = 'tollway_requests_total{endpoint="chat_completions",error_source="none",model="priced",status="200"}'
 
@@ -108,39 +104,13 @@ async def metric(command: Command, line: str) -> float:
     return await asyncio.to_thread(command.metric, line)
 
 
-def held_until(go: asyncio.Event, request: Received) -> Iterator[Step]:
+def stream_held_until(go: asyncio.Event, request: Received) -> Iterator[Step]:
     """A stream that goes on when it may, or a plain answer."""
     if b'"stream":true' not in request.body:
         yield from USED
         return
-    first, *rest = stream(EVENT, USAGE_EVENT, DONE)
-    yield first
-    yield rest[0]
-    while not go.is_set():
-        yield 0.05
-    yield from rest[1:]
+    yield from held_until(go)
 
 
-class Streaming:
-    """A caller in the middle of a stream."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def begin(cls, command: Command) -> "Streaming":
-        reader, writer = await asyncio.open_connection("127.0.0.1", command.port)
-        writer.write(request_bytes("POST", CHAT, STREAM, HEADERS))
-        await reader.readuntil(EVENT)
-        return cls(reader, writer)
-
-    async def ends_whole(self) -> bool:
-        """Whether the rest came, to a clean end."""
-        try:
-            async with asyncio.timeout(SOON_S):
-                return DONE in dechunked((await self._reader.read()).removeprefix(b"\r\n"))
-        except (BrokenOff, ConnectionResetError):
-            return False
-        finally:
-            self._writer.close()
+async def begin_stream(command: Command) -> Streaming:
+    return await Streaming.begin(command, STREAM, HEADERS)

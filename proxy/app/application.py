@@ -19,9 +19,9 @@ from proxy.app.keyring import connect_keyring
 from proxy.app.pressure import PressureGauge
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers, Transports
-from proxy.app.reloading import kept_until_restart
 from proxy.app.stores import connect_stores, peppers_of
 from proxy.app.switches import SwitchWatch
+from proxy.app.until_restart import kept_until_restart
 from proxy.cache.shelf import AnswerSealer
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateIncompatible, StateUnavailable

@@ -11,8 +11,8 @@ from typing import Final
 from proxy.adapters.shared_bytes import SharedBytes
 from proxy.app.prices import load_prices
 from proxy.app.providers import Providers
-from proxy.app.reloading import kept_until_restart
 from proxy.app.stores import peppers_of
+from proxy.app.until_restart import kept_until_restart
 from proxy.core import jsonio
 from proxy.pipeline.price_list import PriceList
 from proxy.settings.load import ReadFile, ReadSettings

@@ -12,17 +12,12 @@ from contextlib import closing
 import pytest
 
 from tests.command import Command
-from tests.gateway import BrokenOff, dechunked, plain_request, request_bytes
+from tests.gateway import BrokenOff, plain_request
 from tests.scripted_upstream import Do, Received, ScriptedUpstream, Step, answer, scripted_upstream, stream, until
+from tests.streaming import CHAT, EVENT, REST, SOON_S, Streaming, held_until
 
-CHAT = "/v1/chat/completions"
 PLAIN = b'{"model":"alias","messages":[]}'
 STREAM = b'{"model":"alias","stream":true,"messages":[]}'
-EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
-USAGE_EVENT = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
-DONE = b"data: [DONE]\n\n"
-REST = USAGE_EVENT + DONE
-SOON_S = 15.0  # generous: "did not hang"
 POLLS = 1_000
 STREAMS = 200
 LONG_S = 600  # a test that waited for this would have failed long before
@@ -41,42 +36,6 @@ base_url = "{upstream.base_url}"
 timeouts_s = {{ idle = {idle_s} }}
 {routes}
 """
-
-
-def held_until(go: asyncio.Event) -> Iterator[Step]:
-    """A stream that goes on when it may: the bytes of a whole one."""
-    first, *rest = stream(EVENT, USAGE_EVENT, DONE)
-    yield first
-    yield rest[0]
-    while not go.is_set():
-        yield 0.05
-    yield from rest[1:]
-
-
-class Streaming:
-    """A caller in the middle of a stream."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def begin(cls, command: Command, body: bytes = STREAM, until_seen: bytes = EVENT) -> "Streaming":
-        reader, writer = await asyncio.open_connection("127.0.0.1", command.port)
-        writer.write(request_bytes("POST", CHAT, body))
-        if until_seen:
-            await reader.readuntil(until_seen)
-        return cls(reader, writer)
-
-    async def rest(self) -> bytes:
-        """All that comes after the first event. Raises BrokenOff where the stream has no clean end."""
-        try:
-            async with asyncio.timeout(SOON_S):
-                return dechunked((await self._reader.read()).removeprefix(b"\r\n"))
-        except ConnectionResetError:
-            raise BrokenOff(b"") from None
-        finally:
-            self._writer.close()
 
 
 async def readyz(command: Command) -> tuple[int, dict]:
@@ -130,7 +89,7 @@ async def test_told_to_stop_it_takes_nothing_new_and_ends_what_is_under_way(tmp_
     async with scripted_upstream(lambda _request: held_until(go)) as upstream:
         limited = "[plans.default.tenant]\nrequests_per_minute = 10_000\n"  # so that each has something to settle
         with Command(tmp_path, configuration(upstream) + limited, drain_s=LONG_S).serving() as command:
-            streams = [await Streaming.begin(command) for _ in range(STREAMS)]
+            streams = [await Streaming.begin(command, STREAM) for _ in range(STREAMS)]
             idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", command.port)
             idle_writer.write(b"GET /v1/models HTTP/1.1\r\nhost: a\r\nauthorization: Bearer x\r\n\r\n")
             await idle_reader.readuntil(b"\r\n\r\n")
@@ -184,8 +143,8 @@ def hang(request: Received) -> list[Step]:
 async def test_what_does_not_end_in_time_is_cut_and_has_its_row(tmp_path):
     async with scripted_upstream(hang) as upstream:
         with Command(tmp_path, configuration(upstream), drain_s=0.3).serving() as command:
-            streams = [await Streaming.begin(command) for _ in range(3)]
-            waiting = await Streaming.begin(command, PLAIN, b"")
+            streams = [await Streaming.begin(command, STREAM) for _ in range(3)]
+            waiting = await Streaming.begin(command, PLAIN, until_seen=b"")
             await until(lambda: len(upstream.received) == 4)
             command.signal(signal.SIGTERM)
             await assert_cut_and_written(command, streams, waiting)
@@ -196,8 +155,8 @@ async def test_what_does_not_end_in_time_is_cut_and_has_its_row(tmp_path):
 async def test_a_second_signal_ends_it_at_once(tmp_path, second):
     async with scripted_upstream(hang) as upstream:
         with Command(tmp_path, configuration(upstream), drain_s=LONG_S).serving() as command:
-            streams = [await Streaming.begin(command) for _ in range(3)]
-            waiting = await Streaming.begin(command, PLAIN, b"")
+            streams = [await Streaming.begin(command, STREAM) for _ in range(3)]
+            waiting = await Streaming.begin(command, PLAIN, until_seen=b"")
             await until(lambda: len(upstream.received) == 4)
             command.signal(signal.SIGTERM)
             await until_ready_is(command, 503)
@@ -219,7 +178,7 @@ async def test_a_changed_file_takes_force_while_a_stream_ends_on_the_old_one(tmp
         with Command(tmp_path, configuration(upstream)).serving() as command:
             aliases, before = await models(command)
             assert aliases == ["alias"]
-            running = await Streaming.begin(command)
+            running = await Streaming.begin(command, STREAM)
 
             command.write(configuration(upstream, "fresh", idle_s=61))  # the provider changes too
             command.signal(signal.SIGHUP)

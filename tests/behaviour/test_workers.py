@@ -9,23 +9,23 @@ import pytest
 
 from tests.command import Command
 from tests.scripted_upstream import scripted_upstream, until
+from tests.streaming import SOON_S
 from tests.workers import (
     HELD_NUSD,
-    SOON_S,
     STREAMS,
     SUM,
     USED,
     WORKERS,
-    Streaming,
     all_ready,
+    begin_stream,
     call,
     configuration,
-    held_until,
     is_running,
     metric,
     processes_of,
     readyz,
     several,
+    stream_held_until,
     until_ready,
     until_told,
 )
@@ -111,13 +111,13 @@ async def test_a_cap_is_exact_over_all_the_figures_are_their_sum_and_a_stopped_o
 
 async def test_one_that_is_killed_takes_its_own_calls_with_it_and_is_replaced(tmp_path, redis_url):
     go = asyncio.Event()
-    async with scripted_upstream(lambda request: held_until(go, request)) as upstream:
+    async with scripted_upstream(lambda request: stream_held_until(go, request)) as upstream:
         async with several(Command(tmp_path, configuration(upstream, redis_url), workers=WORKERS)) as command:
             processes = await processes_of(command)
             assert {await call(command) for _ in range(5)} == {200}
             assert await metric(command, SUM) == 5
             kept_open = await asyncio.gather(*(KeptOpen.begin(command) for _ in range(CONNECTIONS)))
-            streams = await asyncio.gather(*(Streaming.begin(command) for _ in range(STREAMS)))
+            streams = await asyncio.gather(*(begin_stream(command) for _ in range(STREAMS)))
 
             os.kill(processes[0], signal.SIGKILL)
             assert {await call(command) for _ in range(10)} == {200}  # at once, by the other one
@@ -137,10 +137,10 @@ async def test_one_that_is_killed_takes_its_own_calls_with_it_and_is_replaced(tm
 
 async def test_one_that_is_told_to_stop_finishes_its_calls_and_is_replaced(tmp_path, redis_url):
     go = asyncio.Event()
-    async with scripted_upstream(lambda request: held_until(go, request)) as upstream:
+    async with scripted_upstream(lambda request: stream_held_until(go, request)) as upstream:
         async with several(Command(tmp_path, configuration(upstream, redis_url), workers=WORKERS)) as command:
             processes = await processes_of(command)
-            streams = await asyncio.gather(*(Streaming.begin(command) for _ in range(STREAMS)))
+            streams = await asyncio.gather(*(begin_stream(command) for _ in range(STREAMS)))
             os.kill(processes[0], signal.SIGTERM)
             said = await until_told(command, lambda _status, said: "draining" in said["warnings"].get("worker 1", ""))
             assert said["ready"]  # the other one serves
@@ -195,10 +195,10 @@ async def test_a_reload_reaches_all_and_a_broken_file_none(tmp_path, redis_url):
 
 async def test_told_to_stop_all_finish_what_is_under_way(tmp_path, redis_url):
     go = asyncio.Event()
-    async with scripted_upstream(lambda request: held_until(go, request)) as upstream:
+    async with scripted_upstream(lambda request: stream_held_until(go, request)) as upstream:
         command = Command(tmp_path, configuration(upstream, redis_url), drain_s=SOON_S, workers=WORKERS)
         async with several(command):
-            streams = await asyncio.gather(*(Streaming.begin(command) for _ in range(STREAMS)))
+            streams = await asyncio.gather(*(begin_stream(command) for _ in range(STREAMS)))
             command.signal(signal.SIGTERM)
             await until_told(command, lambda status, _said: status == 503)
             async with asyncio.timeout(SOON_S):
@@ -213,10 +213,10 @@ async def test_told_to_stop_all_finish_what_is_under_way(tmp_path, redis_url):
 
 async def test_told_twice_they_end_at_once(tmp_path, redis_url):
     go = asyncio.Event()
-    async with scripted_upstream(lambda request: held_until(go, request)) as upstream:
+    async with scripted_upstream(lambda request: stream_held_until(go, request)) as upstream:
         command = Command(tmp_path, configuration(upstream, redis_url), drain_s=600, workers=WORKERS)
         async with several(command):
-            streams = await asyncio.gather(*(Streaming.begin(command) for _ in range(STREAMS)))
+            streams = await asyncio.gather(*(begin_stream(command) for _ in range(STREAMS)))
             command.signal(signal.SIGINT)
             await until(lambda: command.errors.count("under way") == WORKERS, SOON_S)
             command.signal(signal.SIGTERM)
@@ -226,11 +226,11 @@ async def test_told_twice_they_end_at_once(tmp_path, redis_url):
 
 async def test_without_their_supervisor_they_finish_and_end(tmp_path, redis_url):
     go = asyncio.Event()
-    async with scripted_upstream(lambda request: held_until(go, request)) as upstream:
+    async with scripted_upstream(lambda request: stream_held_until(go, request)) as upstream:
         command = Command(tmp_path, configuration(upstream, redis_url), drain_s=SOON_S, workers=WORKERS)
         async with several(command, exit_code=-signal.SIGKILL):
             processes = await processes_of(command)
-            streaming = await Streaming.begin(command)
+            streaming = await begin_stream(command)
             command.process.kill()
             await until(lambda: command.errors.count("the supervisor is gone") == WORKERS, SOON_S)
             with pytest.raises(ConnectionRefusedError):  # another supervisor could bind it

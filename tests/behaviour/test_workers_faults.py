@@ -10,23 +10,22 @@ import signal
 from tests.command import Command
 from tests.gateway import JSON, plain_request
 from tests.scripted_upstream import scripted_upstream, until
+from tests.streaming import CHAT, SOON_S
 from tests.workers import (
-    CHAT,
     PLAIN,
-    SOON_S,
     STREAMS,
     USED,
     WORKERS,
     Admin,
-    Streaming,
     all_ready,
+    begin_stream,
     call,
     configuration,
-    held_until,
     is_running,
     processes_of,
     readyz,
     several,
+    stream_held_until,
     until_ready,
     until_told,
 )
@@ -92,11 +91,11 @@ async def test_one_that_hangs_is_ended_and_replaced_while_the_others_serve_and_o
     tmp_path, redis_url
 ):
     go = asyncio.Event()
-    async with scripted_upstream(lambda request: held_until(go, request)) as upstream:
+    async with scripted_upstream(lambda request: stream_held_until(go, request)) as upstream:
         text = configuration(upstream, redis_url)
         async with several(Command(tmp_path, text, drain_s=600, workers=3, first=LOOKS_OFTEN)) as command:
             drained, hung, _ = await processes_of(command)
-            streams = await asyncio.gather(*(Streaming.begin(command) for _ in range(STREAMS)))
+            streams = await asyncio.gather(*(begin_stream(command) for _ in range(STREAMS)))
             os.kill(drained, signal.SIGTERM)  # it turns, and has long to go on
             await until_told(command, lambda _status, said: "draining" in said["warnings"].get("worker 1", ""))
             os.kill(hung, signal.SIGSTOP)
