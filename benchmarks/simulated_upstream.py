@@ -18,13 +18,13 @@ import ssl
 import struct
 import time
 from collections import deque
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 
 import httptools
 import uvloop
 
+from benchmarks.simulated_wire import end_of, framed, head_of
 from proxy.simulated.refusals import too_large
 from proxy.simulated.script import refused, script
 from proxy.simulated.steps import Fault, Script, Stamp, Step
@@ -43,7 +43,6 @@ _HEAD_BYTES: Final = 128
 _WRITE_BYTES: Final = 65_536
 _FLUSH_S: Final = 0.005
 _NOT_HTTP: Final = b"HTTP/1.1 2OO Okay\r\n\r\n"
-_LAST_CHUNK: Final = b"0\r\n\r\n"
 _BACKLOG: Final = 4_096
 
 
@@ -149,30 +148,6 @@ class SimulatedServer:
         if len(rendered) <= REMEMBERED_BYTES_MAX and len(self._remembered) < REMEMBERED_MAX:
             self._remembered[request] = rendered
         return rendered
-
-
-def head_of(answer: Script) -> bytes:
-    """The status line and the headers."""
-    lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}".encode()]
-    lines += [name + b": " + value for name, value in answer.headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def framed(step: Step, answer: Script) -> bytes:
-    """A step's chunk as it goes over the wire."""
-    return b"%x\r\n%b\r\n" % (len(step.chunk), step.chunk) if answer.is_chunked else step.chunk
-
-
-def end_of(answer: Script) -> bytes:
-    """What follows the last chunk."""
-    return _LAST_CHUNK if answer.is_chunked else b""
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:  # 529 is in no registry
-        return "Overloaded"
 
 
 class _Connection(asyncio.Protocol):

@@ -5,7 +5,7 @@ import io
 import json
 import sqlite3
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,29 +19,12 @@ from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.tenant import TenantRecord
 from proxy.ledger.entry import SealedRow
 from proxy.settings.model import Settings, StateSettings
+from tests.cli_result import Result, Screen
 
 HOUR_MS = 3_600_000
 AWAY = StateUnavailable("The gateway's state store did not answer in time. Try again shortly.")
 NEWER = StateIncompatible("The state file was written by a newer release of Tollway. Name another in [state] url.")
 IN_MEMORY_ALONE = "answers are kept in each gateway's memory alone: its metrics say how much. [state] cache_url names a"
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self):
-        return json.loads(self.out)
-
-
-class Screen(io.StringIO):
-    """Standard error that is a terminal."""
-
-    def isatty(self):
-        return True
 
 
 class FailingStore:

@@ -3,8 +3,7 @@
 import asyncio
 import csv
 import io
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,24 +13,7 @@ from proxy.__main__ import main
 from proxy.core import jsonio
 from proxy.ledger.entry import SealedRow
 from proxy.settings.model import Settings, StateSettings
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self):
-        return json.loads(self.out)
-
-
-class Screen(io.StringIO):
-    """Standard error that is a terminal."""
-
-    def isatty(self):
-        return True
+from tests.cli_result import Result, Screen
 
 
 class Bench:
