@@ -52,6 +52,7 @@ class Connection:
         "head_sent",
         "keep_alive",
         "request_complete",
+        "scope",
         "task",
     )
 
@@ -75,6 +76,7 @@ class Connection:
         self.head_sent = False
         self.complete = False  # the answer's last byte is written
         self.disconnected = False
+        self.scope: Scope = {}  # ASGI's, set by the wire
         self.task: asyncio.Task[None] | None = None  # what runs the application, set by the wire
 
     # ── for the application ──────────────────────────────────────────────────────────────
@@ -181,10 +183,10 @@ class Connection:
 
     # ── for the wire ─────────────────────────────────────────────────────────────────────
 
-    async def run(self, app: ASGIApp, scope: Scope) -> None:
+    async def run(self, app: ASGIApp) -> None:
         """Let the application answer, and end the answer for it where it does not."""
         try:
-            await app(scope, self.receive, self.send)
+            await app(self._take_scope(), self.receive, self.send)
             if not (self.complete or self.disconnected):
                 raise RuntimeError("the application returned before its answer was complete")
         except asyncio.CancelledError:
@@ -222,6 +224,11 @@ class Connection:
         self._tell()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────
+
+    def _take_scope(self) -> Scope:
+        """It is the application's alone, which can let it go."""
+        scope, self.scope = self.scope, {}
+        return scope
 
     def _take_body(self) -> bytes:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)

@@ -23,7 +23,9 @@ class DataPlane:
                 request = read_scope(scope)
                 if connection is not None:
                     connection.head.request = request
-            await self._line.serve(request, AsgiDownstream(connection, scope, request, receive, send))
+            downstream = AsgiDownstream(connection, scope, request, receive, send)
+            del scope, connection  # the answer may take long, and needs neither
+            await self._line.serve(request, downstream)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served here."})
         else:

@@ -154,9 +154,9 @@ class TollwayProtocol(asyncio.Protocol):
         connection = self._connection = Connection(self, head, announced_bytes)
         self._phase = _Phase.BODY
         self._pace.begin()
-        scope = head.scope.copy()
+        scope = connection.scope = head.scope.copy()
         scope["headers"], scope["extensions"] = headers, {CONNECTION_EXTENSION: connection}
-        task = connection.task = self._loop.create_task(connection.run(self._app, scope))
+        task = connection.task = self._loop.create_task(connection.run(self._app))
         task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
 

@@ -120,20 +120,15 @@ class AsgiDownstream:
             raise CallerGone("The caller hung up while it sent the request.")
         return message
 
-    async def relay(
-        self,
-        answer: UpstreamAnswer,
-        first_chunk: bytes | None,
-        headers: list[tuple[bytes, bytes]],
-        passage: Passage,
-    ) -> None:
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send_head(status, headers)
+
+    async def relay(self, answer: UpstreamAnswer, passage: Passage) -> None:
         tap = passage.tap
-        if passage.rewriter is not None:  # what leaves is not as long as what came
-            headers = [header for header in headers if header[0] != b"content-length"]
-        await self._send_head(answer.status, headers)
         length = answer.fields.get(b"content-length") if passage.rewriter is None else None
         expected_bytes = int(length) if length is not None and length.isdigit() else None
-        chunk = first_chunk
+        answer.let_head_go()
+        chunk = answer.take_beginning()
         while chunk is not None:
             self.body_bytes += len(chunk)
             if self.body_bytes == expected_bytes:

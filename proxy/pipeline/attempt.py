@@ -34,6 +34,7 @@ class Attempt:
     translation: Translation | None = None  # None: the provider speaks the caller's own API
     asking: UsageAsking = UsageAsking.LEAVE
     may_hide_reasoning: bool = False
+    text_bytes: int | None = None  # of a call whose body was let go
     upstream_status: int | None = None
     opening: Opening = Opening.ANSWER  # how its stream began
     is_let_in: bool = False  # it has a place at a deployment that takes only so many
@@ -44,6 +45,11 @@ class Attempt:
     def deployment(self) -> Deployment:
         """Whom it asks."""
         return self.candidate.deployment
+
+    def let_body_go(self) -> None:
+        """It has been sent for the last time: all that is still asked of it is how long it was."""
+        self.text_bytes = len(self.call.text or b"")
+        self.call = self.call._replace(document=None, body=None, text=None)
 
     @property
     def key_source(self) -> KeySource:

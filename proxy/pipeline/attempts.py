@@ -59,7 +59,6 @@ class Tried(NamedTuple):
     """What came of sending a call once: an answer, an error, or an answer that is a failure."""
 
     answer: UpstreamAnswer | None = None
-    first_chunk: bytes | None = None
     failure: Failure | None = None
     error: GatewayError | None = None
 
@@ -99,8 +98,8 @@ class Attempts:
         self._conditions = conditions
         self._clock = clock
 
-    async def answer(self, exchange: Exchange, downstream: Downstream) -> tuple[UpstreamAnswer, bytes | None]:
-        """The answer to relay, and its first bytes. From then on the caller of this closes it.
+    async def answer(self, exchange: Exchange, downstream: Downstream) -> UpstreamAnswer:
+        """The answer to relay, begun. From then on the caller of this closes it.
 
         Raises:
             GatewayError: nobody gave one.
@@ -130,11 +129,11 @@ class Attempts:
                 exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, tried.failure)
             attempt = exchange.attempt = following
         if exchange.call.stream:
-            exchange.let_document_go()  # it may be open for long, and one of thousands
+            exchange.let_body_go()  # nobody else is asked now
         if tried.answer is None:
             assert tried.error is not None, "what gave no answer says why"
             raise tried.error
-        return tried.answer, tried.first_chunk
+        return tried.answer
 
     def cut(self, exchange: Exchange) -> None:
         """An answer that had begun broke off: that tells of the deployment's health, and its breaker nothing."""
@@ -159,7 +158,7 @@ class Attempts:
             condition.vitals.in_flight += 1
             # The first one has all of its provider's time.
             left_s = max(_LEFT_US_MIN, course.until_us - began_us) / 1e6 if exchange.attempts else None
-            answer, first_chunk = await self._dispatch.send(exchange, attempt, downstream, left_s)
+            answer = await self._dispatch.send(exchange, attempt, downstream, left_s)
         except _ERRORS as error:
             return Tried(failure=next(kind for known, kind in _FAILURES if isinstance(error, known)), error=error)
         except RateLimited as error:  # by the deployment's own gate
@@ -176,9 +175,9 @@ class Attempts:
         finally:
             condition.vitals.in_flight -= in_flight
         if is_failure(answer.status):
-            return Tried(answer, first_chunk, Failure.STATUS)
+            return Tried(answer, Failure.STATUS)
         if attempt.opening is Opening.ERROR:
-            return Tried(answer, first_chunk, Failure.ERROR_EVENT)
+            return Tried(answer, Failure.ERROR_EVENT)
         if answer.status >= 400:
             condition.breaker.left()
         else:
@@ -188,7 +187,7 @@ class Attempts:
             condition.throttle.answered()
             condition.vitals.answered(now_us, now_us - began_us, stream=attempt.call.stream)
         self._conditions.budget(attempt.deployment.provider).called()
-        return Tried(answer, first_chunk)
+        return Tried(answer)
 
     def _report(self, attempt: Attempt, condition: Condition, tried: Tried, course: _Course) -> None:
         """What a failure says of the deployment. One call is one failure, however often it was sent."""

@@ -141,8 +141,9 @@ def _worst_case(exchange: Exchange) -> Charge:
 
 
 def _expected_input(exchange: Exchange, attempt: Attempt) -> int:
-    ticket, text = exchange.ticket, attempt.call.text
-    expected = -(-len(text or b"") // BYTES_PER_TOKEN)
+    ticket = exchange.ticket
+    text_bytes = attempt.text_bytes if attempt.text_bytes is not None else len(attempt.call.text or b"")
+    expected = -(-text_bytes // BYTES_PER_TOKEN)
     worst = ticket.estimate if ticket is not None else None
     return expected if worst is None else min(expected, worst.input_tokens_max)
 

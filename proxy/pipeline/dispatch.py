@@ -42,10 +42,9 @@ class Dispatch:
 
     async def send(
         self, exchange: Exchange, attempt: Attempt, downstream: Downstream, total_s: float | None
-    ) -> tuple[UpstreamAnswer, bytes | None]:
-        """Ask the attempt's deployment: its answer, and the first bytes of the body (None: there
-        is none). From then on the caller of this closes the answer. `total_s` is what is left of the time that a
-        call may take; None: all of it.
+    ) -> UpstreamAnswer:
+        """Ask the attempt's deployment: its answer, once its body has begun. From then on the caller of this closes
+        it. `total_s` is what is left of the time that a call may take; None: all of it.
 
         Raises:
             ProviderAuthFailed: the provider refused a key that is not the caller's own.
@@ -71,12 +70,13 @@ class Dispatch:
             exchange.sent_at_us = self._clock.monotonic_us()
         answer = await provider.client.send(head, body, stream=call.stream, total_s=total_s)
         try:
-            return answer, await self._first_chunk(exchange, attempt, answer)
+            await self._wait_for_body(exchange, attempt, answer)
         except BaseException:
             await answer.aclose()
             raise
+        return answer
 
-    async def _first_chunk(self, exchange: Exchange, attempt: Attempt, answer: UpstreamAnswer) -> bytes | None:
+    async def _wait_for_body(self, exchange: Exchange, attempt: Attempt, answer: UpstreamAnswer) -> None:
         attempt.upstream_status = answer.status
         fields = answer.fields
         if answer.status in (401, 403) and attempt.key_source is not KeySource.CALLER:
@@ -97,7 +97,7 @@ class Dispatch:
         )
         if first_chunk is not None:
             attempt.usage_tap.feed(first_chunk)
-        return first_chunk
+        answer.beginning = first_chunk
 
     async def _first_event(
         self, exchange: Exchange, attempt: Attempt, answer: UpstreamAnswer, first_chunk: bytes

@@ -49,16 +49,14 @@ class Downstream(Protocol):
         """The body as it arrives. Raises RequestTooLarge, CallerGone."""
         ...
 
-    async def relay(
-        self,
-        answer: UpstreamAnswer,
-        first_chunk: bytes | None,
-        headers: list[tuple[bytes, bytes]],
-        passage: Passage,
-    ) -> None:
-        """Pass an upstream's answer on, chunk by chunk as it arrives.
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The head of an upstream's answer; `relay` follows."""
+        ...
 
-        The passage's tap has heard the first chunk, listens to every other, and says at the end whether the
+    async def relay(self, answer: UpstreamAnswer, passage: Passage) -> None:
+        """Pass an upstream's body on, chunk by chunk as it arrives.
+
+        The passage's tap has heard the beginning, listens to every other, and says at the end whether the
         answer is whole.
 
         Raises:

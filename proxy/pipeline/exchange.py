@@ -77,6 +77,12 @@ class Exchange:
         if self.attempt is not None:
             self.attempt.call = self.attempt.call._replace(document=None)
 
+    def let_body_go(self) -> None:
+        """Nobody else will be asked: a stream may be open for long, and be one of thousands."""
+        self.call = self.call._replace(document=None, body=None, text=None)
+        if self.attempt is not None:
+            self.attempt.let_body_go()
+
     @property
     def dispatched(self) -> bool:
         """True once a provider may have seen the call: from then on it has a row."""

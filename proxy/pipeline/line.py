@@ -26,12 +26,14 @@ from proxy.pipeline.gates import Gates
 from proxy.pipeline.hang_up import HangUp
 from proxy.pipeline.options import Options
 from proxy.pipeline.own_words import list_models, own_headers, relay_headers, replay_headers
+from proxy.pipeline.passage import Passage
 from proxy.pipeline.reading import read_call
 from proxy.pipeline.run_ids import RunIds
 from proxy.pipeline.settlement import Settlement
 from proxy.pipeline.snapshot import SnapshotSlot
 from proxy.pipeline.translating import is_translated_stream, whole_answer
 from proxy.routing.isolation import refuse_admin
+from proxy.upstream.client import UpstreamAnswer
 from proxy.upstream.headers import response_headers, translated_headers
 
 _log = logging.getLogger("tollway.line")
@@ -86,7 +88,9 @@ class Line:
         hang_up = HangUp(downstream)
         try:
             try:
-                await self._walk(exchange, downstream)
+                answer = await self._ask(exchange, downstream)
+                if answer is not None:
+                    await self._pass_on(exchange, downstream, answer)
             except GatewayError as error:
                 await _refuse(exchange, error, downstream)
             except Exception:  # noqa: BLE001  a fault of ours costs one request, and is logged whole
@@ -106,7 +110,9 @@ class Line:
             self._settlement.close(exchange)
             self._caching.close(exchange)
 
-    async def _walk(self, exchange: Exchange, downstream: Downstream) -> None:
+    async def _ask(self, exchange: Exchange, downstream: Downstream) -> UpstreamAnswer | None:
+        """Who calls, what for, where it may go, what it may cost; and then the provider's answer, which is to be
+        closed. None: the caller has its answer."""
         request, snapshot = exchange.request, exchange.snapshot
         if request.fault is not None:
             raise request.fault
@@ -118,12 +124,12 @@ class Line:
         exchange.tenant = tenants.fresh(caller.tenant_id) or await tenants.find(caller.tenant_id)
         call = exchange.call = await read_call(exchange, downstream)
         if call.document is not None:
-            caller = exchange.caller = with_body_user(caller, call.document)
+            exchange.caller = with_body_user(caller, call.document)
 
         if exchange.operation.gateway_served and (models := list_models(exchange)) is not None:
             exchange.status = models.status
             await downstream.send_answer(models, own_headers(exchange))
-            return
+            return None
 
         exchange.route = self._choosing.resolve(exchange)
         kept = await self._caching.find(exchange)
@@ -131,33 +137,46 @@ class Line:
             exchange.status = 200
             headers = replay_headers(exchange, kept, self._clock.now_ms(), self._clock.monotonic_us())
             await downstream.replay(kept.body, headers, pace_of(exchange, kept))
-            return
+            return None
         exchange.choice = self._choosing.choose(exchange)
         await self._gates.enter(exchange)
         exchange.attempt = await self._options.first(exchange)
         self._settlement.check_room()
         await self._admittance.admit(exchange)
-        answer, first_chunk = await self._attempts.answer(exchange, downstream)
-        attempt = exchange.attempt
+        return await self._attempts.answer(exchange, downstream)
+
+    async def _pass_on(self, exchange: Exchange, downstream: Downstream, answer: UpstreamAnswer) -> None:
+        """The provider's answer, as it comes. It may take long: what only asking needed is gone by now."""
         try:
-            exchange.status = answer.status
-            headers = response_headers(answer.headers, answer.fields, attempt.key_source, answer.status)
-            if attempt.translation is not None:
-                headers = translated_headers(headers, exchange.operation.base_shape)
-                if not is_translated_stream(answer):
-                    whole = await whole_answer(exchange, answer, first_chunk)
-                    self._caching.hear(exchange, whole)
-                    await downstream.send_answer(whole, headers + relay_headers(exchange, is_whole=True))
-                    return
-            headers += relay_headers(exchange, is_whole=answer.ends_with(first_chunk))
-            passage = self._admittance.passage(exchange, answer)
-            passage.copy = self._caching.copy(exchange, headers, is_delimited=answer.is_delimited)
-            await downstream.relay(answer, first_chunk, headers, passage)
+            passage = await self._begin(exchange, downstream, answer)
+            if passage is not None:
+                await downstream.relay(answer, passage)
         except (UpstreamTruncated, UpstreamTimedOut, UpstreamMalformed):
             self._attempts.cut(exchange)
             raise
         finally:
             await answer.aclose()
+
+    async def _begin(self, exchange: Exchange, downstream: Downstream, answer: UpstreamAnswer) -> Passage | None:
+        """The head, and what the body will pass on its way. None: all of the answer has left."""
+        attempt = exchange.attempt
+        assert attempt is not None
+        exchange.status = answer.status
+        headers = response_headers(answer.headers, answer.fields, attempt.key_source, answer.status)
+        if attempt.translation is not None:
+            headers = translated_headers(headers, exchange.operation.base_shape)
+            if not is_translated_stream(answer):
+                whole = await whole_answer(exchange, answer)
+                self._caching.hear(exchange, whole)
+                await downstream.send_answer(whole, headers + relay_headers(exchange, is_whole=True))
+                return None
+        headers += relay_headers(exchange, is_whole=answer.is_whole)
+        passage = self._admittance.passage(exchange, answer)
+        passage.copy = self._caching.copy(exchange, headers, is_delimited=answer.is_delimited)
+        if passage.rewriter is not None:  # what leaves is not as long as what came
+            headers = [header for header in headers if header[0] != b"content-length"]
+        await downstream.begin(answer.status, headers)
+        return passage
 
 
 async def _refuse(exchange: Exchange, error: GatewayError, downstream: Downstream) -> None:

@@ -86,7 +86,7 @@ def is_translated_stream(answer: UpstreamAnswer) -> bool:
     )
 
 
-async def whole_answer(exchange: Exchange, answer: UpstreamAnswer, first_chunk: bytes | None) -> Answer:
+async def whole_answer(exchange: Exchange, answer: UpstreamAnswer) -> Answer:
     """An answer that is no stream, read to its end and said in the caller's API; its status is the exchange's.
 
     Raises:
@@ -102,7 +102,7 @@ async def whole_answer(exchange: Exchange, answer: UpstreamAnswer, first_chunk: 
         raise UpstreamMalformed("The provider compressed an answer that was asked for plain. Try again.")
     pieces: list[bytes] = []
     held_bytes = 0
-    chunk = first_chunk
+    chunk = answer.take_beginning()
     while chunk is not None:
         pieces.append(chunk)
         held_bytes += len(chunk)

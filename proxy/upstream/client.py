@@ -59,7 +59,7 @@ PreparedHead: TypeAlias = FramedHead | StockHead
 class UpstreamAnswer:
     """A provider's answer: the head at once, the raw body as it arrives. Close it always."""
 
-    __slots__ = ("_next", "_provider", "_stream", "fields", "headers", "status")
+    __slots__ = ("_next", "_provider", "_stream", "beginning", "fields", "headers", "status")
 
     def __init__(
         self, status: int, headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream, provider: str
@@ -68,6 +68,7 @@ class UpstreamAnswer:
         self.status = status
         self.headers = headers
         self.fields = dict(reversed(headers))  # the first value of each
+        self.beginning: bytes | None = None  # the first bytes of the body, held until somebody takes them
         self._provider = provider
         self._stream = stream
         self._next = aiter(stream).__anext__
@@ -89,10 +90,20 @@ class UpstreamAnswer:
             raise _after_head(error, self._provider) from error
         return chunk
 
-    def ends_with(self, first_chunk: bytes | None) -> bool:
-        """True where the first bytes of the body are, by the length that the head tells, all of it."""
+    def take_beginning(self) -> bytes | None:
+        """What is held of the body; None: it has none."""
+        beginning, self.beginning = self.beginning, None
+        return beginning
+
+    @property
+    def is_whole(self) -> bool:
+        """True where what is held of the body is all of it, by the length that the head tells."""
         length = self.fields.get(b"content-length")
-        return length is not None and first_chunk is not None and length == b"%d" % len(first_chunk)
+        return length is not None and self.beginning is not None and length == b"%d" % len(self.beginning)
+
+    def let_head_go(self) -> None:
+        """All that is in it has been said: a stream may be open for long, and be one of thousands."""
+        self.headers, self.fields = [], {}
 
     @property
     def is_delimited(self) -> bool:
