@@ -8,6 +8,7 @@ but the digits of its content-length may differ.
 
 import re
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from proxy.core.types import InboundRequest
 
@@ -21,10 +22,11 @@ class Head:
     """One head, less the length of the body."""
 
     __slots__ = (
-        "_after",
-        "_before",
+        "__weakref__",
         "_length_index",
+        "after",
         "awaits_continue",
+        "before",
         "headers",
         "http_version",
         "keep_alive",
@@ -51,10 +53,10 @@ class Head:
         self.keep_alive = keep_alive
         self.awaits_continue = awaits_continue  # the caller holds the body back for `100 Continue`
         # Made of it when it came first, and kept here for the next time:
-        self.scope: dict[str, Any] = {}  # the server's, less what one request alone has
+        self.scope: dict[str, Any] = {}  # ASGI's, less what one connection or one request alone has
         self.request: InboundRequest | None = None  # the application's
-        self._before = b""  # its bytes up to the digits of the length; empty: not remembered
-        self._after = b""  # and from behind them to the empty line
+        self.before = b""  # its bytes up to the digits of the length; empty: not remembered
+        self.after = b""  # and from behind them to the empty line
 
     def remember(self, data: bytes) -> bool:
         """Remember the head that `data` begins with, to tell it again. False where it cannot be."""
@@ -63,13 +65,13 @@ class Head:
         if length is None or self.awaits_continue or self.http_version != "1.1":
             return False
         names = [name for name, _ in self.headers]
-        self._before, self._after = data[: length.start(1)], data[length.end(1) : end + 2]
+        self.before, self.after = data[: length.start(1)], data[length.end(1) : end + 2]
         self._length_index = names.index(b"content-length")
         return True
 
     def told_again(self, data: bytes) -> tuple[int, int] | None:
         """The length of the body, and where in `data` it begins, if `data` begins with this head."""
-        before, after = self._before, self._after
+        before, after = self.before, self.after
         if not data.startswith(before):
             return None
         start = len(before)
@@ -84,3 +86,20 @@ class Head:
         headers = list(self.headers)
         headers[self._length_index] = (b"content-length", b"%d" % body_bytes)
         return headers
+
+
+class KnownHeads:
+    """The remembered heads of all connections of a process, so that equal ones are one: ten thousand connections of
+    one application send the same. It keeps none alive, so nothing is remembered for longer than its connections."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[tuple[str | None, bytes, bytes], Head] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def same_as(self, head: Head, peer: str | None) -> Head:
+        """The one that is known with these bytes, of a caller at this address, or else this one. Pure but for that."""
+        return self._known.setdefault((peer, head.before, head.after), head)

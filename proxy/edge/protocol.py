@@ -24,7 +24,7 @@ from proxy.core.errors import GatewayError, RequestTimedOut
 from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope, socket_address
 from proxy.edge.deadline import Deadline
 from proxy.edge.framing import ProtocolLimits
-from proxy.edge.head import Head
+from proxy.edge.head import Head, KnownHeads
 from proxy.edge.pace import BodyPace
 from proxy.edge.problems import render_raw
 from proxy.edge.reader import RequestReader
@@ -54,9 +54,11 @@ class TollwayProtocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ProtocolLimits = _LIMITS,
+        known_heads: KnownHeads | None = None,
         on_refused: OnRefused | None = None,
     ) -> None:
-        """`on_refused` hears of what is refused before the application, and by whom it was sent."""
+        """`known_heads` are those of all connections; `on_refused` hears of what is refused before the application,
+        and by whom it was sent."""
         if not config.loaded:
             config.load()
         self._app = config.loaded_app
@@ -67,7 +69,8 @@ class TollwayProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self.limits = limits
         self._on_refused = on_refused
-        self._reader: RequestReader | None = RequestReader(self, limits)
+        self._known_heads = KnownHeads() if known_heads is None else known_heads
+        self._reader: RequestReader | None = None
         self._transport: asyncio.Transport
         self._phase = _Phase.HEAD
         self._connection: Connection | None = None
@@ -88,6 +91,8 @@ class TollwayProtocol(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
         self._client = socket_address(transport.get_extra_info("peername"))
         self._server = socket_address(transport.get_extra_info("sockname"))
+        peer = None if self._client is None else self._client[0]
+        self._reader = RequestReader(self, self.limits, self._known_heads, peer)
         self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._connections.add(self)
         self._deadline.set(self.limits.head_s)
@@ -150,12 +155,17 @@ class TollwayProtocol(asyncio.Protocol):
     def request_begun(self, head: Head, headers: list[tuple[bytes, bytes]], announced_bytes: int | None) -> None:
         if not head.scope:
             head.scope = http_scope(head)
-            head.scope.update(scheme=self._scheme, client=self._client, server=self._server)
         connection = self._connection = Connection(self, head, announced_bytes)
         self._phase = _Phase.BODY
         self._pace.begin()
-        scope = connection.scope = head.scope.copy()
-        scope["headers"], scope["extensions"] = headers, {CONNECTION_EXTENSION: connection}
+        connection.scope = {
+            **head.scope,
+            "scheme": self._scheme,
+            "client": self._client,
+            "server": self._server,
+            "headers": headers,
+            "extensions": {CONNECTION_EXTENSION: connection},
+        }
         task = connection.task = self._loop.create_task(connection.run(self._app))
         task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)

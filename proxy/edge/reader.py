@@ -1,7 +1,8 @@
 """Reads the requests of one connection, one after the other: bytes in, a head and pieces of body out.
 
 httptools parses. A head that is the last one's but for its length is told again by its bytes
-(`edge.head`), and then the parser sees neither it nor its body, which ends with its length.
+(`edge.head`), and then the parser sees neither it nor its body, which ends with its length: so
+a connection whose head is known has none, until another head comes.
 """
 
 from typing import Final, Protocol
@@ -10,7 +11,7 @@ import httptools
 
 from proxy.core.errors import GatewayError, MalformedRequest
 from proxy.edge.framing import ProtocolLimits, check_head, check_sizes, header_bytes
-from proxy.edge.head import Head
+from proxy.edge.head import Head, KnownHeads
 
 _REQUEST_LINE_BYTES_MAX: Final = 64  # a request line without its target: method, version, spaces
 
@@ -40,34 +41,42 @@ class RequestReader:
 
     __slots__ = (
         "_body_left",
+        "_first_bytes",
+        "_has_ended",
+        "_has_head",
         "_head_bytes",
         "_headers",
         "_known_head",
+        "_known_heads",
         "_limits",
-        "_new_head",
         "_owner",
         "_parser",
+        "_peer",
         "_refusal",
         "_target",
         "begun",
     )
 
-    def __init__(self, owner: Owner, limits: ProtocolLimits) -> None:
+    def __init__(self, owner: Owner, limits: ProtocolLimits, known_heads: KnownHeads, peer: str | None) -> None:
+        """`peer` is the caller's address, None on a Unix socket."""
         self.begun = False  # a first byte of the request is here
         self._owner = owner
         self._limits = limits
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._known_heads = known_heads
+        self._peer = peer
+        self._parser: httptools.HttpRequestParser | None = None  # made when it is needed
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        self._new_head: Head | None = None  # what the parser has just read
+        self._has_head = self._has_ended = False  # what the parser has read of the request
+        self._first_bytes: bytes | None = None  # what it reads just now, if the head begins with that
         self._known_head: Head | None = None  # the last one, if it can be told again
         self._body_left = 0  # of a request whose head was told again
         self._refusal: GatewayError | None = None
 
     def begin_next(self) -> None:
         """The request is answered; what comes now is another one."""
-        self.begun = False
+        self.begun = self._has_head = self._has_ended = False
         self._head_bytes = 0
 
     def feed_head(self, data: bytes) -> bool:
@@ -80,11 +89,14 @@ class RequestReader:
         if is_first and known is not None and self._tell_again(known, data):
             return True
         self._head_bytes += len(data)
-        self._parse(data)
-        head = self._new_head
-        if head is not None:
-            self._new_head = None
-            self._known_head = head if is_first and head.remember(data) else None
+        self._first_bytes = data if is_first else None
+        try:
+            self._parse(data)
+        finally:
+            self._first_bytes = None
+        if self._has_head:
+            if self._has_ended and self._known_head is not None:
+                self._parser = None  # not needed for as long as this head comes again
         elif self.begun:
             seen_bytes = self._head_bytes - len(self._target) - _REQUEST_LINE_BYTES_MAX
             check_sizes(self._limits, self._target, self._headers, seen_bytes)
@@ -128,7 +140,8 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> None:
         parser = self._parser
-        assert parser is not None, "nothing is fed after the end"
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -163,7 +176,10 @@ class RequestReader:
             raise
         keep_alive = version != "1.0" and parser.should_keep_alive()
         head = Head(method, target, version, headers, keep_alive=keep_alive, awaits_continue=awaits_continue)
-        self._new_head = head
+        self._has_head = True
+        self._known_head = None
+        if self._first_bytes is not None and head.remember(self._first_bytes):
+            head = self._known_head = self._known_heads.same_as(head, self._peer)
         # The application's list must not grow under its hands: trailers go into one of their own.
         self._headers = []
         length = dict(headers).get(b"content-length")
@@ -176,4 +192,5 @@ class RequestReader:
         if self._headers:
             self._refusal = MalformedRequest("Trailers after the body are not served here. Send them as headers.")
             raise self._refusal
+        self._has_ended = True
         self._owner.request_ended()

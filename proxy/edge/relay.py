@@ -146,6 +146,7 @@ class AsgiDownstream:
                 if passage.copy is not None:
                     passage.copy.take(chunk)
                 await self._send_chunk(chunk, more=True)
+            del chunk  # thousands of streams would each hold one while they wait
             chunk = await answer.next_chunk()
             if chunk is not None:
                 tap.feed(chunk)

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from proxy.edge.acceptor import Acceptor
+from proxy.edge.head import KnownHeads
 from proxy.edge.health import Readiness
 from proxy.edge.orders import BEGUN, CLOSED, Stop, orders_heard, signals_heard, tell
 from proxy.edge.place import Place
@@ -64,7 +65,7 @@ class _Port(uvicorn.Server):
             place: where several processes listen on the socket, which one this is.
             takes_its_part: no more connections than the others have, if it can be helped.
         """
-        self._make_protocol = partial(TollwayProtocol, on_refused=on_refused)
+        self._make_protocol = partial(TollwayProtocol, known_heads=KnownHeads(), on_refused=on_refused)
         config = uvicorn.Config(
             app,
             # It is called, and nothing else: a class with an argument filled in serves as well.

@@ -103,7 +103,8 @@ class UpstreamAnswer:
 
     def let_head_go(self) -> None:
         """All that is in it has been said: a stream may be open for long, and be one of thousands."""
-        self.headers, self.fields = [], {}
+        self.headers.clear()  # and not another list: whoever has read the head still has this one
+        self.fields = {}
 
     @property
     def is_delimited(self) -> bool:

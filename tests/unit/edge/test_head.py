@@ -1,8 +1,10 @@
 """A head is told again by its bytes, and nothing but the digits of its length may differ."""
 
+import gc
+
 import pytest
 
-from proxy.edge.head import Head
+from proxy.edge.head import Head, KnownHeads
 
 BEFORE = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: "
 AFTER = b"\r\nAuthorization: Bearer k\r\n\r\n"
@@ -75,3 +77,25 @@ def test_a_head_whose_next_step_is_the_gateways_is_not_remembered():
     raw = BEFORE + b"12" + AFTER
     assert not head_of(raw, awaits_continue=True)[1]
     assert not head_of(raw, http_version="1.0")[1]
+
+
+def test_equal_heads_of_one_address_are_one_and_differing_ones_are_not():
+    known = KnownHeads()
+    head, _ = head_of(BEFORE + b"12" + AFTER)
+    longer, _ = head_of(BEFORE + b"345" + AFTER)
+    others_key, _ = head_of(BEFORE + b"12" + AFTER.replace(b"Bearer k", b"Bearer l"))
+    elsewhere, _ = head_of(BEFORE + b"12" + AFTER)
+    assert known.same_as(head, "10.0.0.1") is head
+    assert known.same_as(longer, "10.0.0.1") is head
+    assert known.same_as(others_key, "10.0.0.1") is others_key
+    assert known.same_as(elsewhere, "10.0.0.2") is elsewhere
+
+
+def test_no_head_is_kept_for_longer_than_a_connection_has_it():
+    known = KnownHeads()
+    head, _ = head_of(BEFORE + b"12" + AFTER)
+    known.same_as(head, None)
+    assert len(known) == 1
+    del head
+    gc.collect()
+    assert len(known) == 0

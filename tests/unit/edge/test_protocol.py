@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from proxy.edge.connection import CONNECTION_EXTENSION, Connection
 from proxy.edge.framing import ProtocolLimits
+from proxy.edge.head import KnownHeads
 from proxy.edge.protocol import TollwayProtocol
 
 PATIENCE_S = 10.0  # beyond this it hangs
@@ -48,9 +49,9 @@ async def serving(app, *, keep_alive_s: int = 30, **limits) -> AsyncIterator[Ser
     config = uvicorn.Config(watched, log_config=None, lifespan="off", ws="none", interface="asgi3", proxy_headers=False)
     config.timeout_keep_alive = keep_alive_s
     config.load()
-    state = ServerState()
+    state, known_heads = ServerState(), KnownHeads()
     server = await asyncio.get_running_loop().create_server(
-        lambda: TollwayProtocol(config, state, {}, limits=narrowed), "127.0.0.1", 0
+        lambda: TollwayProtocol(config, state, {}, limits=narrowed, known_heads=known_heads), "127.0.0.1", 0
     )
     served = Served(server.sockets[0].getsockname()[1], state, seen)
     try:
@@ -464,6 +465,20 @@ async def test_another_head_between_is_another_request():
             await read_answer(reader)
         seen = [dict(scope["headers"])[b"x-key"] for scope in served.scopes]
         assert seen == [b"one", b"two", b"two", b"one", b"one"]
+
+
+async def test_connections_that_send_one_head_share_it_and_nothing_of_each_other():
+    async with serving(echo) as served, connected(served.port) as one, connected(served.port) as other:
+        for _ in range(2):
+            for (reader, writer), body in ((one, b"from one"), (other, b"from the other")):
+                writer.write(KEYED % (len(body), b"same", body))
+                assert (await read_answer(reader))[1] == body
+        heads = [scope["extensions"][CONNECTION_EXTENSION].head for scope in served.scopes]
+        assert all(head is heads[0] for head in heads)
+        clients = [scope["client"] for scope in served.scopes]
+        assert clients[0] == clients[2] != clients[1] == clients[3]
+        lengths = [dict(scope["headers"])[b"content-length"] for scope in served.scopes]
+        assert lengths == [b"8", b"14", b"8", b"14"]
 
 
 async def test_what_follows_a_body_whose_head_came_again_is_not_served():
