@@ -22,7 +22,8 @@ _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]+")
 _LENGTH_DIGITS_MAX: Final = 18  # below 2**63
 
 # Of this hop alone, and ours to write.
-_FRAMING_NAMES: Final = frozenset({b"content-length", b"connection", b"transfer-encoding", b"keep-alive"})
+_OF_THE_HOP: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
+_FRAMING_NAMES: Final = _OF_THE_HOP | {b"content-length"}
 _TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # lower case, as ASGI demands
 _STATUS_LINES: Final = {int(s): b"HTTP/1.1 %d %s" % (s, s.phrase.encode()) for s in HTTPStatus if s >= 200}
 
@@ -141,41 +142,51 @@ def encode_head(
     Raises:
         RuntimeError: a header that would end the line early, or is no header.
     """
-    parts = [_status_line(status)]
-    names = []
+    lines = list(headers)
+    named = dict(lines)
+    length: int | None = None
+    stated = named.get(b"content-length")
+    if not _FRAMING_NAMES.isdisjoint(named):
+        if len(named) == len(lines) and stated is not None and stated.isdigit() and _OF_THE_HOP.isdisjoint(named):
+            length = int(stated)  # as most answers have it, and it stays where it stands
+        else:
+            lines, length, close = _without_framing(lines, close)
+            if length is not None:
+                lines.append((b"content-length", b"%d" % length))
+        if status == 204 and length is not None:  # RFC 9110, section 8.6: none beside 204
+            lines = [pair for pair in lines if pair[0] != b"content-length"]
+    if length is None and not bodiless:
+        if chunked_allowed:
+            lines.append((b"transfer-encoding", b"chunked"))
+        else:
+            close = True
+    if close:
+        lines.append((b"connection", b"close"))
+    block = b"\r\n".join([_status_line(status), *map(b": ".join, lines), b"\r\n"])
+    # Once for all headers instead of once for each: names of letters, and no CR or LF but ours.
+    if b"" in named or b"".join(named).translate(None, _TOKEN_BYTES):
+        raise RuntimeError("a header of the answer has a name that no header can have")
+    if len(block) - len(block.translate(None, b"\r\n\0")) != 2 * len(lines) + 4:
+        raise RuntimeError("a header of the answer holds a line break or a NUL")
+    return block, length, close
+
+
+def _without_framing(
+    headers: Iterable[tuple[bytes, bytes]], close: bool
+) -> tuple[list[tuple[bytes, bytes]], int | None, bool]:
+    """The headers that are not of this hop, and what those that are say: the length, and whether it closes."""
+    kept = []
     length: int | None = None
     for name, value in headers:
         if name not in _FRAMING_NAMES:
-            names.append(name)
-            parts += b"\r\n", name, b": ", value  # one join over all costs less than one for each
+            kept.append((name, value))
         elif name == b"content-length":
             if not value.isdigit() or (length is not None and length != int(value)):
                 raise RuntimeError("the answer's content-length is not one number")
             length = int(value)
         elif name == b"connection":
             close = close or b"close" in value.lower()
-    lines_count = len(names) + 2
-    if length is not None:
-        if status != 204:  # RFC 9110, section 8.6: none beside 204
-            parts.append(b"\r\ncontent-length: %d" % length)
-            lines_count += 1
-    elif not bodiless:
-        if chunked_allowed:
-            parts.append(b"\r\ntransfer-encoding: chunked")
-            lines_count += 1
-        else:
-            close = True
-    if close:
-        parts.append(b"\r\nconnection: close")
-        lines_count += 1
-    parts.append(b"\r\n\r\n")
-    block = b"".join(parts)
-    # Once for all headers instead of once for each: names of letters, and no CR or LF but ours.
-    if b"" in names or b"".join(names).translate(None, _TOKEN_BYTES):
-        raise RuntimeError("a header of the answer has a name that no header can have")
-    if len(block) - len(block.translate(None, b"\r\n\0")) != 2 * lines_count:
-        raise RuntimeError("a header of the answer holds a line break or a NUL")
-    return block, length, close
+    return kept, length, close
 
 
 def _status_line(status: int) -> bytes:

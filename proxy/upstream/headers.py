@@ -131,9 +131,16 @@ def response_headers(
         dropped |= named
     if status in (204, 304):
         dropped |= {b"content-length"}
-    if dropped.isdisjoint(fields) and _OURS not in b"\n".join(fields):
+    if _OURS in b"\n".join(fields):
+        return [pair for pair in upstream if pair[0] not in dropped and pair[0][:10] != _OURS]
+    if dropped.isdisjoint(fields):
         return list(upstream)
-    return [pair for pair in upstream if pair[0] not in dropped and pair[0][:10] != _OURS]
+    if len(fields) != len(upstream):
+        return [pair for pair in upstream if pair[0] not in dropped]
+    kept = dict(upstream)  # none stands twice
+    for name in dropped.intersection(fields):
+        del kept[name]
+    return list(kept.items())
 
 
 def translated_headers(headers: Sequence[tuple[bytes, bytes]], shape: Shape) -> list[tuple[bytes, bytes]]:

@@ -1,6 +1,8 @@
 """How an answer's head is written, as tables. What a request's head may be: `test_protocol.py`, on the wire."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.edge.framing import encode_head
 
@@ -76,3 +78,38 @@ def test_what_would_be_read_in_two_ways_is_never_written(headers):
 def test_what_is_no_answers_status(status):
     with pytest.raises(RuntimeError):
         encode(status)
+
+
+_NAMES = st.sampled_from(
+    [b"a", b"set-cookie", b"content-type", b"content-length", b"connection", b"keep-alive", b"transfer-encoding"]
+)
+_VALUES = st.sampled_from([b"", b"0", b"7", b"12", b"close", b"a, Close", b"keep-alive", b"chunked", b"a: b"])
+
+
+@given(
+    st.lists(st.tuples(_NAMES, _VALUES), max_size=6),
+    st.sampled_from([200, 204, 304]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_is_said_of_the_framing_one_reading_of_it_leaves(headers, status, bodiless, chunked_allowed, close):
+    lengths = {value for name, value in headers if name == b"content-length"}
+    if len({int(each) for each in lengths if each.isdigit()}) > 1 or any(not each.isdigit() for each in lengths):
+        with pytest.raises(RuntimeError):
+            encode(status, headers, bodiless=bodiless, chunked_allowed=chunked_allowed, close=close)
+        return
+    block, length, closes = encode(status, headers, bodiless=bodiless, chunked_allowed=chunked_allowed, close=close)
+    _, *lines, empty, end = block.split(b"\r\n")
+    written = [tuple(line.split(b": ", 1)) for line in lines]
+    framing = {b"content-length", b"connection", b"keep-alive", b"transfer-encoding"}
+    assert (empty, end) == (b"", b"")
+    assert [pair for pair in written if pair[0] not in framing] == [pair for pair in headers if pair[0] not in framing]
+    asked_to_close = any(name == b"connection" and b"close" in value.lower() for name, value in headers)
+    assert length == (int(lengths.pop()) if lengths else None)
+    is_chunked = length is None and not bodiless and chunked_allowed
+    assert closes == (close or asked_to_close or (length is None and not bodiless and not chunked_allowed))
+    expected = [] if length is None or status == 204 else [(b"content-length", b"%d" % length)]
+    expected += [(b"transfer-encoding", b"chunked")] if is_chunked else []
+    expected += [(b"connection", b"close")] if closes else []
+    assert [pair for pair in written if pair[0] in framing] == expected

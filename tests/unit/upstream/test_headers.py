@@ -200,3 +200,10 @@ def test_a_translated_answer_tells_nothing_of_the_body_that_was():
     assert policy.translated_headers(upstream, Shape.OPENAI) == [(b"x-request-id", b"req_1"), (b"retry-after", b"7")]
     upstream = [(b"x-request-id", b"req_1"), (b"etag", b"x")]
     assert policy.translated_headers(upstream, Shape.ANTHROPIC) == [(b"request-id", b"req_1")]
+
+
+@pytest.mark.parametrize("twice", [[], [(b"vary", b"a"), (b"vary", b"b")]])
+def test_what_the_caller_gets_of_an_answer_keeps_its_order(twice):
+    upstream = [(b"content-type", b"a/b"), (b"openai-organization", b"org"), *twice, (b"keep-alive", b"1"), (b"z", b"")]
+    expected = [(b"content-type", b"a/b"), *twice, (b"z", b"")]
+    assert response_headers(upstream, KeySource.GATEWAY, 200) == expected
