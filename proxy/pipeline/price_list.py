@@ -37,6 +37,7 @@ class _Known(NamedTuple):
     """Of one deployment, in one hour since the Unix epoch."""
 
     hour: int
+    facts: ModelFacts | None
     abilities: Abilities
     price: Price | None
 
@@ -79,9 +80,9 @@ class PriceList:
         if known is None or known.hour != hour:
             if len(self._known) >= _KNOWN_MAX:  # of names that callers send
                 self._known.clear()
-            facts = self.find(deployment, at_ms)
+            facts = self._found(deployment, at_ms)
             price = None if facts is None else facts.price
-            known = self._known[deployment] = _Known(hour, self._abilities_of(deployment, facts), price)
+            known = self._known[deployment] = _Known(hour, facts, self._abilities_of(deployment, facts), price)
         return known
 
     def _abilities_of(self, deployment: Deployment, facts: ModelFacts | None) -> Abilities:
@@ -102,7 +103,11 @@ class PriceList:
         return self.find(deployment, at_ms)
 
     def find(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
-        """What is known of a deployment's model at an instant; None where nobody says a price."""
+        """What is known of a deployment's model at an instant; None where nobody says a price. A price begins with
+        a day (UTC), so what is found holds for the hour."""
+        return self._known_at(deployment, at_ms).facts
+
+    def _found(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
         if deployment.model is None:
             return None
         known = self._catalog.find(self._catalog_names[deployment.provider], deployment.model, at_ms)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from proxy.core.consent import TIER_RANK, Consent
 from proxy.core.types import Deployment
 from proxy.routing.eligible import Seeker, eligible
-from proxy.routing.resolve import Candidate, Route
+from proxy.routing.resolve import NAMED_MAX, Candidate, Route
 from proxy.routing.selection import Abilities, Choice
 from proxy.settings.model import TenantSettings
 
@@ -30,13 +30,15 @@ class Offer(NamedTuple):
 class Offers:
     """Those of one configuration, while the same deployments are drained and the same is known of every model."""
 
-    __slots__ = ("_abilities_of", "_drained", "_known")
+    __slots__ = ("_abilities_of", "_drained", "_known", "_named")
 
     def __init__(self, drained: frozenset[str], abilities_of: Callable[[Deployment], Abilities]) -> None:
         """`drained` were so at run time, by label."""
         self._drained = drained
         self._abilities_of = abilities_of
         self._known: dict[Hashable, Offer] = {}
+        # Of names that callers made: apart, so that whoever makes up thousands puts out nothing of the others'.
+        self._named: dict[Hashable, Offer] = {}
 
     def find(self, route: Route, tenant: TenantSettings, consent: Consent) -> Offer:
         """What this route offers to this tenant.
@@ -46,14 +48,17 @@ class Offers:
         """
         is_for_all = route.is_for_all and tenant.residency is None and not tenant.zero_retention
         seeker = None if is_for_all else _seeker(tenant, consent)
-        what = (route.alias, consent, seeker)
-        known = self._known.get(what) if route.is_written else None  # a name that callers make is not remembered
+        what: Hashable
+        if route.is_written:
+            offers, offers_max, what = self._known, OFFERS_MAX, (route.alias, consent, seeker)
+        else:  # several may be an alias's own: what it calls so, and each model that it stands for
+            deployment = route.candidates[0].deployment
+            offers, offers_max, what = self._named, NAMED_MAX, (route.alias, deployment, consent, seeker)
+        known = offers.get(what)
         if known is None:
-            known = self._offer(route, seeker or _seeker(tenant, consent))
-            if route.is_written:
-                if len(self._known) >= OFFERS_MAX:
-                    self._known.clear()
-                self._known[what] = known
+            if len(offers) >= offers_max:
+                offers.clear()
+            known = offers[what] = self._offer(route, seeker or _seeker(tenant, consent))
         return known
 
     def _offer(self, route: Route, seeker: Seeker) -> Offer:

@@ -6,7 +6,7 @@ as for a name that nobody routes, so that names of other tenants' models cannot 
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.core.consent import Tier
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
@@ -14,6 +14,9 @@ from proxy.core.types import Caller, Deployment
 from proxy.routing.rules import Asked, first_that_holds
 from proxy.settings.model import ProviderSettings
 from proxy.settings.routing import DeploymentSettings, ModelSettings, Retention, Sticky, Strategy
+
+NAMED_MAX: Final = 1_000
+"""So many names that callers made are remembered; then all are forgotten."""
 
 
 class Candidate(NamedTuple):
@@ -49,7 +52,7 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one snapshot, prepared once."""
 
-    __slots__ = ("_aliases_of", "_default_provider", "_led", "_models", "_providers", "_routes")
+    __slots__ = ("_aliases_of", "_default_provider", "_led", "_models", "_named", "_providers", "_routes")
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Routes:
         self._providers = providers
         self._routes = {alias: self._route(alias, model) for alias, model in models.items() if model.deployments}
         self._led: dict[tuple[str, str], Route] = {}
+        self._named: dict[str, Route] = {}  # by names that callers made, all of them the default provider's
         self._default_provider = default_provider
         # What the default provider itself calls it, and the aliases that stand for that.
         self._aliases_of: dict[str, list[tuple[str, Candidate]]] = {}
@@ -103,6 +107,9 @@ class Routes:
             return self._without_model(caller, model_required)
         if not self._may_use(caller, plan, alias):
             raise _not_found(alias)
+        route = self._named.get(alias)
+        if route is not None:
+            return route
         route = self._routes.get(alias)
         if alias in self._models and (alias in switched or route is None or self._models[alias].switched_to):
             return self._follow(caller, plan, alias, switched, asked)
@@ -150,7 +157,10 @@ class Routes:
             raise _not_found(alias)
         known = self._aliases_of.get(alias)
         if known is None:
-            return Route(alias, (self._of_default(alias),), is_written=False)
+            if len(self._named) >= NAMED_MAX:
+                self._named.clear()
+            route = self._named[alias] = Route(alias, (self._of_default(alias),), is_written=False)
+            return route
         for standing, candidate in known:
             if self._is_for(caller, plan, standing):
                 is_for_all = candidate.tenants is None and candidate.plans is None

@@ -6,7 +6,7 @@ from proxy.core.consent import Consent, Tier
 from proxy.core.errors import NoDeploymentAvailable
 from proxy.core.types import Deployment
 from proxy.routing.offers import Offers
-from proxy.routing.resolve import Candidate, Route
+from proxy.routing.resolve import NAMED_MAX, Candidate, Route
 from proxy.routing.selection import Abilities, Needs, Standing, choose
 from proxy.settings.model import TenantSettings
 
@@ -88,6 +88,17 @@ def test_two_names_that_callers_make_are_not_mixed_up():
         for each in (A, B):
             route = Route(None, (each,), is_written=False)
             assert offers.find(route, ACME, Consent.NONE).candidates == (each,)
+
+
+def test_whoever_makes_names_up_puts_out_nothing_of_the_configuration():
+    known = Known()
+    offers = Offers(frozenset(), known)
+    written = offers.find(Route("m", (A, B)), ACME, Consent.NONE)
+    for number in range(2 * NAMED_MAX):
+        made_up = Route(f"made-up-{number}", (candidate(f"made-up-{number}"),), is_written=False)
+        assert names(offers.find(made_up, ACME, Consent.NONE).candidates) == [f"made-up-{number}"]
+    assert len(offers._named) <= NAMED_MAX
+    assert offers.find(Route("m", (A, B)), ACME, Consent.NONE) is written
 
 
 def test_a_refusal_is_not_remembered_as_an_offer():

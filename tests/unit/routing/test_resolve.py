@@ -4,7 +4,7 @@ import pytest
 
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
 from proxy.core.types import Caller, Deployment
-from proxy.routing.resolve import Routes
+from proxy.routing.resolve import NAMED_MAX, Routes
 from proxy.routing.rules import Asked
 from proxy.settings.model import ProviderSettings
 from proxy.settings.routing import DeploymentSettings, ModelSettings, RuleSettings, When
@@ -173,3 +173,18 @@ def test_a_deployment_that_is_kept_for_somebody_is_so_under_the_provider_s_own_n
     route = resolve(ANY, "m", "p", models={"alias": ModelSettings("alias", (kept,))})
     (candidate,) = route.candidates
     assert (candidate.tenants, candidate.drained, route.is_open) == ({"acme"}, True, False)
+
+
+def test_names_that_callers_make_are_remembered_up_to_a_bound_and_for_whom_they_are_allowed():
+    routes = Routes(MODELS, PROVIDERS, "d")
+
+    def named(caller, alias):
+        return routes.resolve(caller, "default", alias, model_required=True, switched={}, asked=Asked)
+
+    first = named(Caller("acme"), "made-up")
+    assert named(Caller("acme"), "made-up") is first
+    with pytest.raises(ModelNotFound):
+        named(Caller("acme", allowed_models=frozenset({"other"})), "made-up")
+    for number in range(2 * NAMED_MAX):
+        assert deployments_of(named(Caller("acme"), f"made-up-{number}")) == (Deployment("d", f"made-up-{number}"),)
+    assert len(routes._named) <= NAMED_MAX
