@@ -25,13 +25,13 @@ from proxy.admission.answers import (
     WrongEpoch,
     WrongWindow,
 )
-from proxy.admission.book import ScopeState, touched_by
+from proxy.admission.book import ScopeState
 from proxy.admission.caps import demand_of
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
 from proxy.admission.store import RedisAdmissionStore, Scripts
-from proxy.admission.terms import Demand, RunStep, WindowKind
+from proxy.admission.terms import Demand, RunStep, WindowKind, touched_by
 from proxy.cache.book import RedisCacheBook
 from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock

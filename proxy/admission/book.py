@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from proxy.admission import limits
 from proxy.admission.answers import Refused, State
-from proxy.admission.terms import ScopeDemand
+from proxy.admission.terms import Touched
 
 HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
@@ -31,14 +31,6 @@ class Amounts(NamedTuple):
 
     spent_nusd: int = 0
     held_nusd: int = 0
-
-
-class Touched(NamedTuple):
-    """What a reservation touched of one scope, and its end therefore has to touch again."""
-
-    scope: str
-    tokens_per_minute: int  # 0: no token bucket
-    periods: tuple[str, ...]
 
 
 class ScopeState(NamedTuple):
@@ -74,11 +66,6 @@ class Change(NamedTuple):
     reservation: Reservation
     scopes: Scopes
     row: tuple[str, bytes] | None = None  # its name and its bytes; one of that name that is there stays
-
-
-def touched_by(scopes: Iterable[ScopeDemand]) -> tuple[Touched, ...]:
-    """What a reservation will have touched."""
-    return tuple([Touched(scope.name, scope.tokens_per_minute or 0, scope.periods) for scope in scopes])
 
 
 def close(

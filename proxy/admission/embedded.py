@@ -12,12 +12,12 @@ from typing import TypeVar
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.admission import ending, reserving
 from proxy.admission.answers import Admission, Admitted, Growth, ReleaseCode, SettleCode, Settlement, State, WrongEpoch
-from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState, Touched
-from proxy.admission.encoding import refusal_from, refusal_text, touched_json, touched_of
+from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState
+from proxy.admission.encoding import refusal_from, refusal_text, touched_of
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, admit_hit, require_hit
 from proxy.admission.store import SWEPT_MAX
-from proxy.admission.terms import Demand, RunStep, require_demand, require_run_step
+from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step, touched_json
 from proxy.core.clock import Clock
 from proxy.core.tenant import require_tenant_id
 

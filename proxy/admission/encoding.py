@@ -4,7 +4,7 @@ Pure. `touched` and `checks` are the JSON texts of ARGV in `admit.lua`; a journa
 former, since it says where a settlement is posted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from proxy.admission.answers import (
@@ -27,16 +27,14 @@ from proxy.admission.answers import (
     WrongEpoch,
     WrongWindow,
 )
-from proxy.admission.book import Touched
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, Purged, Shredded
-from proxy.admission.terms import Bucket, Demand, ScopeDemand, WindowKind
+from proxy.admission.terms import Bucket, Demand, ScopeDemand, Touched, WindowKind
 from proxy.core import jsonio
 
 _WRONG_EPOCH, _ADMITTED, _KNOWN, _WRONG_WINDOW, _REVOKED, _CAP, _LIMIT = range(7)
 _GROWN: Final = 1
 _HIT, _HIT_LIMIT = 0, 4  # between them: shredded, revoked, purged
 _NO_BUCKET: Final = Bucket(-1, -1)
-_ROLLING: Final = WindowKind.ROLLING_24H  # looked up once: a member of an enumeration costs as much as all else here
 _LIMITS: Final = (LimitKind.CONCURRENCY, LimitKind.REQUESTS, LimitKind.TOKENS)
 _SETTLEMENTS: Final = (
     SettleCode.UNKNOWN,
@@ -67,32 +65,24 @@ def hit_admission_of(reply: Sequence[Any], demand: HitDemand) -> HitAdmission:
     return (Shredded(), Revoked(), Purged())[code - 1]
 
 
-def touched_text(scopes: Iterable[ScopeDemand]) -> bytes:
-    """What a reservation of these scopes touches: `touched_json` of `book.touched_by`, on every call's way."""
-    return jsonio.encode([(scope.name, scope.tokens_per_minute or 0, scope.periods) for scope in scopes])
-
-
-def touched_json(touched: Iterable[Touched]) -> bytes:
-    return jsonio.encode([[each.scope, each.tokens_per_minute, each.periods] for each in touched])
-
-
 def touched_of(text: bytes) -> tuple[Touched, ...]:
     """What such a text says."""
     return tuple(Touched(scope, per_minute, tuple(periods)) for scope, per_minute, periods in jsonio.parse(text))
 
 
-def checks_text(scopes: Iterable[ScopeDemand]) -> bytes:
+def checks_text(demand: Demand) -> bytes:
     """What is asked of each scope, in the same order."""
-    return jsonio.encode([_checks(scope) for scope in scopes])
-
-
-def _checks(scope: ScopeDemand) -> list[Any]:
-    windows = [
-        (window.period, -1 if window.cap_nusd is None else window.cap_nusd, int(window.kind is _ROLLING))
-        for window in scope.windows
-    ]
-    max_concurrency = -1 if scope.max_concurrency is None else scope.max_concurrency
-    return [*(scope.requests or _NO_BUCKET), *(scope.tokens or _NO_BUCKET), max_concurrency, windows]
+    return jsonio.encode(
+        [
+            (
+                *(scope.requests or _NO_BUCKET),
+                *(scope.tokens or _NO_BUCKET),
+                -1 if scope.max_concurrency is None else scope.max_concurrency,
+                windows,
+            )
+            for scope, windows in zip(demand.scopes, demand.outline.windows, strict=True)
+        ]
+    )
 
 
 def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:

@@ -14,10 +14,10 @@ from proxy.admission.book import (
     Change,
     Reservation,
     Scopes,
-    Touched,
     close,
     posted_late,
 )
+from proxy.admission.terms import Touched
 
 
 class Bill(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from proxy.admission import limits
 from proxy.admission.answers import Admitted
 from proxy.admission.hits import HitAdmitted, HitDemand
-from proxy.admission.terms import Demand, ScopeDemand, WindowKind
+from proxy.admission.terms import Demand, ScopeDemand, Window, WindowKind
 
 
 class CapUse(NamedTuple):
@@ -24,18 +24,27 @@ class CapUse(NamedTuple):
     @property
     def used_pct(self) -> int:
         """Whole per cents, rounded down: 100 means full to the last nano-dollar."""
-        return 100 if self.cap_nusd == 0 else self.used_nusd * 100 // self.cap_nusd
+        return _used_pct(self.used_nusd, self.cap_nusd)
+
+
+def _used_pct(used_nusd: int, cap_nusd: int) -> int:
+    return 100 if cap_nusd == 0 else used_nusd * 100 // cap_nusd
 
 
 def tightest_cap(demand: Demand, admitted: Admitted) -> CapUse | None:
     """The cap that is fullest by its own measure; None where no window has one."""
-    uses = [
-        CapUse(scope.name, window.kind, window.cap_nusd, used_nusd, window.start_ms)
-        for scope, figures in zip(demand.scopes, admitted.figures, strict=True)
-        for window, used_nusd in zip(scope.windows, figures.used_nusd, strict=True)
-        if window.cap_nusd is not None
-    ]
-    return max(uses, key=lambda use: use.used_pct, default=None)
+    tightest: tuple[ScopeDemand, Window, int] | None = None
+    fullest_pct = -1
+    for scope, figures in zip(demand.scopes, admitted.figures, strict=True):
+        for window, used_nusd in zip(scope.windows, figures.used_nusd, strict=True):
+            cap_nusd = window.cap_nusd
+            if cap_nusd is not None and (pct := _used_pct(used_nusd, cap_nusd)) > fullest_pct:
+                tightest, fullest_pct = (scope, window, used_nusd), pct
+    if tightest is None:
+        return None
+    scope, window, used_nusd = tightest
+    assert window.cap_nusd is not None
+    return CapUse(scope.name, window.kind, window.cap_nusd, used_nusd, window.start_ms)
 
 
 def remaining_requests(demand: Demand, admitted: Admitted) -> int | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Self
 
 from proxy.adapters.journal_file import JournalFile, segments, store_folder
-from proxy.admission.book import touched_by
 from proxy.admission.ending import Bill
 from proxy.admission.records import Done, Ending, Head, Record, Releasing, Reserved, Settling, line_of
 from proxy.admission.terms import Demand, RunStep
@@ -70,9 +69,9 @@ class Journal:
 
     def settling(self, demand: Demand, bill: Bill) -> Settling:
         """The call has ended."""
-        touched = touched_by(demand.scopes)
-        settling = Settling(self._clock.now_ms(), demand.run_step, touched, bill, self._epoch)
-        self._note(demand.run_step, settling)
+        run_step = demand.run_step
+        settling = Settling(self._clock.now_ms(), run_step, demand.outline.touched, bill, self._epoch)
+        self._note(run_step, settling)
         return settling
 
     def releasing(self, run_step: RunStep) -> Releasing:

@@ -11,12 +11,11 @@ What is known of a run follows from its records in order: reserved → settling 
 import base64
 import binascii
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from proxy.admission.book import Touched, touched_by
 from proxy.admission.ending import Bill
-from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Touched, Window, WindowKind
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
 
@@ -87,11 +86,11 @@ def _array(record: Record) -> list[Any]:
     match record:
         case Settling(at_ms, run_step, touched, bill, _):
             rows = [_text(bill.row), _text(bill.adjustment)]
-            return ["settling", at_ms, *run_step, _touched_array(touched), bill.cost_nusd, bill.tokens, *rows]
+            return ["settling", at_ms, *run_step, list(map(tuple, touched)), bill.cost_nusd, bill.tokens, *rows]
         case Reserved(at_ms, demand):
             numbers = [demand.held_nusd, demand.expected_tokens, demand.lease_ms]
-            touched = touched_by(demand.scopes)
-            return ["reserved", at_ms, *demand.run_step, *numbers, _touched_array(touched), _text(demand.row)]
+            arrays = list(map(tuple, demand.outline.touched))
+            return ["reserved", at_ms, *demand[:3], *numbers, arrays, _text(demand.row)]
         case Done(run_step):
             return ["done", *run_step]
         case Releasing(at_ms, run_step):
@@ -126,10 +125,6 @@ def _record(array: Sequence[Any]) -> Record | None:
         case ["head", str() as epoch]:
             return Head(epoch)
     return None
-
-
-def _touched_array(touched: Iterable[Touched]) -> list[Any]:
-    return [[entry.scope, entry.tokens_per_minute, entry.periods] for entry in touched]
 
 
 def _touched(array: Sequence[Any]) -> tuple[Touched, ...]:

@@ -36,7 +36,6 @@ from proxy.admission.book import (
     ScopeState,
     posted,
     pruned,
-    touched_by,
 )
 from proxy.admission.terms import Demand, ScopeDemand, Window, WindowKind
 
@@ -60,7 +59,8 @@ def admit(
     if kept is not None:
         return _repeated(demand, kept, scopes, now_us), None
     now_ms = now_us // 1_000
-    if not demand.from_ms <= now_ms < demand.until_ms:
+    outline = demand.outline
+    if not outline.from_ms <= now_ms < outline.until_ms:
         return WrongWindow(now_ms), None
     if is_revoked:
         return Revoked(), None
@@ -193,7 +193,7 @@ def _reserved(demand: Demand, before: Scopes, taken: Scopes, now_us: int) -> tup
         state=State.PENDING,
         held_nusd=demand.held_nusd,
         expected_tokens=demand.expected_tokens,
-        touched=touched_by(demand.scopes),
+        touched=demand.outline.touched,
         row=demand.row,
         lease_until_ms=now_us // 1_000 + demand.lease_ms,
     )

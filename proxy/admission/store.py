@@ -22,10 +22,10 @@ from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
 from proxy.adapters.redis_wire import Argument, Reply
 from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
-from proxy.admission.book import Amounts, ScopeState, Touched
+from proxy.admission.book import Amounts, ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitDemand, require_hit
-from proxy.admission.terms import Demand, RunStep, require_demand, require_run_step
+from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step, touched_json
 from proxy.core.errors import StateUnavailable
 from proxy.core.tenant import require_tenant_id
 
@@ -242,7 +242,7 @@ class RedisAdmissionStore:
         return encoding.admission_of(await self._reserve(demand, "restore", ""), demand)
 
     async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:
-        args: list[Argument] = [held_nusd, encoding.checks_text(demand.scopes), row]
+        args: list[Argument] = [held_nusd, encoding.checks_text(demand), row]
         reply = await self._door.run(self._scripts.grow, [_run_name(demand.run_step)], args)
         return encoding.growth_of(_listed(reply), demand.scopes)
 
@@ -260,7 +260,7 @@ class RedisAdmissionStore:
 
     async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
         await self._door.call("SADD", _LEDGERS, require_tenant_id(run_step.tenant_id))
-        return await self._settle(run_step, bill, encoding.touched_json(touched))
+        return await self._settle(run_step, bill, touched_json(touched))
 
     async def release(self, run_step: RunStep) -> ReleaseCode:
         reply = await self._door.run(self._scripts.release, [_run_name(run_step)], [])
@@ -295,8 +295,9 @@ class RedisAdmissionStore:
         names = [f"{of_tenant}{rest}" for rest in (f"run:{run_step.member}", "leases", "epoch", "virtual-keys-revoked")]
         names += [f"{of_tenant}use:{scope.name}" for scope in demand.scopes]
         args: list[Argument] = [mode, epoch, demand.virtual_key_id or "", demand.held_nusd, demand.expected_tokens]
-        args += [demand.lease_ms, demand.from_ms, demand.until_ms]
-        args += [encoding.touched_text(demand.scopes), encoding.checks_text(demand.scopes), demand.row]
+        outline = demand.outline
+        args += [demand.lease_ms, outline.from_ms, outline.until_ms]
+        args += [outline.touched_text, encoding.checks_text(demand), demand.row]
         until_s = time.monotonic() + ADMIT_TIMEOUT_S
         await self._announce(tenant_id)
         try:

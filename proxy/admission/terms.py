@@ -6,9 +6,11 @@ Unix epoch. `caps.demand_of` makes a scope's part from its limits.
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from proxy.core import jsonio
 from proxy.core.tenant import require_tenant_id
 
 TIME_MS_MAX = 2**53 - 1
@@ -83,6 +85,53 @@ class ScopeDemand(NamedTuple):
         return tuple(dict.fromkeys([window.period for window in windows]))
 
 
+class Touched(NamedTuple):
+    """What a reservation touched of one scope, and its end therefore has to touch again."""
+
+    scope: str
+    tokens_per_minute: int  # 0: no token bucket
+    periods: tuple[str, ...]
+
+
+def touched_by(scopes: Iterable[ScopeDemand]) -> tuple[Touched, ...]:
+    """What a reservation will have touched."""
+    return tuple([Touched(scope.name, scope.tokens_per_minute or 0, scope.periods) for scope in scopes])
+
+
+class Outline(NamedTuple):
+    """What of a demand is the same for call after call of callers who are alike, while their windows hold."""
+
+    touched: tuple[Touched, ...]
+    touched_text: bytes  # as the scripts take it
+    windows: tuple[tuple[tuple[str, int, int], ...], ...]  # of each scope, as the scripts take them
+    from_ms: int  # the first moment at which every window holds
+    until_ms: int  # the moment at which the first window is over
+    is_capped: bool  # an amount of money is capped in any scope
+
+
+def outline_of(scopes: tuple[ScopeDemand, ...]) -> Outline:
+    """The outline of a demand of these scopes."""
+    touched, windows = touched_by(scopes), [window for scope in scopes for window in scope.windows]
+    return Outline(
+        touched,
+        touched_json(touched),
+        tuple(tuple([_checked(window) for window in scope.windows]) for scope in scopes),
+        max([window.start_ms for window in windows], default=0),
+        min([window.end_ms for window in windows], default=TIME_MS_MAX),
+        any(window.cap_nusd is not None for window in windows),
+    )
+
+
+def touched_json(touched: Iterable[Touched]) -> bytes:
+    """What a reservation touched, as text: an array of arrays."""
+    return jsonio.encode(list(map(tuple, touched)))
+
+
+def _checked(window: Window) -> tuple[str, int, int]:
+    cap_nusd = -1 if window.cap_nusd is None else window.cap_nusd
+    return window.period, cap_nusd, int(window.kind is WindowKind.ROLLING_24H)
+
+
 class RunStep(NamedTuple):
     """A reservation's identity: a step of one run of one tenant."""
 
@@ -114,26 +163,17 @@ class Demand(NamedTuple):
     lease_ms: int
     virtual_key_id: str | None
     row: bytes  # opaque: what the ledger gets if the lease runs out, at the worst case
+    known_outline: Outline | None = None  # where whoever made the demand had worked it out
+
+    @property
+    def outline(self) -> Outline:
+        """What it has in common with others."""
+        return self.known_outline or outline_of(self.scopes)
 
     @property
     def run_step(self) -> RunStep:
         """Its identity."""
         return RunStep(self.tenant_id, self.run_id, self.step)
-
-    @property
-    def is_capped(self) -> bool:
-        """True where an amount of money is capped in any scope."""
-        return any(window.cap_nusd is not None for scope in self.scopes for window in scope.windows)
-
-    @property
-    def from_ms(self) -> int:
-        """The first moment at which every window holds."""
-        return max([window.start_ms for scope in self.scopes for window in scope.windows], default=0)
-
-    @property
-    def until_ms(self) -> int:
-        """The moment at which the first window is over."""
-        return min([window.end_ms for scope in self.scopes for window in scope.windows], default=TIME_MS_MAX)
 
 
 def require_demand(demand: Demand) -> Demand:

@@ -226,7 +226,7 @@ class Admittance:
         try:
             answer = await self._keeper.admit(demand)
         except StateUnavailable:
-            if demand.is_capped:
+            if demand.outline.is_capped:
                 raise
             return self._local.admit(demand, self._clock.monotonic_us())
         finally:
@@ -248,7 +248,7 @@ class Admittance:
         assert exchange.attempt is not None
         expected = expect_tokens(exchange.attempt.call.text, None) if worst is None else worst.expected_tokens
         expected = min(expected, TOKENS_MAX)  # a call may ask for any number of answers
-        scopes = allowed.demands(expected, now_ms, _zone(exchange.tenant.timezone))
+        scopes, outline = allowed.demands(expected, now_ms, _zone(exchange.tenant.timezone))
         return Demand(
             exchange.tenant.id,
             exchange.run_id,
@@ -259,6 +259,7 @@ class Admittance:
             self._lease_ms,
             exchange.caller.virtual_key_id,
             pending_row(exchange, held_nusd),
+            outline,
         )
 
     def _counted(self, answer: Admission, error: GatewayError) -> GatewayError:

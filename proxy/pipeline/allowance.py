@@ -12,7 +12,7 @@ from proxy.admission.caps import demand_of
 from proxy.admission.hits import hit_scope
 from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
 from proxy.admission.limits import tokens_bucket
-from proxy.admission.terms import TIME_MS_MAX, ScopeDemand, WindowKind
+from proxy.admission.terms import Outline, ScopeDemand, WindowKind, outline_of
 from proxy.core.limits import CAPS, NO_LIMITS, ScopeLimits, has_cap, merged
 from proxy.core.types import Caller
 from proxy.settings.model import PlanSettings
@@ -30,9 +30,8 @@ class Allowance(NamedTuple):
 class _Demands(NamedTuple):
     """What the scopes ask of the store while their windows hold, but for the tokens of one call."""
 
-    from_ms: int
-    until_ms: int
     scopes: tuple[ScopeDemand, ...]
+    outline: Outline
     takes_tokens: bool
 
 
@@ -48,21 +47,20 @@ class Allowed:
         self._counts_dollars = counts_dollars
         self._by_zone: dict[ZoneInfo, _Demands] = {}
 
-    def demands(self, expected_tokens: int, now_ms: int, zone: ZoneInfo) -> tuple[ScopeDemand, ...]:
-        """What one call asks of each scope."""
+    def demands(self, expected_tokens: int, now_ms: int, zone: ZoneInfo) -> tuple[tuple[ScopeDemand, ...], Outline]:
+        """What one call asks of each scope, and the outline of that."""
         known = self._by_zone.get(zone)
-        if known is None or not known.from_ms <= now_ms < known.until_ms:
+        if known is None or not known.outline.from_ms <= now_ms < known.outline.until_ms:
             known = self._by_zone[zone] = self._demands(now_ms, zone)
         if not known.takes_tokens:
-            return known.scopes
-        return tuple(
-            [
-                each
-                if each.tokens_per_minute is None
-                else each._replace(tokens=tokens_bucket(each.tokens_per_minute, expected_tokens))
-                for each in known.scopes
-            ]
-        )
+            return known.scopes, known.outline
+        scopes = [
+            each
+            if each.tokens_per_minute is None
+            else each._replace(tokens=tokens_bucket(each.tokens_per_minute, expected_tokens))
+            for each in known.scopes
+        ]
+        return tuple(scopes), known.outline
 
     def _demands(self, now_ms: int, zone: ZoneInfo) -> _Demands:
         scopes = tuple(
@@ -77,13 +75,7 @@ class Allowed:
             )
             for scope, limits in self.scopes
         )
-        windows = [window for scope in scopes for window in scope.windows]
-        return _Demands(
-            max((window.start_ms for window in windows), default=0),
-            min((window.end_ms for window in windows), default=TIME_MS_MAX),
-            scopes,
-            any(scope.tokens_per_minute is not None for scope in scopes),
-        )
+        return _Demands(scopes, outline_of(scopes), any(scope.tokens_per_minute is not None for scope in scopes))
 
 
 class Allowances:

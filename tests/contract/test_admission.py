@@ -24,10 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from proxy.admission.book import ScopeState, touched_by
+from proxy.admission.book import ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitDemand
-from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, WindowKind, window_of
+from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, WindowKind, touched_by, window_of
 from tests.admission_stores import T0_MS, RedisBench, SqliteBench, looked, redis_bench, shown, sqlite_bench
 from tests.contract.admission_model import HOUR_MS, Model, Scope
 

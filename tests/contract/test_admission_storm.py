@@ -21,12 +21,11 @@ import pytest
 from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.admission.answers import Admitted, CapRefused, LimitRefused, ReleaseCode, SettleCode, WrongEpoch
-from proxy.admission.book import touched_by
 from proxy.admission.caps import demand_of
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
-from proxy.admission.terms import Demand, RunStep, WindowKind
+from proxy.admission.terms import Demand, RunStep, WindowKind, touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits

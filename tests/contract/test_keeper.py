@@ -12,8 +12,8 @@ from proxy.adapters.journal_file import journals
 from proxy.adapters.redis import RedisDoor
 from proxy.admission import backlog
 from proxy.admission.answers import Admitted, CapRefused, Grown, Known, SettleCode, Settlement, State
-from proxy.admission.book import touched_by
 from proxy.admission.records import Settling
+from proxy.admission.terms import touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from tests.keepers import Faulty, Kept, bill, demand, keeping, redis_place, sqlite_place, until

@@ -16,11 +16,11 @@ from proxy.admission.answers import (
     WrongEpoch,
     WrongWindow,
 )
-from proxy.admission.book import ScopeState, touched_by
+from proxy.admission.book import ScopeState
 from proxy.admission.caps import demand_of
 from proxy.admission.ending import Bill
 from proxy.admission.store import IDLE_MS, RedisAdmissionStore, Scripts
-from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.core.limits import ScopeLimits

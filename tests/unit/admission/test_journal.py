@@ -5,12 +5,11 @@ import os
 import pytest
 
 from proxy.adapters.journal_file import JournalFile, segments
-from proxy.admission.book import touched_by
 from proxy.admission.ending import Bill
 from proxy.admission.journal import KEPT_S, Journal
 from proxy.admission.records import Done, Head, Record, Releasing, Reserved, Settling, line_of
 from proxy.admission.replay import EXPIRED_KNOWN_MS, SETTLED_KNOWN_MS, Owed, epoch_of, may_be_lost, owed, undone
-from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, window_of
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, touched_by, window_of
 from tests.admission_stores import T0_MS, HandClock
 
 HOUR_MS = 3_600_000

@@ -4,10 +4,9 @@ import zlib
 
 import pytest
 
-from proxy.admission.book import Touched
 from proxy.admission.ending import Bill
 from proxy.admission.records import Done, Head, Releasing, Reserved, Settling, line_of, record_of
-from proxy.admission.terms import TIME_MS_MAX, Bucket, Demand, RunStep, ScopeDemand, WindowKind, window_of
+from proxy.admission.terms import TIME_MS_MAX, Bucket, Demand, RunStep, ScopeDemand, Touched, WindowKind, window_of
 
 RUN = RunStep("acme", "run-1", 2)
 TOUCHED = (Touched("tenant", 600, ("h1800000000", "d1799971200", "m1798761600", "t")), Touched("user:ab", 0, ()))

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.admission.caps import demand_of
 from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
-from proxy.admission.terms import WindowKind
+from proxy.admission.terms import WindowKind, outline_of
 from proxy.core.limits import NO_LIMITS, ScopeLimits
 from proxy.core.types import Caller
 from proxy.pipeline.allowance import Allowance, Allowances, Allowed
@@ -129,10 +129,10 @@ def test_what_is_asked_of_the_store_is_as_if_it_were_worked_out_for_each_call(zo
                 )
                 for scope, limits in SCOPES
             )
-            assert allowed.demands(tokens, now_ms, each) == expected
+            assert allowed.demands(tokens, now_ms, each) == (expected, outline_of(expected))
 
 
 def test_what_the_tenant_is_not_charged_for_is_not_summed():
     only_rates = Allowed((Allowance(TENANT, RATE),), counts_dollars=False)
-    assert [scope.windows for scope in only_rates.demands(1, 0, UTC)] == [()]
+    assert [scope.windows for scope in only_rates.demands(1, 0, UTC)[0]] == [()]
     assert [scope.name for scope in only_rates.hit_scopes] == [TENANT]
