@@ -78,8 +78,8 @@ async def main(store: str, folder: str, point: str, lease_s: float) -> None:
         lease_ms = round(lease_s * 1_000)
         for run_id in ("open-1", "open-2"):  # two calls that are under way whatever happens
             await admit(kept, asked_for(run_id, lease_ms, point))
-        ending.before = {"settling": "settle"}.get(point, "")
-        ending.after = {"admitting": "admit", "answered": "settle"}.get(point, "")
+        ending.before = {"settling": "settle_all"}.get(point, "")
+        ending.after = {"admitting": "admit", "answered": "settle_all"}.get(point, "")
         asked = asked_for("a", lease_ms, point)
         await admit(kept, asked)
         if point == "admitted":  # in the same turn: not even the journal knows

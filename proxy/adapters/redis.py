@@ -136,12 +136,38 @@ class RedisDoor:
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Reply]:
         """Run one script several times in one round trip. Its calls must not depend on each
         other's order: one that found no script is repeated after the rest. Raises as `call`, once all have ended."""
-        running = (self.run(script, names, args) for names, args in calls)
-        replies = await asyncio.gather(*running, return_exceptions=True)
+        replies = await self.run_each(script, calls)
         for reply in replies:
-            if isinstance(reply, BaseException):
+            if isinstance(reply, Exception):
                 raise reply
         return cast(list[Reply], replies)
+
+    async def run_each(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> "list[Reply | StateUnavailable]":
+        """Likewise, each for itself: one that failed has its error in the place of its reply.
+
+        Raises:
+            StateUnavailable: one has no reply; any of them may have been carried out.
+        """
+        if not self._schema_seen:
+            await self._see_schema()
+        sha1 = script.sha1
+        try:
+            found = await self._wire.ask_all([("EVALSHA", sha1, len(names), *names, *args) for names, args in calls])
+        except WireError as error:
+            raise _unavailable() from error
+        replies: list[Reply | StateUnavailable] = []
+        for reply, (names, args) in zip(found, calls, strict=True):
+            if not isinstance(reply, Exception):
+                replies.append(reply)
+            elif str(reply).startswith("NOSCRIPT"):
+                replies.append(await self.run(script, names, args))
+            else:
+                failed = _unavailable()
+                failed.__cause__ = reply
+                replies.append(failed)
+        return replies
 
     async def ping(self) -> None:
         """Ask whether the store is there. Raises as `call`."""

@@ -104,18 +104,30 @@ class RedisWire:
         return reply
 
     async def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Answer]:
-        """Send several commands together; their answers in order, once all are there. Raises as `ask`."""
+        """Send several commands together; their answers in order, once all are there. Raises as `ask`, where any of
+        them has none."""
         link = self._link
         if link is None or link.is_lost:
             link = await self._connected()
         asked = [link.ask(self._pack(tuple(command)), self._timeout_s) for command in commands]
-        replies = await asyncio.gather(*asked, return_exceptions=True)
+        replies: list[Answer] = []
+        lost: WireError | None = None
+        try:
+            for each in asked:  # all are waited for: none may fail with nobody to hear it
+                try:
+                    replies.append(await each)
+                except WireError as error:
+                    lost = error
+        except BaseException:
+            for each in asked:
+                each.cancel()
+            raise
+        if lost is not None:
+            raise lost
         for reply in replies:
-            if isinstance(reply, WireError):
-                raise reply
             if isinstance(reply, Exception):
                 _leave_replica(link, reply)
-        return cast(list[Answer], replies)
+        return replies
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat."""

@@ -10,17 +10,17 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from proxy.admission.answers import ReleaseCode, SettleCode, Settlement
 from proxy.admission.journal import Journal
-from proxy.admission.records import Ending, Releasing
+from proxy.admission.records import Ending, Releasing, Settling
 from proxy.admission.replay import SETTLED_KNOWN_MS
 from proxy.admission.store import AdmissionStore
 from proxy.admission.terms import RunStep
 from proxy.core.clock import Clock
-from proxy.core.errors import GatewayError
+from proxy.core.errors import GatewayError, StateUnavailable
 
 _log = logging.getLogger("tollway.admission")
 
@@ -108,8 +108,7 @@ class Backlog:
         self._under_way = len(group)
         unanswered = group  # so it is if this is cancelled; to ask again does no harm
         try:
-            answered = await asyncio.gather(*(self._carry_out(ending) for ending in group))
-            unanswered = [ending for ending, is_done in zip(group, answered, strict=True) if not is_done]
+            unanswered = await self._ask_together(group)
         finally:
             self._under_way = 0
             self._waiting.extend(unanswered)
@@ -118,6 +117,31 @@ class Backlog:
                 self._idle.set()
         self._tries = self._tries + 1 if len(unanswered) == len(group) else 0
         return self._tries == 0
+
+    async def _ask_together(self, group: Sequence[Ending]) -> list[Ending]:
+        """Ask for all settlements at once, and for what is left of the group one by one. Gives those that the store
+        has not answered."""
+        settling = [ending for ending in group if isinstance(ending, Settling)]
+        left: list[Ending] = [ending for ending in group if not isinstance(ending, Settling)]
+        unanswered: list[Ending] = []
+        try:
+            answers = await self._store.settle_all([(ending.run_step, ending.bill) for ending in settling])
+        except StateUnavailable:
+            unanswered += settling
+        except Exception:  # noqa: BLE001  one of them is at fault: asked alone, it costs the others nothing
+            left += settling
+        else:
+            for ending, answer in zip(settling, answers, strict=True):
+                if isinstance(answer, GatewayError):
+                    unanswered.append(ending)
+                elif answer.code is SettleCode.UNKNOWN:
+                    left.append(ending)
+                else:
+                    self._note(ending, answer)
+        if left:
+            answered = await asyncio.gather(*(self._carry_out(ending) for ending in left))
+            unanswered += [ending for ending, is_done in zip(left, answered, strict=True) if not is_done]
+        return unanswered
 
     async def _carry_out(self, ending: Ending) -> bool:
         try:
@@ -129,11 +153,14 @@ class Backlog:
                 self._told.add(ending.run_step)
                 _log.exception("the ending of run %s could not be carried out, and is kept", ending.run_step.run_id)
             return False
+        self._note(ending, answer)
+        return True
+
+    def _note(self, ending: Ending, answer: Settlement | ReleaseCode) -> None:
         self._told.discard(ending.run_step)
         self._journal.done(ending)
         if isinstance(answer, Settlement):
             self._on_settled(ending.run_step, answer)
-        return True
 
     async def _back_off(self) -> None:
         longest_s = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * float(1 << min(self._tries, 10)))

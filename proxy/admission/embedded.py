@@ -200,6 +200,16 @@ class EmbeddedAdmissionStore:
     async def settle(self, run_step: RunStep, bill: Bill) -> Settlement:
         return await self._settle(run_step, bill, None)
 
+    async def settle_all(self, ended: Sequence[tuple[RunStep, Bill]]) -> Sequence[Settlement]:
+        """In one transaction: what it costs to write to the disk is paid once for all."""
+        steps = [(run_step.tenant_id, self._settling(run_step, bill, None)) for run_step, bill in ended]
+
+        def together(connection: sqlite3.Connection) -> list[Settlement]:
+            now_us = self._clock.now_ms() * 1_000
+            return [step(_Book(connection, tenant_id, now_us)) for tenant_id, step in steps]
+
+        return await self._door.run(together)
+
     async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
         return await self._settle(run_step, bill, tuple(touched))
 
@@ -240,6 +250,11 @@ class EmbeddedAdmissionStore:
         await self._door.ping()
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: tuple[Touched, ...] | None) -> Settlement:
+        return await self._write(run_step.tenant_id, self._settling(run_step, bill, touched))
+
+    def _settling(
+        self, run_step: RunStep, bill: Bill, touched: tuple[Touched, ...] | None
+    ) -> "Callable[[_Book], Settlement]":
         row_id = require_run_step(run_step).row_id
 
         def step(book: "_Book") -> Settlement:
@@ -257,7 +272,7 @@ class EmbeddedAdmissionStore:
             book.write(run_step, change)
             return answer
 
-        return await self._write(run_step.tenant_id, step)
+        return step
 
     async def _write(self, tenant_id: str, step: "Callable[[_Book], Result]") -> Result:
         return await self._door.run(lambda connection: step(_Book(connection, tenant_id, self._clock.now_ms() * 1_000)))

@@ -27,6 +27,8 @@ from proxy.admission.answers import (
     WrongEpoch,
     WrongWindow,
 )
+from proxy.admission.book import Amounts, ScopeState
+from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, Purged, Shredded
 from proxy.admission.terms import Bucket, Demand, ScopeDemand, Touched, WindowKind
 from proxy.core import jsonio
@@ -149,8 +151,14 @@ def growth_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Growth:
     return NotPending(State(reply[1].decode()) if reply[1] else None)
 
 
-def settlement_of(reply: Sequence[int]) -> Settlement:
-    """What `settle.lua` said."""
+def settle_args(bill: Bill, touched: bytes) -> list[bytes | int | str]:
+    """What `settle.lua` is given of a run's end."""
+    tokens = -1 if bill.tokens is None else bill.tokens
+    return [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
+
+
+def settlement_of(reply: Any) -> Settlement:
+    """What it said."""
     code, cost_nusd, held_nusd = reply
     return Settlement(_SETTLEMENTS[code], None if cost_nusd < 0 else cost_nusd, None if held_nusd < 0 else held_nusd)
 
@@ -158,3 +166,21 @@ def settlement_of(reply: Sequence[int]) -> Settlement:
 def release_of(reply: int) -> ReleaseCode:
     """What `release.lua` said."""
     return _RELEASES[reply]
+
+
+def scope_state(fields: dict[str, int]) -> ScopeState:
+    """A scope from the fields of its hash."""
+    periods: dict[str, Amounts] = {}
+    for name, value in fields.items():
+        period, _, kind = name.partition(":")
+        before = periods.get(period, Amounts())
+        if kind == "s":
+            periods[period] = before._replace(spent_nusd=value)
+        elif kind == "h":
+            periods[period] = before._replace(held_nusd=value)
+    return ScopeState(
+        requests_tat_us=fields.get("r", 0),
+        tokens_tat_us=fields.get("t", 0),
+        pending=fields.get("n", 0),
+        periods=periods,
+    )

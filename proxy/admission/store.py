@@ -22,7 +22,7 @@ from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
 from proxy.adapters.redis_wire import Argument, Reply
 from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
-from proxy.admission.book import Amounts, ScopeState
+from proxy.admission.book import ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitDemand, require_hit
 from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step, touched_json
@@ -88,6 +88,11 @@ class AdmissionStore(Protocol):
 
     async def settle(self, run_step: RunStep, bill: Bill) -> Settlement:
         """Charge what a call cost, free its hold and write its row, in one step."""
+        ...
+
+    async def settle_all(self, ended: Sequence[tuple[RunStep, Bill]]) -> Sequence["Settlement | StateUnavailable"]:
+        """Settle several at once, in any order. Where one cannot be settled, its error is in the place of its answer,
+        or nothing was done and the error is raised: asked one by one, each is for itself."""
         ...
 
     async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
@@ -258,6 +263,11 @@ class RedisAdmissionStore:
     async def settle(self, run_step: RunStep, bill: Bill) -> Settlement:
         return await self._settle(run_step, bill, b"")
 
+    async def settle_all(self, ended: Sequence[tuple[RunStep, Bill]]) -> Sequence[Settlement | StateUnavailable]:
+        calls = [([_run_name(run_step)], encoding.settle_args(bill, b"")) for run_step, bill in ended]
+        replies = await self._door.run_each(self._scripts.settle, calls)
+        return [reply if isinstance(reply, StateUnavailable) else encoding.settlement_of(reply) for reply in replies]
+
     async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
         await self._door.call("SADD", _LEDGERS, require_tenant_id(run_step.tenant_id))
         return await self._settle(run_step, bill, touched_json(touched))
@@ -283,7 +293,7 @@ class RedisAdmissionStore:
     async def read(self, tenant_id: str, scope: str) -> ScopeState:
         flat = _listed(await self._door.call("HGETALL", tenant_name(tenant_id, f"use:{scope}")))
         fields = [entry.decode() for entry in flat if isinstance(entry, bytes)]
-        return scope_state(dict(zip(fields[::2], map(int, fields[1::2]), strict=True)))
+        return encoding.scope_state(dict(zip(fields[::2], map(int, fields[1::2]), strict=True)))
 
     async def check(self) -> None:
         await self._door.check_keeps_everything()
@@ -309,10 +319,9 @@ class RedisAdmissionStore:
             return _listed(await self._door.run(self._scripts.admit, names, args, left_s))
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
-        tokens = -1 if bill.tokens is None else bill.tokens
-        args: list[Argument] = [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
-        reply = await self._door.run(self._scripts.settle, [_run_name(run_step)], args)
-        return encoding.settlement_of([number for number in _listed(reply) if isinstance(number, int)])
+        return encoding.settlement_of(
+            await self._door.run(self._scripts.settle, [_run_name(run_step)], encoding.settle_args(bill, touched))
+        )
 
     async def _sweep_tenant(self, shard: int, tenant_id: str) -> int:
         expired = 0
@@ -358,24 +367,6 @@ class RedisAdmissionStore:
 
     async def _is_current(self, epoch: str) -> bool:
         return await self._door.call("GET", _EPOCH) == epoch.encode()
-
-
-def scope_state(fields: dict[str, int]) -> ScopeState:
-    """A scope from the fields of its hash."""
-    periods: dict[str, Amounts] = {}
-    for name, value in fields.items():
-        period, _, kind = name.partition(":")
-        before = periods.get(period, Amounts())
-        if kind == "s":
-            periods[period] = before._replace(spent_nusd=value)
-        elif kind == "h":
-            periods[period] = before._replace(held_nusd=value)
-    return ScopeState(
-        requests_tat_us=fields.get("r", 0),
-        tokens_tat_us=fields.get("t", 0),
-        pending=fields.get("n", 0),
-        periods=periods,
-    )
 
 
 def _run_name(run_step: RunStep) -> str:

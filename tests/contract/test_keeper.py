@@ -179,9 +179,9 @@ async def test_a_settlement_whose_answer_was_lost_is_settled_once(place):
     faulty = Faulty(place.store)
     async with keeping(place, store=faulty) as kept:
         await kept.keeper.admit(demand("a"))
-        faulty.unanswered = {"settle"}
+        faulty.unanswered = {"settle_all"}
         kept.keeper.settle(demand("a"), bill("a", 7))
-        await until(lambda: faulty.calls["settle"] >= 2)
+        await until(lambda: faulty.calls["settle_all"] >= 2)
         faulty.unanswered = set()
         assert await kept.keeper.drain(5) == 0
         assert kept.settled == {"a": Settlement(SettleCode.ALREADY_SETTLED, 7, 1_000)}
@@ -194,6 +194,11 @@ async def test_one_settlement_that_can_never_be_answered_holds_up_nobody(place):
             if run_step.run_id == "bad":
                 raise AssertionError("a fault of ours")
             return await place.store.settle(run_step, its_bill)
+
+        async def settle_all(self, ended):
+            if any(run_step.run_id == "bad" for run_step, _ in ended):
+                raise AssertionError("a fault of ours")
+            return await place.store.settle_all(ended)
 
     async with keeping(place, store=Poisoned(place.store)) as kept:
         for name in ("bad", *"abcdefgh"):
@@ -210,7 +215,7 @@ async def test_beyond_so_many_that_wait_nothing_new_is_admitted(place, monkeypat
     async with keeping(place, store=faulty) as kept:
         for name in ("a", "b", "c"):
             await kept.keeper.admit(demand(name))
-        faulty.fails = {"settle"}
+        faulty.fails = {"settle_all"}
         kept.keeper.settle(demand("a"), bill("a", 1))
         assert kept.keeper.has_room()
         kept.keeper.settle(demand("b"), bill("b", 1))
@@ -283,7 +288,7 @@ async def test_the_next_process_settles_what_the_last_one_could_not(place):
     async with keeping(place, lease_s=1, store=faulty) as kept:
         for name in ("open", "settling", "released"):
             await kept.keeper.admit(demand(name, lease_ms=1_000))
-        faulty.fails = {"settle", "release"}
+        faulty.fails = {"settle_all", "release"}
         kept.keeper.settle(demand("settling"), bill("settling", 30))
         kept.keeper.release(demand("released").run_step)
         kept.vanish()
@@ -301,7 +306,7 @@ async def test_an_orphan_is_seen_to_while_the_process_runs_and_goes_when_nobody_
     async with keeping(place) as kept:
         async with keeping(place, store=faulty) as other:
             await other.keeper.admit(demand("a"))
-            faulty.fails = {"settle"}
+            faulty.fails = {"settle_all"}
             other.keeper.settle(demand("a"), bill("a", 9))
             other.vanish()
         await until(lambda: was_settled(place, 9))
@@ -321,7 +326,7 @@ async def test_two_that_look_after_the_same_orphan_charge_it_once(place):
     async with keeping(place, store=faulty) as kept:
         for number in range(40):
             await kept.keeper.admit(demand(f"r{number}"))
-        faulty.fails = {"settle"}
+        faulty.fails = {"settle_all"}
         for number in range(40):
             kept.keeper.settle(demand(f"r{number}"), bill(f"r{number}", 1))
         kept.vanish()
