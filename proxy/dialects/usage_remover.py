@@ -21,13 +21,21 @@ EVENT_BYTES_MAX: Final = 262_144
 _LF: Final = 10
 _LINE_ENDS: Final = b"\r\n"
 _USAGE: Final = b'"usage"'
+_REPORT: Final = b'"usage":{'
 # From the comma before it. Behind it stand only members that hold no others, then the bracket
 # that ends the line: so this member is of the outermost object.
 _NULL_NEAR_END: Final = re.compile(
     rb',[ \t]*+"usage"[ \t]*+:[ \t]*+null'
     rb'(?=(?:[ \t]*+,[ \t]*+"[^"\\]*+"[ \t]*+:[ \t]*+(?:"[^"\\]*+"|[\w.+-]++))*+[ \t]*+\}[ \t]*+[\r\n])'
 )
+# The same as most providers write it. It begins with letters that are given, for which a search is many times as fast.
+_PLAIN_NULL: Final = re.compile(
+    rb',"usage":null(?<![ \t],"usage":null)'
+    rb'(?=(?:,"(?!usage")[^"\\]*+":(?:"[^"\\]*+"|[\w.+-]++))*+\}\n)'
+)
+_LINES_OF_DATA: Final = re.compile(rb"(?:data:[^\n]*+\n\n)*+")  # each an event
 _FINISH_NAME: Final = b'"finish_reason"'
+_NO_FINISH: Final = _FINISH_NAME + b":null"
 _FINISH: Final = re.compile(_FINISH_NAME + rb'[ \t]*+:[ \t]*+"[^"]')  # some providers write "" for null
 _LINE_START: Final = rb"(?<![^\r\n])"
 _DATA: Final = re.compile(rb"(?:\A\xef\xbb\xbf|" + _LINE_START + rb")data(?:: ?+([^\r\n]*+)|(?![^\r\n]))")
@@ -75,15 +83,11 @@ class UsageRemover:
 
     def feed(self, chunk: bytes) -> bytes:
         """What the caller gets of this chunk, and of what was held before; maybe nothing."""
-        if self._is_between and chunk.endswith(b"\n\n") and chunk.find(b"\r") < 0:
-            # What providers send: whole events, and most often one of one line.
-            if chunk.startswith(b"data:") and chunk.find(b"\n") == len(chunk) - 2:
-                return self._restored_line(chunk)
-            pieces = chunk.split(b"\n\n")
-            if not pieces[-1]:
-                return b"".join([self._restored(piece + b"\n\n") for piece in pieces[:-1]])
-        elif self._is_between and _is_one_line(chunk):
-            return self._restored_line(chunk)  # its lines end in CRLF
+        if self._is_between:
+            if chunk.endswith(b"\n\n") and b"\r" not in chunk and not chunk.endswith(b"\n\n\n"):
+                return self._restored_events(chunk)  # what providers send
+            if _is_one_line(chunk):
+                return self._restored_line(chunk)  # its lines end in CRLF
         return self._feed_slowly(chunk)
 
     def close(self) -> bytes:
@@ -129,6 +133,23 @@ class UsageRemover:
         self._passed_tail = None
         passed_bytes = end - len(tail)
         return chunk[:passed_bytes], chunk[passed_bytes:]
+
+    def _restored_events(self, events: bytes) -> bytes:
+        """Whole events whose lines end in LF: at one go while they are as most are, the others one by one."""
+        report_at = events.find(_REPORT)
+        start = len(events) if report_at < 0 else events.rfind(b"\n\n", 0, report_at) + 2  # of the first of the others
+        plain = events[:start]
+        restored, nulls = _PLAIN_NULL.subn(b"", plain)
+        if nulls != plain.count(_USAGE) or _LINES_OF_DATA.fullmatch(plain) is None:
+            plain = restored = b""
+        elif not self._finish_seen and _has_finish(plain):
+            self._finish_seen = True
+        if not self._nulls_are_ours:
+            restored = plain
+        if len(plain) == len(events):
+            return restored
+        others = events[len(plain) : -2].split(b"\n\n")
+        return restored + b"".join([self._restored(event + b"\n\n") for event in others])
 
     def _restored(self, event: bytes) -> bytes:
         """An event as it would have come unasked."""
@@ -205,13 +226,13 @@ def _is_one_line(event: bytes) -> bool:
 
 def _has_finish(text: bytes) -> bool:
     """True where some choice ends here."""
-    at = text.find(_FINISH_NAME)
+    at = text.rfind(_FINISH_NAME)
     if at < 0:
         return False
-    behind = at + len(_FINISH_NAME)
-    if text.startswith(b":null", behind) and text.find(_FINISH_NAME, behind) < 0:
-        return False  # as in most events
-    return _FINISH.search(text, at) is not None
+    if _FINISH.match(text, at) is not None:
+        return True
+    # In most events all of them are null.
+    return text.count(_FINISH_NAME) > text.count(_NO_FINISH) and _FINISH.search(text, 0, at) is not None
 
 
 def _without(event: bytes, values: list[tuple[int, int]], start: int, end: int) -> bytes:

@@ -391,6 +391,42 @@ def test_generated_streams(chunks: list[Any], rest: dict[str, Any], style: Style
     assert restored(cut(asked, *cuts)) == style.write(documents, asked=False)
 
 
+ODD_EVENTS = st.sampled_from(
+    [
+        FINISH,
+        EXTRA,
+        DONE,
+        b'data: {"choices":[{"finish_reason":null}],"usage":null}\n\n',
+        b'data: {"choices":[{"finish_reason":null}],"usage":null,"obfuscation":"aB","n":-1.5e3}\n\n',
+        b'data: {"choices":[{"finish_reason":"stop"},{"finish_reason":null}],"usage":null}\n\n',
+        b'data:{"a":1 ,"usage":null}\n\n',
+        b'data:{"a":1\t,"usage":null}\n\n',
+        b'data: {"a":1,"usage":null,"usage":null}\n\n',
+        b'data: {"a":{"usage":null}}\n\n',
+        b'data: {"a":{"b":1,"usage":null}}\n\n',
+        b'data: {"a":1,"usage":null} \n\n',
+        b'data: [{"a":1,"usage":null}]\n\n',
+        b'data: {"a":1,"usage":null\n\n',
+        b': x ,"usage":null}\n\n',
+        b'x: ,"usage":null}\n\n',
+        b'event: x\ndata: {"a":1,"usage":null}\n\n',
+        b'data: {"a":1,\ndata: "b":2,"usage":null}\n\n',
+        b'data: {"a":1}\r\n\r\n',
+        b"\n",
+        b"\n\n",
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(ODD_EVENTS, max_size=6), st.booleans())
+def test_many_events_at_once_are_restored_as_each_by_itself(events: list[bytes], nulls_are_ours: bool) -> None:
+    stream = b"".join(events)
+    by_byte = restored(cut(stream, *range(1, len(stream))), nulls_are_ours=nulls_are_ours)
+    assert restored([stream], nulls_are_ours=nulls_are_ours) == by_byte
+    assert restored(events, nulls_are_ours=nulls_are_ours) == by_byte
+
+
 @pytest.mark.parametrize(
     ("content_type", "coding", "expected"),
     [
