@@ -7,9 +7,10 @@ and at least one for each delta that says something, because no provider cuts to
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from itertools import compress
+from typing import Any, Final, NamedTuple
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
@@ -20,6 +21,7 @@ BYTES_PER_TOKEN: Final = 3
 """What is expected; measured texts have 1.5 to 8."""
 
 _EVENT_BYTES_MAX: Final = 4_194_304
+_UNCOUNTED_BYTES_MAX: Final = 8_192  # of a stream, and there may be thousands of them
 # Members of a chat's delta in which providers repeat each other (OpenRouter says its reasoning in
 # `reasoning` and again as `text` of the details): of these only the longest counts.
 _ALIKE: Final = (b"text", b"reasoning", b"reasoning_content")
@@ -37,78 +39,90 @@ _BEGINNINGS: Final = {
     StreamEnd.MESSAGE_STOP: b"content_block_",
 }
 # Output whose bytes say nothing of its tokens.
-_UNCOUNTED: Final = (b"audio", b"images")
-_UNCOUNTED_MARKS: Final = (b'"response.audio.delta"', b'"partial_image_b64"')
+_UNCOUNTABLE: Final = (b"audio", b"images")
+_UNCOUNTABLE_MARKS: Final = (b'"response.audio.delta"', b'"partial_image_b64"')
+
+
+class _Places(NamedTuple):
+    """Where output stands in the events of streams with this end."""
+
+    begun: re.Pattern[bytes]  # what of an event may hold output
+    member: re.Pattern[bytes]  # in it: a name and its string; both are empty for one that cannot be counted
+    uncountable_marks: tuple[bytes, ...]
+    alike: tuple[bytes, ...]
 
 
 class StreamedOutputCounter:
-    """Hears one stream. `is_complete` turns False once its output cannot be told from it."""
+    """Hears one stream. `is_complete` turns False once its output cannot be told from it.
 
-    __slots__ = (
-        "_alike",
-        "_beginning",
-        "_deltas",
-        "_events",
-        "_pattern",
-        "_text_bytes",
-        "_uncounted_marks",
-        "is_complete",
-    )
+    What was heard is counted when somebody asks, or once it is some kilobytes: most streams end in a report, and then
+    nobody does.
+    """
+
+    __slots__ = ("_deltas", "_events", "_is_complete", "_places", "_text_bytes", "_uncounted", "_uncounted_bytes")
 
     def __init__(self, operation: Operation) -> None:
-        end = operation.stream_end or StreamEnd.DONE
-        self.is_complete = operation.stream_end is not None
-        self._alike = _ALIKE if end is StreamEnd.DONE else ()
-        self._beginning = _BEGINNINGS[end]
-        self._pattern = _pattern(end)
-        self._uncounted_marks = _UNCOUNTED_MARKS if end is StreamEnd.RESPONSE else ()
+        self._is_complete = operation.stream_end is not None
+        self._places = _places(operation.stream_end or StreamEnd.DONE)
         self._events = EventSplitter(_EVENT_BYTES_MAX)
+        self._uncounted: list[bytes] = []
+        self._uncounted_bytes = 0
         # By the member's name: bytes in UTF-8, and how many deltas said something in it.
         self._text_bytes: dict[bytes, int] = {}
         self._deltas: dict[bytes, int] = {}
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all output heard so far could be counted."""
+        self._count()
+        return self._is_complete
+
+    @property
     def output_bytes(self) -> int:
         """Of the output heard so far: an upper bound of its tokens."""
+        self._count()
         return self._sum(self._text_bytes)
 
     @property
     def expected_tokens(self) -> int:
         """An estimate of the output heard so far."""
-        return max(self._sum(self._deltas), -(-self.output_bytes // BYTES_PER_TOKEN))
+        return max(-(-self.output_bytes // BYTES_PER_TOKEN), self._sum(self._deltas))
 
     def feed(self, chunk: bytes) -> None:
         """Hear one chunk as it came off the wire, its coding undone. Raises nothing."""
-        events = self._events
-        if events.between_events and chunk.endswith(b"\n\n"):
-            self._count(chunk)  # whole events
-            return
-        for event in events.feed(chunk):
-            self._count(event)
-        if events.overflowed:
-            self.is_complete = False
+        self._uncounted.append(chunk)
+        self._uncounted_bytes += len(chunk)
+        if self._uncounted_bytes > _UNCOUNTED_BYTES_MAX:
+            self._count()
 
     def give_up(self) -> None:
         """What follows cannot be heard."""
-        self.is_complete = False
+        self._is_complete = False
 
-    def _count(self, events: bytes) -> None:
-        for mark in self._uncounted_marks:
-            if mark in events:
-                self.is_complete = False
-        start = events.find(self._beginning)
-        if start < 0:
+    def _count(self) -> None:
+        if not self._uncounted:
             return
-        for name, text, uncounted in self._pattern.findall(events, start):
-            if uncounted:
-                self.is_complete = False
-            elif text:
-                self._text_bytes[name] = self._text_bytes.get(name, 0) + _utf8_bytes(text)
-                self._deltas[name] = self._deltas.get(name, 0) + 1
+        places, events = self._places, b"\n\n".join(self._events.feed(b"".join(self._uncounted)))
+        self._uncounted.clear()
+        self._uncounted_bytes = 0
+        if self._events.overflowed or any(mark in events for mark in places.uncountable_marks):
+            self._is_complete = False
+        found = places.member.findall(b"\n\n".join(places.begun.findall(events)))
+        if not found:
+            return
+        names, texts = zip(*found, strict=True)
+        for name in set(names):
+            if not name:
+                self._is_complete = False
+                continue
+            said = [*compress(texts, map(name.__eq__, names))]
+            self._text_bytes[name] = self._text_bytes.get(name, 0) + _utf8_bytes(said)
+            self._deltas[name] = self._deltas.get(name, 0) + len(said) - said.count(b"")
 
     def _sum(self, counts: Mapping[bytes, int]) -> int:
-        alike = max((counts.get(name, 0) for name in self._alike), default=0)
-        return alike + sum(count for name, count in counts.items() if name not in self._alike)
+        alike = self._places.alike
+        longest = max((counts.get(name, 0) for name in alike), default=0)
+        return longest + sum(count for name, count in counts.items() if name not in alike)
 
 
 def may_hide_reasoning(operation: Operation, document: Mapping[str, Any] | None, *, model_reasons: bool) -> bool:
@@ -127,21 +141,27 @@ def may_hide_reasoning(operation: Operation, document: Mapping[str, Any] | None,
     return "none" not in (effort, document.get("reasoning_effort"))
 
 
-def _utf8_bytes(text: bytes) -> int:
-    """The length of a JSON string's value, of which the text between the quotes is given."""
-    if b"\\" not in text:
-        return len(text)
+def _utf8_bytes(texts: Sequence[bytes]) -> int:
+    """The length of JSON strings' values, of which the texts between the quotes are given."""
+    written = b"".join(texts)
+    if b"\\" not in written:
+        return len(written)
     try:
-        return len(jsonio.parse(b'"' + text + b'"').encode())
+        return len("".join(jsonio.parse(b'["' + b'","'.join(texts) + b'"]')).encode())
     except InvalidJson:
-        return len(text)  # an escape never takes less than what it stands for
+        # An escape never takes less than what it stands for.
+        return len(written) if len(texts) == 1 else sum(_utf8_bytes([text]) for text in texts)
 
 
 @lru_cache(maxsize=8)
-def _pattern(end: StreamEnd) -> re.Pattern[bytes]:
-    """A member that holds output and its string, or one that holds what cannot be counted."""
+def _places(end: StreamEnd) -> _Places:
     space = rb"[ \t]*+"
-    string = rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
-    counted = rb'"(' + b"|".join(_MEMBERS[end]) + rb')"' + space + b":" + space + string
-    uncounted = rb'"(' + b"|".join(_UNCOUNTED) + rb')"' + space + b":" + space + rb'(?=["\[{])'
-    return re.compile(counted + b"|" + uncounted)
+    string = rb'"([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"'
+    countable = rb'"(' + b"|".join(_MEMBERS[end]) + rb')"' + space + b":" + space + string
+    uncountable = rb'"(?:' + b"|".join(_UNCOUNTABLE) + rb')"' + space + b":" + space + rb'(?=["\[{])'
+    return _Places(
+        begun=re.compile(_BEGINNINGS[end] + rb"(?:[^\n]++|\n(?!\n))*+"),  # to the event's end
+        member=re.compile(countable + b"|" + uncountable),
+        uncountable_marks=_UNCOUNTABLE_MARKS if end is StreamEnd.RESPONSE else (),
+        alike=_ALIKE if end is StreamEnd.DONE else (),
+    )

@@ -54,6 +54,15 @@ def arguments(text: str, name: str | None = None) -> dict[str, Any]:
         (CHAT, data(delta(content='\n"\\')), 3, 1),  # escapes are what they stand for
         (CHAT, rb'data: {"choices":[{"delta":{"content":"\u4e2d\ud83d\ude00"}}]}' + b"\n\n", 7, 3),
         (CHAT, rb'data: {"choices":[{"delta":{"content":"\ud83d"}}]}' + b"\n\n", 6, 2),  # half a pair: as written
+        (  # a half in each of two deltas: two as written
+            CHAT,
+            rb'data: {"choices":[{"delta":{"content":"\ud83d"}}]}'
+            + b"\n\n"
+            + rb'data: {"choices":[{"delta":{"content":"\ude00\n"}}]}'
+            + b"\n\n",
+            14,
+            5,
+        ),
         (CHAT, data(delta(refusal="I cannot")), 8, 3),
         (CHAT, data(arguments("", "get_weather"), arguments('{"a":'), arguments("1}")), 18, 6),
         (CHAT, data(delta(function_call={"name": "f", "arguments": "{}"})), 3, 2),
@@ -67,6 +76,8 @@ def arguments(text: str, name: str | None = None) -> dict[str, Any]:
         (CHAT, data(delta(content=[{"type": "text", "text": "Bonjour"}])), 7, 3),
         (CHAT, data({"id": '"content":"x"', "model": '"content":"x"', "choices": []}), 0, 0),
         (CHAT, data({**delta(content="ab"), "content": None}, {"error": {"text": "not output"}}), 2, 1),
+        # Before its choices an event holds no output, whatever came in the events before it.
+        (CHAT, data(delta(content="ab"), {"name": "no output", **delta(content="c")}, {"text": "none"}), 3, 2),
         (CHAT, b': {"choices":[]\n\ndata: [DONE]\n\n', 0, 0),
         (COMPLETIONS, data({"choices": [{"text": "Once"}, {"text": " upon"}]}), 9, 3),
         (
@@ -120,6 +131,15 @@ def test_what_is_counted(operation: Operation, stream: bytes, output_bytes: int,
 def test_output_that_bytes_do_not_tell(operation: Operation, stream: bytes) -> None:
     counter = counted(operation, stream)
     assert not counter.is_complete
+
+
+def test_what_is_not_counted_yet_is_bounded() -> None:
+    counter, event = StreamedOutputCounter(CHAT), data(delta(content="four"))
+    for _ in range(1_000):
+        counter.feed(event)
+        assert sum(map(len, counter._uncounted)) <= 8_192
+    assert (counter.output_bytes, counter.expected_tokens) == (4_000, 1_334)
+    assert not counter._uncounted
 
 
 @pytest.mark.parametrize(
