@@ -40,19 +40,21 @@ class EventSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that this chunk completes: each one's own bytes, without the line end of
         its last line and without the empty line. A block of comments is an event too."""
+        if self.is_whole(chunk) and b"\n\n\n" not in chunk and chunk[0] != _LF:
+            return chunk[:-2].split(b"\n\n")
+        return self._feed_slowly(chunk)
+
+    def is_whole(self, chunk: bytes) -> bool:
+        """True for what providers send: whole events and nothing else, a line feed at each line's end. Such a chunk
+        need not be fed."""
         if self._at_start and not self._held and not _BOM.startswith(chunk[:1]):
             self._at_start, self.between_events = False, True
-        if (
+        return (
             self.between_events
             and chunk.endswith(b"\n\n")
             and len(chunk) <= self._event_bytes_max
             and b"\r" not in chunk
-            and b"\n\n\n" not in chunk
-            and chunk[0] != _LF
-        ):
-            # What providers send: whole events, a line feed at each line's end.
-            return chunk[:-2].split(b"\n\n")
-        return self._feed_slowly(chunk)
+        )
 
     def _feed_slowly(self, chunk: bytes) -> list[bytes]:
         if self.overflowed:

@@ -20,27 +20,29 @@ _TOOLS_MAX: Final = 32
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-def read_usage(report: Mapping[str, Any], *, excludes_cached: bool) -> Usage | None:
+def read_usage(report: Mapping[str, Any], *, excludes_cached: bool, service_tier: str | None = None) -> Usage | None:
     """The usage that a `usage` object tells; None where it counts nothing, or absurdly.
 
     `excludes_cached` says that `input_tokens` leaves cache reads and writes out, as
-    Anthropic's does; a report with Anthropic's cache fields is read so anyway. A main count
-    that is negative, no integer or beyond a billion voids the report, because a zero in its
-    place would pass for a measurement; such a detail alone is left out.
+    Anthropic's does; a report with Anthropic's cache fields is read so anyway. `service_tier` is
+    the answer's, for a report that names none. A main count that is negative, no integer or
+    beyond a billion voids the report, because a zero in its place would pass for a measurement;
+    such a detail alone is left out.
     """
     if "prompt_tokens" in report or "completion_tokens" in report:
-        return _chat_usage(report)
+        return _chat_usage(report, service_tier)
     if "cache_read_input_tokens" in report or "cache_creation_input_tokens" in report or excludes_cached:
-        return _anthropic_usage(report)
+        return _anthropic_usage(report, service_tier)
     input_tokens, output_tokens = _main(report, "input_tokens"), _main(report, "output_tokens")
     if input_tokens is None or output_tokens is None:
         return None
     if not _counts(report, "input_tokens", "output_tokens"):
-        return _duration_usage(report)
+        return _duration_usage(report, service_tier)
     # The singular is the transcriptions' and the realtime API's.
     details = _details(report, "input_tokens_details") or _details(report, "input_token_details")
     output_details = _details(report, "output_tokens_details") or _details(report, "output_token_details")
-    return _with_server_side_tools(_with_details(input_tokens, output_tokens, details, output_details), report)
+    usage = _with_details(input_tokens, output_tokens, details, output_details, service_tier)
+    return _with_server_side_tools(usage, report)
 
 
 def label(value: object) -> str | None:
@@ -50,7 +52,7 @@ def label(value: object) -> str | None:
     return None
 
 
-def _chat_usage(report: Mapping[str, Any]) -> Usage | None:
+def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | None:
     input_tokens, output_tokens = report.get("prompt_tokens"), report.get("completion_tokens")
     if not (_is_count(input_tokens) and _is_count(output_tokens)):  # embeddings tell no completion
         input_tokens, output_tokens = _main(report, "prompt_tokens"), _main(report, "completion_tokens")
@@ -58,8 +60,10 @@ def _chat_usage(report: Mapping[str, Any]) -> Usage | None:
             return None
     details, output_details = _details(report, "prompt_tokens_details"), _details(report, "completion_tokens_details")
     # xAI and Gemini leave reasoning out of the completion, but not out of the total.
-    hidden_tokens = max(_detail(report, "total_tokens") - input_tokens - output_tokens, 0)
-    usage = _with_details(input_tokens, output_tokens, details, output_details, hidden_tokens)
+    total_tokens, hidden_tokens = report.get("total_tokens"), 0
+    if total_tokens != input_tokens + output_tokens:
+        hidden_tokens = max(_count(total_tokens) - input_tokens - output_tokens, 0)
+    usage = _with_details(input_tokens, output_tokens, details, output_details, service_tier, hidden_tokens)
     if not usage.cached_input_tokens and "prompt_cache_hit_tokens" in report:  # DeepSeek's name
         cached_tokens = min(_detail(report, "prompt_cache_hit_tokens"), input_tokens - usage.cache_write_tokens)
         usage = usage._replace(cached_input_tokens=cached_tokens)
@@ -71,14 +75,19 @@ def _with_details(
     output_tokens: int,
     details: Mapping[str, Any],
     output_details: Mapping[str, Any],
+    service_tier: str | None,
     hidden_tokens: int = 0,
 ) -> Usage:
     """OpenAI's shape, in its several spellings. `hidden_tokens` are reasoning beside the output."""
+    if details is _NOTHING and output_details is _NOTHING and not hidden_tokens:
+        return Usage(input_tokens, 0, 0, output_tokens, service_tier=service_tier)
     output_tokens += hidden_tokens
     reasoning_tokens = min(max(_detail(output_details, "reasoning_tokens"), hidden_tokens), output_tokens)
     cached_tokens = min(_detail(details, "cached_tokens"), input_tokens)
     written_tokens = min(_detail(details, "cache_write_tokens"), input_tokens - cached_tokens)
-    usage = Usage(input_tokens, cached_tokens, written_tokens, output_tokens, reasoning_tokens)
+    usage = Usage(
+        input_tokens, cached_tokens, written_tokens, output_tokens, reasoning_tokens, service_tier=service_tier
+    )
     audio, image = details.get("audio_tokens"), details.get("image_tokens")
     audio_output, image_output = output_details.get("audio_tokens"), output_details.get("image_tokens")
     if not (audio or image or audio_output or image_output or written_tokens):
@@ -99,7 +108,7 @@ def _with_details(
     )
 
 
-def _anthropic_usage(report: Mapping[str, Any]) -> Usage | None:
+def _anthropic_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | None:
     fresh_tokens, output_tokens = _main(report, "input_tokens"), _main(report, "output_tokens")
     read_tokens, write_tokens = _main(report, "cache_read_input_tokens"), _main(report, "cache_creation_input_tokens")
     if fresh_tokens is None or output_tokens is None or read_tokens is None or write_tokens is None:
@@ -125,7 +134,7 @@ def _anthropic_usage(report: Mapping[str, Any]) -> Usage | None:
         min(_detail(_details(report, "output_tokens_details"), "thinking_tokens"), output_tokens),
         cache_write_long_tokens=min(long_tokens, write_tokens),
         tool_calls=_counted(_details(report, "server_tool_use"), "_requests"),
-        service_tier=tier,
+        service_tier=service_tier if tier is None else tier,
         region=label(report.get("inference_geo")),
     )
 
@@ -137,12 +146,12 @@ def _compactions(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [each for each in iterations if isinstance(each, dict) and each.get("type") == "compaction"]
 
 
-def _duration_usage(report: Mapping[str, Any]) -> Usage | None:
+def _duration_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | None:
     """A transcription that is sold by time (`{"type": "duration", "seconds": 9}`)."""
     seconds = report.get("seconds")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _SECONDS_MAX:
         return None
-    return Usage(audio_ms=round(seconds * 1_000))
+    return Usage(audio_ms=round(seconds * 1_000), service_tier=service_tier)
 
 
 def _with_server_side_tools(usage: Usage, report: Mapping[str, Any]) -> Usage:
@@ -183,9 +192,10 @@ def _detail(details: Mapping[str, Any], name: str) -> int:
 
 
 def _count(value: object) -> int:
-    return value if _is_count(value) else 0
+    return value if type(value) is int and 0 <= value <= _COUNT_MAX else 0
 
 
 def _details(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A report's part; nothing where it says nothing but zeros, as most do."""
     details = report.get(name)
-    return details if isinstance(details, dict) else _NOTHING
+    return details if isinstance(details, dict) and any(details.values()) else _NOTHING

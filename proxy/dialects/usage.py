@@ -34,12 +34,17 @@ _TAIL_MODEL: Final = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 _RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 # What an event must hold to be worth parsing: the report, an error, or the last event's mark.
 _END_MARKS: Final = {
+    None: b'"usage"',
     StreamEnd.DONE: b"[DONE]",
     StreamEnd.RESPONSE: b'"response"',
     StreamEnd.MESSAGE_STOP: b'"message_stop"',
 }
+_ERROR_MARK: Final = b"error"  # an event's name, or a member's
+_MODEL_MARK: Final = b'"model"'
+_REPORT_MARK: Final = re.compile(rb'"usage"(?!:null)')  # OpenAI's chunks before the last say `"usage":null` each
 _HEARING: Final = frozenset({"audio_transcriptions", "audio_translations"})
-_IDENTITY: Final = (None, b"", b"identity")
+_JSON: Final = b"application/json"
+_IDENTITY: Final = (b"", b"identity")
 _GZIP: Final = (b"gzip", b"x-gzip")
 _DEFLATE: Final = b"deflate"
 
@@ -78,34 +83,37 @@ class UsageTap:
         content_encoding: bytes | None,
         output: StreamedOutputCounter | None = None,  # hears a stream's events too
     ) -> None:
-        self._output = output
         self.usage: Usage | None = None
         self.served_model: str | None = None
         self.saw_end: bool | None = None
         self.saw_error = False
-        self._end = operation.stream_end
-        self._end_mark = _END_MARKS[operation.stream_end] if operation.stream_end is not None else b'"usage"'
         self._operation_name = operation.name
-        self._service_tier: str | None = None
+        self._end = end = operation.stream_end
         self._excludes_cached = operation.base_shape is Shape.ANTHROPIC
+        self._output = output
+        self._service_tier: str | None = None
         self._report: dict[str, Any] = {}  # of Anthropic's stream, which reports in parts
         self._events: EventSplitter | None = None
         self._document: bytes | bytearray | None = None  # the body, or its tail once it is too large
         self._document_bytes = 0
         self._inflater: Inflater | None = None
-        coding = content_encoding.strip().lower() if content_encoding is not None else None
-        if coding in _GZIP or coding == _DEFLATE:
-            self._inflater = Inflater(is_gzip=coding != _DEFLATE)
-        elif coding not in _IDENTITY:
-            self._give_up()  # a coding that nobody here reads: nothing to listen to
-            return
+        if content_encoding is not None:
+            coding = content_encoding.strip().lower()
+            if coding in _GZIP or coding == _DEFLATE:
+                self._inflater = Inflater(is_gzip=coding != _DEFLATE)
+            elif coding not in _IDENTITY:
+                self._give_up()  # a coding that nobody here reads: nothing to listen to
+                return
         if content_type is not None and content_type[:17].lower() == b"text/event-stream":
+            self._end_mark = _END_MARKS[end]
             self._events = EventSplitter(_EVENT_BYTES_MAX)
-            self.saw_end = False if self._end is not None else None
-        elif is_json(content_type):
+            if end is not None:
+                self.saw_end = False
+            return
+        if content_type == _JSON or is_json(content_type):
             self._document = b""
-        if self._events is None and self._output is not None:
-            self._output.give_up()
+        if output is not None:
+            output.give_up()  # no stream that could be counted
 
     def feed(self, chunk: bytes) -> None:
         """Hear one chunk, as it came off the wire. Raises nothing."""
@@ -121,7 +129,8 @@ class UsageTap:
     def close(self) -> None:
         """Nothing more will come. Safe to repeat."""
         if self._events is not None:
-            self._hear(b"\n\n")  # a last event that lacks its empty line is heard all the same
+            if not self._events.between_events:
+                self._hear(b"\n\n")  # a last event that lacks its empty line is heard all the same
             self._events = None
         document, self._document = self._document, None
         self._inflater = None
@@ -137,11 +146,11 @@ class UsageTap:
         if events is not None:
             if self._output is not None:
                 self._output.feed(chunk)
-            if events.between_events and chunk.endswith(b"\n\n") and not self._is_telling(chunk):
-                return  # whole events, and nothing to hear in any of them
+            if events.is_whole(chunk):
+                self._hear_events(chunk)
+                return
             for event in events.feed(chunk):
-                if self._is_telling(event):
-                    self._read_event(event)
+                self._hear_events(event)
             if events.overflowed:
                 self._give_up()
         elif self._document is not None:
@@ -155,15 +164,32 @@ class UsageTap:
             if self._document_bytes > _DOCUMENT_BYTES_MAX and len(self._document) > 2 * _TAIL_BYTES_MAX:
                 del self._document[:-_TAIL_BYTES_MAX]
 
-    def _is_telling(self, events: bytes) -> bool:
-        """True where a report, an error or an end may stand in these bytes."""
-        return (
-            self._end_mark in events
-            or b"error" in events  # an event's name, or a member's
-            or (self.served_model is None and b'"model"' in events)
-            # OpenAI's chunks before the last say `"usage":null` each.
-            or (b'"usage"' in events and events.count(b'"usage"') > events.count(b'"usage":null'))
-        )
+    def _hear_events(self, events: bytes) -> None:
+        """Whole events whose lines end in LF, or a single one however it is written. Most tell nothing."""
+        heard, told_at = 0, self._told_at(events, 0)
+        while True:
+            at = told_at
+            if self.served_model is None and (model_at := events.find(_MODEL_MARK, heard, told_at)) >= 0:
+                at = model_at
+            if at == len(events):
+                return
+            before, end = events.rfind(b"\n\n", heard, at), events.find(b"\n\n", at)
+            event = events[heard if before < 0 else before + 2 : len(events) if end < 0 else end]
+            self._read_event(event.lstrip(b"\n"))
+            if end < 0:
+                return
+            heard = end
+            if told_at < end:
+                told_at = self._told_at(events, end)
+
+    def _told_at(self, events: bytes, begins: int) -> int:
+        """Where a report, an error or an end may stand from there on; the events' length where none can."""
+        at = len(events)
+        for mark_at in (events.find(self._end_mark, begins), events.find(_ERROR_MARK, begins)):
+            if 0 <= mark_at < at:
+                at = mark_at
+        report = _REPORT_MARK.search(events, begins, at)
+        return at if report is None else report.start()
 
     def _give_up(self) -> None:
         if self._output is not None:
@@ -194,13 +220,13 @@ class UsageTap:
             self._take_error()
 
     def _take(self, document: Mapping[str, Any]) -> None:
-        kind = document.get("type")
         # A response's events hold it whole; Anthropic's first event holds the message.
-        inner = document.get("response", document.get("message"))
+        inner = document["response"] if "response" in document else document.get("message")
         holder = inner if isinstance(inner, dict) else document
-        model = holder.get("model", document.get("model"))
-        if self.served_model is None and isinstance(model, str) and 0 < len(model) <= _MODEL_CHARACTERS_MAX:
-            self.served_model = model
+        if self.served_model is None:
+            model = holder.get("model", document.get("model"))
+            if isinstance(model, str) and 0 < len(model) <= _MODEL_CHARACTERS_MAX:
+                self.served_model = model
         # Beside the report, not in it; with a stream it may stand in an event before.
         tier = holder.get("service_tier", document.get("service_tier"))
         if tier is not None:
@@ -211,11 +237,20 @@ class UsageTap:
             report = groq.get("usage") if isinstance(groq, dict) else document.get("usage")
         if isinstance(report, dict):
             self._take_report(report)
-        self._take_what_no_report_counts(holder)
-        if kind == "error" or kind == "response.failed" or _is_error(document.get("error")):
+        if self._end is not StreamEnd.DONE:
+            self._take_what_no_report_counts(holder)
+        error, kind = document.get("error"), document.get("type")
+        if error and isinstance(error, str | dict):
             self._take_error()
-        if (self._end is StreamEnd.RESPONSE and self._events is not None and kind in _RESPONSE_ENDS) or (
-            self._end is StreamEnd.MESSAGE_STOP and self._events is not None and kind == "message_stop"
+        if isinstance(kind, str):
+            self._take_kind(kind)
+
+    def _take_kind(self, kind: str) -> None:
+        if kind == "error" or kind == "response.failed":
+            self._take_error()
+        if self._events is not None and (
+            (self._end is StreamEnd.RESPONSE and kind in _RESPONSE_ENDS)
+            or (self._end is StreamEnd.MESSAGE_STOP and kind == "message_stop")
         ):
             self.saw_end = True
 
@@ -224,11 +259,9 @@ class UsageTap:
             # message_start tells the input, message_delta the output so far, and what has changed.
             self._report.update((name, value) for name, value in report.items() if value is not None)
             report = self._report
-        usage = read_usage(report, excludes_cached=self._excludes_cached)
+        usage = read_usage(report, excludes_cached=self._excludes_cached, service_tier=self._service_tier)
         if usage is None:
             return
-        if self._service_tier is not None and usage.service_tier is None:
-            usage = usage._replace(service_tier=self._service_tier)
         if self._operation_name == "images" and not usage.image_output_tokens:
             # Unless it says otherwise, what an endpoint of pictures or of speech makes is that.
             if not isinstance(report.get("output_tokens_details"), dict):
@@ -265,7 +298,3 @@ class UsageTap:
         models = _TAIL_MODEL.findall(tail)
         if models:
             self._read(b'{"model":' + models[-1] + b"}")
-
-
-def _is_error(value: object) -> bool:
-    return isinstance(value, str | dict) and bool(value)

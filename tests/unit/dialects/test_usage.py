@@ -178,6 +178,7 @@ def test_coded_streams_are_heard(operation: Operation, stream: bytes, expected: 
         (RESPONSES, b"event: error\ndata: not json\n\n", True, True),
         (MESSAGES, MESSAGE_STREAM[: MESSAGE_STREAM.index(b"event: message_stop")], False, False),
         (MESSAGES, named({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}), True, True),
+        (RESPONSES, data({"type": {"response": []}}, {"type": ["error"]}), False, False),
         (OTHER, data({"type": "x"}), None, False),
         (OTHER, data({"error": {"message": "x"}}), None, True),
     ],
@@ -457,3 +458,30 @@ def test_nothing_that_comes_makes_the_tap_raise(
     tap.feed(b"data: late\n\n")
     whole = listen(operation, b"".join(chunks), content_type=content_type, coding=coding)
     assert (tap.usage, tap.served_model, tap.saw_end, tap.saw_error) == whole
+
+
+EVENTS = st.sampled_from(
+    [
+        *(data(CHUNK), data({**CHUNK, "usage": None}), data({**CHUNK, "usage": CHAT_USAGE}), data(b"[DONE]")),
+        data({"model": "other", "usage": {"prompt_tokens": 1, "completion_tokens": 2}}),
+        data({"service_tier": "flex", "choices": [{"delta": {"content": "[DONE] error"}}]}),
+        data({"choices": [], "usage": {"prompt_tokens": 3}, "a": {"usage": None}}),
+        b'event: error\ndata: {"a": 1}\n\n',
+        b'event: x\ndata: {"model":\ndata: "m"}\n\n',
+        *(b": error\n\n", b"\n", b"\n\n", b"data: a\r\n\r\n"),
+        *named({"type": "response.completed", "response": {"model": "r", "usage": {"input_tokens": 5}}}).splitlines(
+            True
+        ),
+        *(data({"type": "message_stop"}), data({"error": {"message": "x"}})),
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from([CHAT, RESPONSES, MESSAGES, OTHER]), st.lists(EVENTS, max_size=7))
+def test_many_events_at_once_are_heard_as_each_by_itself(operation: Operation, events: list[bytes]) -> None:
+    stream = b"".join(events)
+    by_byte = listen(operation, stream, *range(1, len(stream)))
+    assert listen(operation, stream) == by_byte
+    ends = [sum(map(len, events[:count])) for count in range(1, len(events))]
+    assert listen(operation, stream, *ends) == by_byte
