@@ -25,6 +25,7 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import Ending, end, log_line, model_label, outcome, refusal_line
 from proxy.pipeline.rows import adjustment_row, run_row
 from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.call_counts import CallFigures, CallKind
 from proxy.telemetry.metrics import Metrics
 
 _log = logging.getLogger("tollway.settlement")
@@ -194,38 +195,34 @@ class Settlement:
             self._metrics.rows_pending(len(self._rows))
 
     def _observe(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
-        metrics = self._metrics
-        model, error = model_label(exchange), exchange.error
-        metrics.request_ended(
-            exchange.operation.name,
-            model,
-            ending.status,
-            ending.error_source,
-            latency_us=ending.latency_us,
-            first_byte_us=ending.first_byte_us,
-            overhead_us=ending.overhead_us,
-        )
-        if exchange.caller is None and error is not None and error.status in (401, 403):
+        metrics, attempt, error, usage = self._metrics, exchange.attempt, exchange.error, charged.usage
+        if error is not None and exchange.caller is None and error.status in (401, 403):
             metrics.auth_failed(error.code)
-        attempt = exchange.attempt
         for given_up in exchange.given_up:
             metrics.attempt_ended(given_up.name, given_up.failure)
-        if exchange.dispatched and attempt is not None:
-            metrics.attempt_ended(attempt.candidate.name, outcome(exchange))
-            metrics.usage_source(_usage_source(attempt, charged))
-        if charged.usage is not None:
-            metrics.usage_known(charged.usage)
-            facts = None if attempt is None else attempt.facts
-            if facts is not None and facts.context_tokens:
-                metrics.context_used(charged.usage.input_tokens / facts.context_tokens)
-        if charged.charged_nusd:
-            metrics.spent("charged", charged.charged_nusd)
-        if charged.absorbed_nusd:
-            metrics.spent("absorbed", charged.absorbed_nusd)
+        context_tokens = 0 if attempt is None or attempt.facts is None else attempt.facts.context_tokens
+        labels = exchange.operation.name, model_label(exchange), ending.status, ending.error_source
+        if attempt is None or not exchange.attempts:
+            kind = CallKind(*labels)
+        else:
+            kind = CallKind(*labels, attempt.candidate.name, outcome(exchange), _usage_source(attempt, charged))
+        context_used = usage.input_tokens / context_tokens if usage is not None and context_tokens else None
+        metrics.calls.ended(
+            kind,
+            CallFigures(
+                ending.latency_us,
+                ending.first_byte_us,
+                ending.overhead_us,
+                usage,
+                context_used,
+                charged.charged_nusd,
+                charged.absorbed_nusd,
+            ),
+        )
 
 
 def _usage_source(attempt: Attempt, charged: Charge) -> str:
     """How far a run's figures can be trusted, as a metric label."""
     if charged.usage_source is None:
         return "unknown"
-    return str(charged.usage_source) if attempt.facts is not None else "unpriced"
+    return charged.usage_source.value if attempt.facts is not None else "unpriced"

@@ -16,14 +16,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proxy.core.types import Usage
 from proxy.telemetry.cache_counts import CacheCounts
+from proxy.telemetry.call_counts import SECONDS, CallCounts, CallFigures, CallKind
 from proxy.telemetry.merging import render as render_families
 from proxy.telemetry.series import Counts, Timings
 
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-_OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
-_RATIOS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 _NUSD_PER_USD: Final = 1e9
 _STATE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.25, 1)
 
@@ -42,23 +39,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counts(
-            "tollway_requests_total", "Requests that ended.", "endpoint", "model", "status", "error_source"
-        )
-        self._request_seconds = Timings(
-            "tollway_request_seconds", "From accept to the last byte.", _SECONDS, "endpoint"
-        )
-        self._first_byte_seconds = Timings(
-            "tollway_first_byte_seconds", "From accept to the answer's first byte.", _SECONDS, "endpoint"
-        )
-        self._overhead_seconds = Timings(
-            "tollway_overhead_seconds", "The gateway's own time, from accept to the upstream send.", _OVERHEAD_SECONDS
-        )
-        self._tokens = Counts("tollway_tokens_total", "Tokens, as the providers reported them.", "kind")
-        self._usage_sources = Counts(
-            "tollway_usage_source_total", "Runs, by how far their usage can be trusted.", "source"
-        )
-        self._attempts = Counts("tollway_attempts_total", "Sends to a deployment.", "deployment", "outcome")
+        self.calls = CallCounts()
         self._auth_failures = Counts("tollway_auth_failures_total", "Callers turned away.", "code")
         self._admin_requests = Counts(
             "tollway_admin_requests_total", "Requests to the admin API.", "operation", "status"
@@ -70,15 +51,11 @@ class Metrics(Collector):
         self._log_dropped = Counts(
             "tollway_access_log_dropped_total", "Log lines dropped because their reader was too slow."
         )
-        self._usd = Counts("tollway_usd_total", "Dollars, by who bears or saves them.", "kind")
         self._cap_refusals = Counts("tollway_cap_refusals_total", "Calls that a spend cap refused.", "scope")
         self._limit_refusals = Counts("tollway_limit_refusals_total", "Calls that a rate limit refused.", "scope")
         self._soft_caps = Counts("tollway_soft_caps_total", "Calls admitted beyond a soft cap.", "scope")
         self._overages = Counts("tollway_overages_total", "Runs that cost more than was held for them.")
-        self._context_used = Timings(
-            "tollway_context_used_ratio", "A call's input, as a part of what its model takes.", _RATIOS
-        )
-        self._kms_seconds = Timings("tollway_kms_seconds", "Calls to the KMS.", _SECONDS, "operation")
+        self._kms_seconds = Timings("tollway_kms_seconds", "Calls to the KMS.", SECONDS, "operation")
         self._queue_seconds = Timings("tollway_queue_seconds", "How long calls waited for a place.", _STATE_SECONDS)
         self._keys_unreadable = Counts(
             "tollway_provider_keys_unreadable_total", "Stored provider keys that could not be opened.", "reason"
@@ -89,7 +66,7 @@ class Metrics(Collector):
         self._log_dropped_lock = threading.Lock()  # the log's own thread counts too
         self._ledger_rows = Counts("tollway_ledger_exported_rows_total", "Ledger rows that are in the sink.")
         self._ledger_export_seconds = Timings(
-            "tollway_ledger_export_seconds", "From a page's rows to the page in the sink.", _SECONDS
+            "tollway_ledger_export_seconds", "From a page's rows to the page in the sink.", SECONDS
         )
         self._ledger_failures = Counts("tollway_ledger_export_failures_total", "Exports of the ledger that failed.")
         self._held_nusd = self._settlements_pending = self._rows_pending = self._ledger_unexported_bytes = 0
@@ -109,26 +86,25 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What a scrape reads, by the interface of prometheus-client."""
-        counted = (self._requests, self._attempts, self._tokens, self._usage_sources, self._auth_failures)
+        self.calls.sum_up()
         money = (self._cap_refusals, self._limit_refusals, self._soft_caps, self._overages)
-        timed = (self._request_seconds, self._first_byte_seconds, self._overhead_seconds, self._state_seconds)
         exported = (self._ledger_rows, self._ledger_failures, self._ledger_export_seconds)
         administered = (self._admin_requests, self._admin_turned_away)
         keyring = (self._kms_seconds, self._keys_unreadable)
         isolated = (self._queue_seconds,)
         families = (
-            *counted,
+            *self.calls.families(),
+            self._auth_failures,
             *money,
             *administered,
             self._log_dropped,
-            *timed,
-            self._context_used,
+            self._state_seconds,
             *exported,
             *keyring,
             *isolated,
         )
         yield from (family.family() for family in families)
-        yield self._usd.family(per=_NUSD_PER_USD)
+        yield self.calls.usd.family(per=_NUSD_PER_USD)
         yield GaugeMetricFamily(
             "tollway_ledger_unexported_bytes",
             "Roughly what waits in the store to be exported.",
@@ -194,36 +170,16 @@ class Metrics(Collector):
         overhead_us: int | None,
     ) -> None:
         """One request, answered, refused or given up."""
-        self._requests.add((endpoint, model, status, error_source or "none"))
-        self._request_seconds.observe(latency_us / 1e6, endpoint)
-        if first_byte_us is not None:
-            self._first_byte_seconds.observe(first_byte_us / 1e6, endpoint)
-        if overhead_us is not None:
-            self._overhead_seconds.observe(overhead_us / 1e6)
+        kind = CallKind(endpoint, model, status, error_source)
+        self.calls.ended(kind, CallFigures(latency_us, first_byte_us, overhead_us))
 
     def attempt_ended(self, deployment: str, outcome: str) -> None:
-        """One send to a deployment: `answered`, `failed` or `abandoned`."""
-        self._attempts.add((deployment, outcome))
-
-    def usage_known(self, usage: Usage) -> None:
-        """What one run used."""
-        add = self._tokens.add
-        add(("input",), usage.input_tokens)
-        add(("output",), usage.output_tokens)
-        if usage.cached_input_tokens:
-            add(("cached_input",), usage.cached_input_tokens)
-        if usage.cache_write_tokens:
-            add(("cache_write",), usage.cache_write_tokens)
-        if usage.reasoning_tokens:
-            add(("reasoning",), usage.reasoning_tokens)
-
-    def usage_source(self, source: str) -> None:
-        """How far one run's usage can be trusted: `exact`, `estimated`, `worst_case`, `unpriced` or `unknown`."""
-        self._usage_sources.add((source,))
+        """One send to a deployment, after which another was tried."""
+        self.calls.attempts.add((deployment, outcome))
 
     def spent(self, kind: str, nusd: int) -> None:
-        """Money: `charged` to tenants, `absorbed` by the operator, or `saved` by a kept answer."""
-        self._usd.add((kind,), nusd)
+        """Money beside what calls cost: `saved` by a kept answer."""
+        self.calls.usd.add((kind,), nusd)
 
     def held(self, nusd: int) -> None:
         """More is held for calls under way, or less."""
@@ -244,10 +200,6 @@ class Metrics(Collector):
     def overage(self) -> None:
         """One run that cost more than was held for it."""
         self._overages.add(())
-
-    def context_used(self, ratio: float) -> None:
-        """What part of its model's context one call's input took."""
-        self._context_used.observe(ratio)
 
     def settlements_pending(self, settlements: int) -> None:
         """How many settlements the store has not confirmed yet."""

@@ -1,7 +1,7 @@
 """Counters and histograms of plain numbers, and the families that a scrape reads of them."""
 
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
@@ -45,11 +45,24 @@ class Timings:
 
     def observe(self, seconds: float, label: str = "") -> None:
         """Time one thing."""
-        series = self._series.get(label)
-        if series is None:
-            series = self._series[label] = self._empty()
+        series = self._series.get(label) or self._begin(label)
         series[bisect_left(self._bounds_s, seconds)] += 1
         series[-1] += seconds
+
+    def observe_all(self, times: Collection[float], label: str = "", per_s: float = 1.0) -> None:
+        """Time many things at once, in a unit of which so many make a second."""
+        if not times:
+            return
+        series, ordered = self._series.get(label) or self._begin(label), sorted(times)
+        counted = 0
+        for place, bound_s in enumerate(self._bounds_s):
+            within = bisect_right(ordered, bound_s * per_s, counted)
+            series[place] += within - counted
+            counted = within
+            if counted == len(ordered):
+                break
+        series[-2] += len(ordered) - counted
+        series[-1] += sum(ordered) / per_s
 
     def family(self) -> Metric:
         """What a scrape reads."""
@@ -57,6 +70,10 @@ class Timings:
         for label, series in self._series.items():
             family.add_metric([label] if self._labels else [], list(self._buckets(series)), series[-1])
         return family
+
+    def _begin(self, label: str) -> list[float]:
+        series = self._series[label] = self._empty()
+        return series
 
     def _empty(self) -> list[float]:
         return [0] * (len(self._bounds_s) + 2)  # a count below each bound, one above all, and the sum
