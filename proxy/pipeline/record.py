@@ -18,7 +18,6 @@ class Ending(NamedTuple):
     started_at: str  # RFC 3339, UTC
     status: int  # what the caller was told, or would have been had it stayed
     error_source: str | None
-    deployment: str | None
     latency_us: int
     first_byte_us: int | None
     overhead_us: int | None
@@ -26,19 +25,13 @@ class Ending(NamedTuple):
 
 def end(exchange: Exchange) -> Ending:
     """Sum an exchange up."""
-    error = exchange.error
+    error, accepted_at_us = exchange.error, exchange.accepted_at_us
+    first_byte_at_us, sent_at_us = exchange.first_byte_at_us, exchange.sent_at_us
     status = exchange.status or (error.status if error is not None else 500)
-    accepted_at_us, first_byte_at_us, sent_at_us = (
-        exchange.accepted_at_us,
-        exchange.first_byte_at_us,
-        exchange.sent_at_us,
-    )
-    attempt = exchange.attempt
     return Ending(
         rfc3339(exchange.started_at_ms),
         status,
         error.source if error is not None else ("upstream" if status >= 400 else None),
-        attempt.deployment.label if attempt is not None else None,
         exchange.ended_at_us - accepted_at_us,
         None if first_byte_at_us is None else first_byte_at_us - accepted_at_us,
         None if sent_at_us is None else sent_at_us - accepted_at_us,
@@ -47,9 +40,10 @@ def end(exchange: Exchange) -> Ending:
 
 def outcome(exchange: Exchange) -> str:
     """How the attempt ended, as a metric label."""
-    if exchange.error is None:
+    error = exchange.error
+    if error is None:
         return "answered"
-    return "abandoned" if exchange.error.code == "caller_gone" else "failed"
+    return "abandoned" if error.code == "caller_gone" else "failed"
 
 
 def model_label(exchange: Exchange) -> str:
@@ -62,8 +56,12 @@ def model_label(exchange: Exchange) -> str:
 
 def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, object]:
     """The access log's line. The query is left out: people put secrets there."""
-    request, caller, error, cache = exchange.request, exchange.caller, exchange.error, exchange.cache
-    given = None if cache is None else cache.given
+    request, caller, call, usage = exchange.request, exchange.caller, exchange.call, charge.usage
+    error, cache, attempt = exchange.error, exchange.cache, exchange.attempt
+    deployment = attempt.candidate.deployment.label if attempt is not None else None
+    overhead_us = ending.overhead_us
+    if cache is not None and cache.given is not None:
+        deployment, overhead_us = cache.given.deployment, cache.own_us
     return {
         "at": ending.started_at,
         "run_id": exchange.run_id,
@@ -71,20 +69,20 @@ def log_line(exchange: Exchange, ending: Ending, charge: Charge) -> dict[str, ob
         "method": request.method,
         "path": request.path,
         "endpoint": exchange.operation.name,
-        "tenant": caller.tenant_id if caller else None,
-        "virtual_key_id": caller.virtual_key_id if caller else None,
-        "model": exchange.call.model_alias,
-        "deployment": ending.deployment if given is None else given.deployment,
+        "tenant": caller.tenant_id if caller is not None else None,
+        "virtual_key_id": caller.virtual_key_id if caller is not None else None,
+        "model": call.model_alias,
+        "deployment": deployment,
         "attempts": exchange.attempts,
-        "stream": exchange.call.stream,
-        "cache": None if cache is None else cache.result.value,
+        "stream": call.stream,
+        "cache": None if cache is None else str(cache.result),
         "status": ending.status,
-        "error": error.code if error else None,
+        "error": error.code if error is not None else None,
         "error_source": ending.error_source,
         "body_bytes": exchange.body_bytes,
-        "output_tokens": charge.usage.output_tokens if charge.usage is not None else None,
+        "output_tokens": usage.output_tokens if usage is not None else None,
         "latency_ms": ending.latency_us / 1_000,
-        "overhead_us": ending.overhead_us if cache is None or given is None else cache.own_us,
+        "overhead_us": overhead_us,
         "config": exchange.snapshot.version,
     }
 
@@ -102,8 +100,9 @@ def refusal_line(at_ms: int, error: GatewayError, peer: str | None) -> dict[str,
     }
 
 
+@lru_cache(maxsize=256)
 def rfc3339(at_ms: int) -> str:
-    """Milliseconds since the Unix epoch as text, UTC (RFC 3339)."""
+    """Milliseconds since the Unix epoch as text, UTC (RFC 3339). Each call asks for its own a few times."""
     return f"{_second(at_ms // 1_000)}.{at_ms % 1_000:03d}Z"
 
 

@@ -9,7 +9,7 @@ Shutdown waits for both, and a scrape for the first.
 
 import asyncio
 import logging
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.admission.ending import Bill
 from proxy.admission.keeper import Keeper
@@ -38,11 +38,6 @@ _RETRY_S: Final = 0.5
 ROWS_PENDING_MAX: Final = 100_000
 
 
-class _Ended(NamedTuple):
-    exchange: Exchange
-    summary: tuple[Ending, Charge] | None  # of one that is settled
-
-
 class Settlement:
     """Closes exchanges and writes their rows."""
 
@@ -61,7 +56,8 @@ class Settlement:
         self._metrics = metrics
         self._access_log = access_log
         self._clock = clock
-        self._ended: list[_Ended] = []
+        # What has ended, each with its summary where it is settled.
+        self._ended: list[tuple[Exchange, tuple[Ending, Charge] | None]] = []
         self._rows: list[SealedRow] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: str | None = None
@@ -92,7 +88,7 @@ class Settlement:
         summary = self._settle(exchange) if exchange.ticket is not None else None
         if not self._ended:
             asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
-        self._ended.append(_Ended(exchange, summary))
+        self._ended.append((exchange, summary))
         if len(self._ended) >= _ENDED_MAX:
             self.sum_up()
 
@@ -146,7 +142,7 @@ class Settlement:
         """The row, in the settlement's own step where something was reserved."""
         ticket = exchange.ticket
         if ticket is None or not ticket.is_in_store:
-            if exchange.dispatched:
+            if exchange.attempts:
                 self._rows.append(run_row(exchange, ending, charged))
             return
         self._metrics.held(-ticket.held_nusd)

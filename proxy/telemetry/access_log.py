@@ -5,6 +5,7 @@ own. A reader that stops reading costs lines, which are counted, and never laten
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -26,9 +27,10 @@ class AccessLog:
         self._sink = sink
         self._is_shared = is_shared
         self._on_dropped = on_dropped
-        self._lines: list[bytes] = []
-        self._pending_bytes = 0
-        self._swap = threading.Lock()
+        # One thread puts in and counts what it took, the other takes out and counts what it wrote: no lock is needed.
+        self._lines: deque[bytes] = deque()
+        self._taken_bytes = 0
+        self._written_bytes = 0
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="access-log", daemon=True)
@@ -42,14 +44,12 @@ class AccessLog:
         line = jsonio.encode(fields)
         if self._is_shared and len(line) >= _BLOCK_BYTES_MAX:
             line = jsonio.encode({name: _shortened(value) for name, value in fields.items()})
-        with self._swap:
-            fits = self._pending_bytes + len(line) <= _PENDING_BYTES_MAX
-            if fits:
-                self._lines.append(line)
-                self._pending_bytes += len(line)
-        if not fits:
+        taken_bytes = self._taken_bytes + len(line)
+        if taken_bytes - self._written_bytes > _PENDING_BYTES_MAX:
             self._on_dropped(1)
             return
+        self._taken_bytes = taken_bytes
+        self._lines.append(line)
         if not self._wanted.is_set():
             self._wanted.set()
 
@@ -66,8 +66,8 @@ class AccessLog:
             # A short wait gathers the lines of many requests into one write.
             closing = self._closing.wait(_GATHER_S)
             self._wanted.clear()
-            with self._swap:
-                lines, self._lines = self._lines, []
+            waiting = self._lines
+            lines = [waiting.popleft() for _ in range(len(waiting))]
             if lines:
                 self._write(lines)
             if closing:
@@ -83,8 +83,7 @@ class AccessLog:
             write_whole(self._sink, block)
         except (OSError, ValueError):  # the reader is gone; requests go on
             self._on_dropped(len(lines))
-        with self._swap:
-            self._pending_bytes -= len(block) - len(lines)
+        self._written_bytes += len(block) - len(lines)
 
 
 def _shortened(value: object) -> object:
