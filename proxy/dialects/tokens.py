@@ -54,7 +54,12 @@ def label(value: object) -> str | None:
 
 def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | None:
     input_tokens, output_tokens = report.get("prompt_tokens"), report.get("completion_tokens")
-    if not (_is_count(input_tokens) and _is_count(output_tokens)):  # embeddings tell no completion
+    if not (
+        type(input_tokens) is int
+        and type(output_tokens) is int
+        and 0 <= input_tokens <= _COUNT_MAX
+        and 0 <= output_tokens <= _COUNT_MAX
+    ):  # embeddings tell no completion
         input_tokens, output_tokens = _main(report, "prompt_tokens"), _main(report, "completion_tokens")
         if input_tokens is None or output_tokens is None or not _counts(report, "prompt_tokens", "completion_tokens"):
             return None

@@ -166,30 +166,31 @@ class UsageTap:
 
     def _hear_events(self, events: bytes) -> None:
         """Whole events whose lines end in LF, or a single one however it is written. Most tell nothing."""
-        heard, told_at = 0, self._told_at(events, 0)
+        heard, told_at, nowhere = 0, self._told_at(events, 0), len(events)
         while True:
             at = told_at
             if self.served_model is None and (model_at := events.find(_MODEL_MARK, heard, told_at)) >= 0:
                 at = model_at
-            if at == len(events):
+            if at == nowhere:
                 return
             before, end = events.rfind(b"\n\n", heard, at), events.find(b"\n\n", at)
-            event = events[heard if before < 0 else before + 2 : len(events) if end < 0 else end]
-            self._read_event(event.lstrip(b"\n"))
             if end < 0:
-                return
+                end = nowhere
+            self._read_event(events[heard if before < 0 else before : end].lstrip(b"\n"))
             heard = end
             if told_at < end:
                 told_at = self._told_at(events, end)
 
     def _told_at(self, events: bytes, begins: int) -> int:
         """Where a report, an error or an end may stand from there on; the events' length where none can."""
-        at = len(events)
-        for mark_at in (events.find(self._end_mark, begins), events.find(_ERROR_MARK, begins)):
-            if 0 <= mark_at < at:
-                at = mark_at
-        report = _REPORT_MARK.search(events, begins, at)
-        return at if report is None else report.start()
+        nowhere = len(events)
+        report = _REPORT_MARK.search(events, begins)
+        return min(
+            # Where nothing is found it is at -1, and so at the end.
+            events.find(self._end_mark, begins) % (nowhere + 1),
+            events.find(_ERROR_MARK, begins) % (nowhere + 1),
+            nowhere if report is None else report.start(),
+        )
 
     def _give_up(self) -> None:
         if self._output is not None:

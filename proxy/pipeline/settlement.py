@@ -105,8 +105,13 @@ class Settlement:
         for exchange, summary in ended:
             if summary is None and exchange.ticket is None:
                 summary = self._settle(exchange)
-            if summary is not None:
-                self._tell(exchange, *summary)
+            if summary is None:
+                continue
+            try:
+                self._observe(exchange, *summary)
+                self._access_log.write(log_line(exchange, *summary))
+            except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
+                _log.exception("run %s could not be told of", exchange.run_id)
         self._write_soon()
         self._metrics.rows_pending(len(self._rows))
 
@@ -123,20 +128,12 @@ class Settlement:
             ending, charged = end(exchange), charge(exchange)
             self._keep_row(exchange, ending, charged)
             self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
-        except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
+        except Exception:  # noqa: BLE001  likewise
             _log.exception("run %s could not be recorded whole", exchange.run_id)
             if exchange.ticket is not None and exchange.ticket.is_in_store:
                 self._keeper.give_up(exchange.ticket.demand.run_step)
             return None
         return ending, charged
-
-    def _tell(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
-        """Its metrics and its log line."""
-        try:
-            self._observe(exchange, ending, charged)
-            self._access_log.write(log_line(exchange, ending, charged))
-        except Exception:  # noqa: BLE001  likewise
-            _log.exception("run %s could not be told of", exchange.run_id)
 
     def _keep_row(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
         """The row, in the settlement's own step where something was reserved."""

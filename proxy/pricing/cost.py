@@ -15,6 +15,7 @@ Rules, and whose they are:
 - Tools cost by the call (both vendors' pricing pages); one without a known fee costs nothing here.
 """
 
+from operator import attrgetter
 from typing import Final
 
 from proxy.core.types import Usage
@@ -27,6 +28,16 @@ _PARTS: Final = 300  # of a femto-dollar: what a sum is counted in
 _PARTS_PER_MS: Final = 5_000  # a rate for a minute: 300 × 10**6 / 60,000
 _PARTS_PER_PCT: Final = 3
 _WHOLE_PCT: Final = 100
+# Tokens that are not simply text, read or written; most calls have none.
+_OWN_RATES: Final = attrgetter(
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "image_input_tokens",
+    "audio_output_tokens",
+    "image_output_tokens",
+)
 _ALSO_CALLED: Final = {"default": STANDARD, "fast": "priority"}
 
 
@@ -38,9 +49,9 @@ def price(usage: Usage, facts: ModelFacts) -> int:
     """
     its_price = facts.price
     tokens_fusd = _tokens_fusd(usage, rates_of(its_price, usage.service_tier, usage.input_tokens))
-    pct = its_price.region_pct.get(usage.region, _WHOLE_PCT) if usage.region is not None else _WHOLE_PCT
+    pct = _WHOLE_PCT if usage.region is None else its_price.region_pct.get(usage.region, _WHOLE_PCT)
     other_nusd = its_price.request_nusd
-    if not usage.image_output_tokens:  # a picture is billed by its tokens, or as one piece
+    if usage.images and not usage.image_output_tokens:  # a picture is billed by its tokens, or as one piece
         other_nusd += usage.images * its_price.image_nusd
     for name, count in usage.tool_calls:
         other_nusd += count * its_price.tool_nusd.get(name, 0)
@@ -63,26 +74,32 @@ def rates_of(price: Price, service_tier: str | None, input_tokens: int) -> Rates
 
 
 def _tokens_fusd(usage: Usage, rates: Rates) -> int:
-    """Each kind of token at its own rate. Where parts overlap, the earlier one takes its share."""
+    """Each kind of token at its own rate."""
+    sum_fusd = usage.input_tokens * rates.input_nusd_per_mtok + usage.output_tokens * rates.output_nusd_per_mtok
+    if any(_OWN_RATES(usage)):
+        sum_fusd += _own_rates_fusd(usage, rates)
+    return sum_fusd
+
+
+def _own_rates_fusd(usage: Usage, rates: Rates) -> int:
+    """What tokens with rates of their own cost beyond those of plain text; less than nothing where they are cheaper.
+    Where parts overlap, the earlier one takes its share."""
     cached = min(usage.cached_input_tokens, usage.input_tokens)
     written = min(usage.cache_write_tokens, usage.input_tokens - cached)
-    fresh = usage.input_tokens - cached - written
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)
     spoken = min(usage.audio_output_tokens, usage.output_tokens - reasoning)
     drawn = min(usage.image_output_tokens, usage.output_tokens - reasoning - spoken)
     kept_long = min(usage.cache_write_long_tokens, written)
     sum_fusd = (
-        cached * rates.cached_input_nusd_per_mtok
-        + (written - kept_long) * rates.cache_write_nusd_per_mtok
-        + kept_long * rates.cache_write_long_nusd_per_mtok
-        + fresh * rates.input_nusd_per_mtok
-        + reasoning * rates.reasoning_nusd_per_mtok
-        + spoken * rates.audio_output_nusd_per_mtok
-        + drawn * rates.image_output_nusd_per_mtok
-        + (usage.output_tokens - reasoning - spoken - drawn) * rates.output_nusd_per_mtok
+        cached * (rates.cached_input_nusd_per_mtok - rates.input_nusd_per_mtok)
+        + (written - kept_long) * (rates.cache_write_nusd_per_mtok - rates.input_nusd_per_mtok)
+        + kept_long * (rates.cache_write_long_nusd_per_mtok - rates.input_nusd_per_mtok)
+        + reasoning * (rates.reasoning_nusd_per_mtok - rates.output_nusd_per_mtok)
+        + spoken * (rates.audio_output_nusd_per_mtok - rates.output_nusd_per_mtok)
+        + drawn * (rates.image_output_nusd_per_mtok - rates.output_nusd_per_mtok)
     )
     if usage.audio_input_tokens or usage.image_input_tokens:
-        sum_fusd += _senses_fusd(usage, rates, cached, fresh)
+        sum_fusd += _senses_fusd(usage, rates, cached, usage.input_tokens - cached - written)
     return sum_fusd
 
 
