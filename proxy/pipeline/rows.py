@@ -9,44 +9,50 @@ from typing import Final
 
 from proxy.cache.entry import CacheEntry
 from proxy.core import jsonio
-from proxy.core.types import Deployment, UsageSource
-from proxy.ledger.entry import Entry, SealedRow, encode
+from proxy.core.types import Caller, Deployment, UsageSource
+from proxy.ledger.entry import Entry
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charge import Charge
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import Ending, rfc3339
+from proxy.pipeline.record import rfc3339
 
 _ALIKE_MAX: Final = 256
+_NOBODY: Final = Caller("")  # who asked, of what is refused before that is known
 _NONE_OF_BOTH: Final = (None, None)
 _WORST_CASE: Final = str(UsageSource.WORST_CASE)
+_FAULT_STATUS: Final = 500  # nobody was told anything, and no error says why
 _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller was told
 
 
-def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
-    """The row of a run that is over."""
-    attempt, ticket, cache, usage = exchange.attempt, exchange.ticket, exchange.cache, charge.usage
-    assert attempt is not None, "it was to be sent somewhere"
-    tap, begun, first_byte_us = attempt.usage_tap, _begun(exchange, attempt), ending.first_byte_us
+def run_row(exchange: Exchange, charge: Charge) -> Entry:
+    """The row of an exchange that is over. One that was sent nowhere is kept in no ledger; its log line and its
+    metrics are drawn from this as well."""
+    attempt, ticket, cache = exchange.attempt, exchange.ticket, exchange.cache
+    usage, error, accepted_at_us = charge.usage, exchange.error, exchange.accepted_at_us
+    first_byte_at_us, sent_at_us = exchange.first_byte_at_us, exchange.sent_at_us
+    status = exchange.status or (error.status if error is not None else _FAULT_STATUS)
     entry: Entry = {
-        **begun,
+        **(_asked(exchange) if attempt is None else _begun(exchange, attempt)),
         "run_id": exchange.run_id,
-        "started_at": ending.started_at,
-        "served_model": begun["served_model"] if tap is None or tap.served_model is None else tap.served_model,
+        "started_at": rfc3339(exchange.started_at_ms),
         "attempts": exchange.attempts,
-        "fallback_reason": _fallback_reason(exchange, attempt),
-        "status": ending.status,
-        "error_source": ending.error_source,
+        "status": status,
+        "error_source": error.source if error is not None else ("upstream" if status >= 400 else None),
         "usage_source": None if charge.usage_source is None else str(charge.usage_source),
         "held_nusd": ticket.held_nusd if ticket is not None and ticket.is_in_store else None,
         "cost_nusd": charge.cost_nusd,
         "charged_nusd": charge.charged_nusd,
         "absorbed_nusd": charge.absorbed_nusd,
-        "key_source": str(attempt.payer.source),
         "cache": None if cache is None else str(cache.result),
-        "latency_ms": ending.latency_us / 1_000,
-        "first_byte_ms": None if first_byte_us is None else first_byte_us / 1_000,
-        "overhead_us": ending.overhead_us,
+        "latency_ms": (exchange.ended_at_us - accepted_at_us) / 1_000,
+        "first_byte_ms": None if first_byte_at_us is None else (first_byte_at_us - accepted_at_us) / 1_000,
+        "overhead_us": None if sent_at_us is None else sent_at_us - accepted_at_us,
     }
+    if attempt is not None:
+        entry["fallback_reason"] = _fallback_reason(exchange, attempt)
+        entry["key_source"] = str(attempt.payer.source)
+        if attempt.usage_tap is not None and attempt.usage_tap.served_model is not None:
+            entry["served_model"] = attempt.usage_tap.served_model
     if exchange.given_up:
         entry["given_up"] = ", ".join(str(each) for each in exchange.given_up)
     if usage is not None:
@@ -55,7 +61,7 @@ def run_row(exchange: Exchange, ending: Ending, charge: Charge) -> SealedRow:
         entry["cache_write_tokens"] = usage.cache_write_tokens
         entry["output_tokens"] = usage.output_tokens
         entry["reasoning_tokens"] = usage.reasoning_tokens
-    return encode(entry)
+    return entry
 
 
 def hit_row(exchange: Exchange, kept: CacheEntry, own_us: int) -> bytes:
@@ -99,25 +105,25 @@ def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
     return jsonio.encode_to_keep(entry)
 
 
-def adjustment_row(exchange: Exchange, ending: Ending, charge: Charge) -> bytes:
-    """What is to be added to the row that stood in for this run, now that the truth is known."""
-    attempt, usage = exchange.attempt, charge.usage
+def adjustment_row(exchange: Exchange, row: Entry) -> bytes:
+    """What is to be added to the row that stood in for this run, now that the truth is known: its own."""
+    attempt = exchange.attempt
     assert attempt is not None, "it was to be sent somewhere"
     held_nusd = exchange.ticket.held_nusd if exchange.ticket is not None else 0
     entry: Entry = {
         **_begun(exchange, attempt),
         "run_id": f"{exchange.run_id}:adjustment",
-        "started_at": ending.started_at,
+        "started_at": row["started_at"],
         "kind": "adjustment",
         "adjusts": exchange.run_id,
-        "fallback_reason": _fallback_reason(exchange, attempt),
-        "status": ending.status,
-        "input_tokens": None if usage is None else usage.input_tokens,
-        "output_tokens": None if usage is None else usage.output_tokens,
+        "fallback_reason": row["fallback_reason"],
+        "status": row["status"],
+        "input_tokens": row["input_tokens"],
+        "output_tokens": row["output_tokens"],
         "held_nusd": 0,
-        "cost_nusd": (charge.cost_nusd or 0) - held_nusd,
-        "charged_nusd": (charge.charged_nusd or 0) - held_nusd,
-        "key_source": str(attempt.payer.source),
+        "cost_nusd": (row["cost_nusd"] or 0) - held_nusd,
+        "charged_nusd": (row["charged_nusd"] or 0) - held_nusd,
+        "key_source": row["key_source"],
     }
     return jsonio.encode_to_keep(entry)
 
@@ -148,19 +154,17 @@ def _asked(
     translated: tuple[str | None, str | None] = _NONE_OF_BOTH,
     price_version: str | None = None,
 ) -> Entry:
-    """What is known of any call that has a row, and nothing of what becomes of it; likewise to be read alone."""
-    caller, route, call, snapshot = exchange.caller, exchange.route, exchange.call, exchange.snapshot
-    assert caller is not None, "what has a row has a caller"
-    assert route is not None
+    """What is known of any call, and nothing of what becomes of it; likewise to be read alone."""
+    caller, route, call = exchange.caller or _NOBODY, exchange.route, exchange.call
     return _alike(
         caller.tenant_id,
         caller.user,
         caller.feature,
         caller.virtual_key_id,
         exchange.prompt or _NONE_OF_BOTH,
-        snapshot.version,
+        exchange.snapshot.version,
         exchange.operation.name,
-        (call.model_alias, route.rule, exchange.split),
+        (call.model_alias, None if route is None else route.rule, exchange.split),
         deployment,
         translated,
         call.stream,

@@ -15,14 +15,14 @@ from proxy.admission.ending import Bill
 from proxy.admission.keeper import Keeper
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
-from proxy.ledger.entry import SealedRow
+from proxy.ledger.entry import Entry, SealedRow, encode
 from proxy.ledger.store import LedgerStore
 from proxy.pipeline.absorbing import Absorbing
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charge import Charge
 from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import Ending, end, log_line, model_label, outcome, refusal_line
+from proxy.pipeline.record import log_line, model_label, outcome, refusal_line
 from proxy.pipeline.rows import adjustment_row, run_row
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.call_counts import CallFigures, CallKind
@@ -57,7 +57,7 @@ class Settlement:
         self._access_log = access_log
         self._clock = clock
         # What has ended, each with its summary where it is settled.
-        self._ended: list[tuple[Exchange, tuple[Ending, Charge] | None]] = []
+        self._ended: list[tuple[Exchange, tuple[Entry, Charge] | None]] = []
         self._rows: list[SealedRow] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: str | None = None
@@ -108,8 +108,9 @@ class Settlement:
             if summary is None:
                 continue
             try:
-                self._observe(exchange, *summary)
-                self._access_log.write(log_line(exchange, *summary))
+                row, charged = summary
+                self._observe(exchange, row, charged)
+                self._access_log.write(log_line(exchange, row))
             except Exception:  # noqa: BLE001  a fault in one record must not cost the others theirs
                 _log.exception("run %s could not be told of", exchange.run_id)
         self._write_soon()
@@ -119,36 +120,38 @@ class Settlement:
         if self._rows and self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_rows())
 
-    def _settle(self, exchange: Exchange) -> tuple[Ending, Charge] | None:
+    def _settle(self, exchange: Exchange) -> tuple[Entry, Charge] | None:
         """Its row and its money. None: a fault of ours, of which the log says more."""
         try:
             attempt = exchange.attempt
             if attempt is not None and attempt.usage_tap is not None:
                 attempt.usage_tap.close()
-            ending, charged = end(exchange), charge(exchange)
-            self._keep_row(exchange, ending, charged)
+            charged = charge(exchange)
+            row = run_row(exchange, charged)
+            self._keep_row(exchange, row, charged)
             self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
         except Exception:  # noqa: BLE001  likewise
             _log.exception("run %s could not be recorded whole", exchange.run_id)
             if exchange.ticket is not None and exchange.ticket.is_in_store:
                 self._keeper.give_up(exchange.ticket.demand.run_step)
             return None
-        return ending, charged
+        return row, charged
 
-    def _keep_row(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
-        """The row, in the settlement's own step where something was reserved."""
+    def _keep_row(self, exchange: Exchange, row: Entry, charged: Charge) -> None:
+        """A row of what was sent, in the settlement's own step where something was reserved."""
         ticket = exchange.ticket
         if ticket is None or not ticket.is_in_store:
             if exchange.attempts:
-                self._rows.append(run_row(exchange, ending, charged))
+                self._rows.append(encode(row))
             return
         self._metrics.held(-ticket.held_nusd)
         if not exchange.dispatched:
             self._keeper.release(ticket.demand.run_step)
             return
-        row = run_row(exchange, ending, charged).data
-        adjustment = adjustment_row(exchange, ending, charged)
-        self._keeper.settle(ticket.demand, Bill(charged.charged_nusd or 0, charged.tokens, row, adjustment))
+        adjustment = adjustment_row(exchange, row)
+        self._keeper.settle(
+            ticket.demand, Bill(charged.charged_nusd or 0, charged.tokens, encode(row).data, adjustment)
+        )
 
     async def drain(self, timeout_s: float) -> int:
         """Write what is left; gives the number of rows that could not be written in time."""
@@ -187,14 +190,14 @@ class Settlement:
             self._metrics.state_called("ledger_append", (self._clock.monotonic_us() - began_us) / 1e6)
             self._metrics.rows_pending(len(self._rows))
 
-    def _observe(self, exchange: Exchange, ending: Ending, charged: Charge) -> None:
+    def _observe(self, exchange: Exchange, row: Entry, charged: Charge) -> None:
         metrics, attempt, error, usage = self._metrics, exchange.attempt, exchange.error, charged.usage
         if error is not None and exchange.caller is None and error.status in (401, 403):
             metrics.auth_failed(error.code)
         for given_up in exchange.given_up:
             metrics.attempt_ended(given_up.name, given_up.failure)
         context_tokens = 0 if attempt is None or attempt.facts is None else attempt.facts.context_tokens
-        labels = exchange.operation.name, model_label(exchange), ending.status, ending.error_source
+        labels = row["endpoint"], model_label(exchange), row["status"], row["error_source"]
         if attempt is None or not exchange.attempts:
             kind = CallKind(*labels)
         else:
@@ -203,9 +206,9 @@ class Settlement:
         metrics.calls.ended(
             kind,
             CallFigures(
-                ending.latency_us,
-                ending.first_byte_us,
-                ending.overhead_us,
+                row["latency_ms"],
+                row["first_byte_ms"],
+                row["overhead_us"],
                 usage,
                 context_used,
                 charged.charged_nusd,

@@ -15,6 +15,7 @@ from proxy.telemetry.series import Counts, Timings
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
 _RATIOS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
+_MS_PER_S: Final = 1e3
 _US_PER_S: Final = 1e6
 _GROUP_CALLS_MAX: Final = 64
 
@@ -39,8 +40,8 @@ class CallKind(NamedTuple):
 class CallFigures(NamedTuple):
     """What is one call's own."""
 
-    latency_us: int
-    first_byte_us: int | None
+    latency_ms: float
+    first_byte_ms: float | None
     overhead_us: int | None
     usage: Usage | None = None
     context_used: float | None = None  # what part of its model's context its input took
@@ -115,12 +116,12 @@ class CallCounts:
 
     def _count(self, kind: CallKind, group: list[CallFigures]) -> None:
         calls, endpoint = len(group), kind.endpoint
-        latencies_us, first_bytes_us, overheads_us, usages, contexts_used, charged_nusd, absorbed_nusd = zip(
+        latencies_ms, first_bytes_ms, overheads_us, usages, contexts_used, charged_nusd, absorbed_nusd = zip(
             *group, strict=True
         )
         self._requests.add((endpoint, kind.model, kind.status, kind.error_source or "none"), calls)
-        self._request_seconds.observe_all(latencies_us, endpoint, per_s=_US_PER_S)
-        self._first_byte_seconds.observe_all(_known(first_bytes_us), endpoint, per_s=_US_PER_S)
+        self._request_seconds.observe_all(latencies_ms, endpoint, per_s=_MS_PER_S)
+        self._first_byte_seconds.observe_all(_known(first_bytes_ms), endpoint, per_s=_MS_PER_S)
         self._overhead_seconds.observe_all(_known(overheads_us), per_s=_US_PER_S)
         self._context_used.observe_all(_known(contexts_used))
         if kind.deployment is not None:

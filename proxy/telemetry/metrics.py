@@ -171,7 +171,9 @@ class Metrics(Collector):
     ) -> None:
         """One request, answered, refused or given up."""
         kind = CallKind(endpoint, model, status, error_source)
-        self.calls.ended(kind, CallFigures(latency_us, first_byte_us, overhead_us))
+        self.calls.ended(
+            kind, CallFigures(latency_us / 1e3, None if first_byte_us is None else first_byte_us / 1e3, overhead_us)
+        )
 
     def attempt_ended(self, deployment: str, outcome: str) -> None:
         """One send to a deployment, after which another was tried."""

@@ -39,8 +39,8 @@ def test_a_scrape_has_every_call_that_ended_however_they_are_grouped() -> None:
     metrics = Metrics()
     usage = Usage(input_tokens=10, output_tokens=2, reasoning_tokens=1)
     for calls in range(1, 200):
-        metrics.calls.ended(answered, CallFigures(6_000, 2_000, 100, usage, 0.05, 7, None))
-        metrics.calls.ended(refused, CallFigures(90, None, None))
+        metrics.calls.ended(answered, CallFigures(6.0, 5.0, 100, usage, 0.05, 7, None))
+        metrics.calls.ended(refused, CallFigures(0.09, None, None))
         if calls in (1, 31, 32, 33, 199):
             found = exposed(metrics)
             labels = '{endpoint="chat_completions",error_source="%s",model="m",status="%d"}'
@@ -49,6 +49,7 @@ def test_a_scrape_has_every_call_that_ended_however_they_are_grouped() -> None:
             assert found['tollway_request_seconds_count{endpoint="chat_completions"}'] == 2 * calls
             assert found['tollway_request_seconds_bucket{endpoint="chat_completions",le="0.005"}'] == calls
             assert found['tollway_first_byte_seconds_count{endpoint="chat_completions"}'] == calls
+            assert found['tollway_first_byte_seconds_bucket{endpoint="chat_completions",le="0.005"}'] == calls
             assert found['tollway_overhead_seconds_bucket{le="0.0001"}'] == calls
             assert found['tollway_attempts_total{deployment="openai/m",outcome="answered"}'] == calls
             assert found['tollway_usage_source_total{source="exact"}'] == calls
