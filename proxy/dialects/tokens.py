@@ -8,6 +8,7 @@ its SDK, api-docs.deepseek.com, docs.x.ai.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
@@ -47,9 +48,12 @@ def read_usage(report: Mapping[str, Any], *, excludes_cached: bool, service_tier
 
 def label(value: object) -> str | None:
     """A tier's or region's name as a provider writes it; None where it is none."""
-    if isinstance(value, str) and 0 < len(value) <= _NAME_CHARACTERS_MAX and value.isprintable():
-        return value
-    return None
+    return _label(value) if isinstance(value, str) and len(value) <= _NAME_CHARACTERS_MAX else None
+
+
+@lru_cache(maxsize=64)
+def _label(value: str) -> str | None:
+    return value if value and value.isprintable() else None
 
 
 def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | None:

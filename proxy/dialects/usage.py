@@ -61,12 +61,10 @@ class UsageTap:
     __slots__ = (
         "_document",
         "_document_bytes",
-        "_end",
         "_end_mark",
         "_events",
-        "_excludes_cached",
         "_inflater",
-        "_operation_name",
+        "_operation",
         "_output",
         "_report",
         "_service_tier",
@@ -87,9 +85,7 @@ class UsageTap:
         self.served_model: str | None = None
         self.saw_end: bool | None = None
         self.saw_error = False
-        self._operation_name = operation.name
-        self._end = end = operation.stream_end
-        self._excludes_cached = operation.base_shape is Shape.ANTHROPIC
+        self._operation = operation
         self._output = output
         self._service_tier: str | None = None
         self._report: dict[str, Any] = {}  # of Anthropic's stream, which reports in parts
@@ -105,9 +101,9 @@ class UsageTap:
                 self._give_up()  # a coding that nobody here reads: nothing to listen to
                 return
         if content_type is not None and content_type[:17].lower() == b"text/event-stream":
-            self._end_mark = _END_MARKS[end]
+            self._end_mark = _END_MARKS[operation.stream_end]
             self._events = EventSplitter(_EVENT_BYTES_MAX)
-            if end is not None:
+            if operation.stream_end is not None:
                 self.saw_end = False
             return
         if content_type == _JSON or is_json(content_type):
@@ -203,7 +199,7 @@ class UsageTap:
 
     def _read_event(self, event: bytes) -> None:
         data = event_data(event)
-        if self._end is StreamEnd.DONE and data.strip() == b"[DONE]":
+        if self._operation.stream_end is StreamEnd.DONE and data.strip() == b"[DONE]":
             self.saw_end = True
         else:
             self._read(data, named_error=event.startswith(b"event") and event_name(event) == b"error")
@@ -238,7 +234,7 @@ class UsageTap:
             report = groq.get("usage") if isinstance(groq, dict) else document.get("usage")
         if isinstance(report, dict):
             self._take_report(report)
-        if self._end is not StreamEnd.DONE:
+        if self._operation.stream_end is not StreamEnd.DONE:
             self._take_what_no_report_counts(holder)
         error, kind = document.get("error"), document.get("type")
         if error and isinstance(error, str | dict):
@@ -250,41 +246,42 @@ class UsageTap:
         if kind == "error" or kind == "response.failed":
             self._take_error()
         if self._events is not None and (
-            (self._end is StreamEnd.RESPONSE and kind in _RESPONSE_ENDS)
-            or (self._end is StreamEnd.MESSAGE_STOP and kind == "message_stop")
+            (self._operation.stream_end is StreamEnd.RESPONSE and kind in _RESPONSE_ENDS)
+            or (self._operation.stream_end is StreamEnd.MESSAGE_STOP and kind == "message_stop")
         ):
             self.saw_end = True
 
     def _take_report(self, report: Mapping[str, Any]) -> None:
-        if self._excludes_cached and self._events is not None:
+        excludes_cached = self._operation.base_shape is Shape.ANTHROPIC
+        if excludes_cached and self._events is not None:
             # message_start tells the input, message_delta the output so far, and what has changed.
             self._report.update((name, value) for name, value in report.items() if value is not None)
             report = self._report
-        usage = read_usage(report, excludes_cached=self._excludes_cached, service_tier=self._service_tier)
+        usage = read_usage(report, excludes_cached=excludes_cached, service_tier=self._service_tier)
         if usage is None:
             return
-        if self._operation_name == "images" and not usage.image_output_tokens:
+        if self._operation.name == "images" and not usage.image_output_tokens:
             # Unless it says otherwise, what an endpoint of pictures or of speech makes is that.
             if not isinstance(report.get("output_tokens_details"), dict):
                 usage = usage._replace(image_output_tokens=usage.output_tokens)
-        elif self._operation_name == "audio_speech" and not usage.audio_output_tokens:
+        elif self._operation.name == "audio_speech" and not usage.audio_output_tokens:
             usage = usage._replace(audio_output_tokens=usage.output_tokens)
         self.usage = usage
 
     def _take_what_no_report_counts(self, holder: Mapping[str, Any]) -> None:
         """The provider's own tools that ran, the pictures that were made, the seconds heard."""
-        if self._end is StreamEnd.RESPONSE and self.usage is not None and "output" in holder:
+        if self._operation.stream_end is StreamEnd.RESPONSE and self.usage is not None and "output" in holder:
             tool_calls = billed_tool_calls(holder["output"])
             if tool_calls:
                 self.usage = self.usage._replace(tool_calls=tool_calls)
-        elif self._operation_name == "images" and isinstance(holder.get("data"), list):
+        elif self._operation.name == "images" and isinstance(holder.get("data"), list):
             self.usage = (self.usage or Usage())._replace(images=len(holder["data"]))
-        elif self._operation_name in _HEARING and self.usage is None and "duration" in holder:
+        elif self._operation.name in _HEARING and self.usage is None and "duration" in holder:
             self.usage = read_usage({"seconds": holder["duration"]}, excludes_cached=False)
 
     def _take_error(self) -> None:
         self.saw_error = True
-        if self._events is not None and self._end is not None:
+        if self._events is not None and self._operation.stream_end is not None:
             self.saw_end = True  # nothing follows an error
 
     def _read_tail(self, tail: bytes) -> None:

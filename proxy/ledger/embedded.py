@@ -7,6 +7,8 @@ alone, so that an append of unknown outcome that is repeated adds nothing.
 
 import sqlite3
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final
 
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
@@ -16,10 +18,11 @@ from proxy.ledger.store import FORGET_MAX, READ_LIMIT_MAX, REMEMBER_MS
 
 _APPEND = """
     INSERT INTO ledger (tenant_id, run_id, data)
-    SELECT :tenant_id, :run_id, :data
-    WHERE NOT EXISTS (SELECT 1 FROM ledger_remembered WHERE tenant_id = :tenant_id AND run_id = :run_id)
+    SELECT ?1, ?2, ?3
+    WHERE NOT EXISTS (SELECT 1 FROM ledger_remembered WHERE tenant_id = ?1 AND run_id = ?2)
     ON CONFLICT (tenant_id, run_id) DO NOTHING
 """
+_TENANT_OF: Final = attrgetter("tenant_id")
 _READ = "SELECT position, data FROM ledger WHERE tenant_id = ? AND position > ? ORDER BY position LIMIT ?"
 _TENANTS = "SELECT tenant_id FROM ledger_backlog ORDER BY tenant_id"
 _BACKLOG = "SELECT tenant_id, rows, bytes FROM ledger_backlog WHERE rows > 0 ORDER BY tenant_id"
@@ -57,9 +60,9 @@ class EmbeddedLedgerStore:
         self._remember_ms = remember_ms
 
     async def append(self, rows: Sequence[SealedRow]) -> None:
-        values = [
-            {"tenant_id": require_tenant_id(row.tenant_id), "run_id": row.run_id, "data": row.data} for row in rows
-        ]
+        for tenant_id in {*map(_TENANT_OF, rows)}:
+            require_tenant_id(tenant_id)
+        values = tuple(rows)  # each as the statement takes it; the caller may go on with its list
 
         def step(connection: sqlite3.Connection) -> None:
             connection.executemany(_APPEND, values)

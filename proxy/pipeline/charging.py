@@ -35,17 +35,14 @@ def charge(exchange: Exchange) -> Charge:
     """Say what a run used and cost."""
     if exchange.charge is not None and exchange.error is None:
         return exchange.charge
-    if not exchange.dispatched:
+    if not exchange.attempts:
         return NOTHING
     attempt = exchange.attempt
     assert attempt is not None, "what was dispatched was sent to somebody"
-    return _with_given_up(exchange, _of_last(exchange, attempt))
-
-
-def _with_given_up(exchange: Exchange, charged: Charge) -> Charge:
-    """What providers may bill for attempts that came to nothing is the operator's."""
+    charged = _of_last(exchange, attempt)
     if not exchange.given_up_nusd:
         return charged
+    # What providers may bill for attempts that came to nothing is the operator's.
     return charged._replace(absorbed_nusd=(charged.absorbed_nusd or 0) + exchange.given_up_nusd)
 
 
@@ -53,8 +50,8 @@ def _of_last(exchange: Exchange, attempt: Attempt) -> Charge:
     status, tap = attempt.upstream_status, attempt.usage_tap
     if status is None or tap is None:  # no head, or no byte of a body: the caller was told so
         return _without_answer(exchange, attempt)
-    usage = tap.usage
-    broke_off = isinstance(exchange.error, _BROKE_OFF) or tap.saw_end is False
+    usage, error = tap.usage, exchange.error
+    broke_off = tap.saw_end is False or (error is not None and isinstance(error, _BROKE_OFF))
     if usage is not None and not broke_off and not (status < 300 and _says_too_little(exchange, attempt, usage)):
         return _priced(exchange, attempt, usage, UsageSource.EXACT)
     is_error = status >= 300 or attempt.opening in (Opening.ERROR, Opening.REFUSAL)

@@ -1,9 +1,13 @@
 """Counters and histograms of plain numbers, and the families that a scrape reads of them."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Iterator
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
+_WAITING_MAX: Final = 64
 
 
 class Counts:
@@ -32,9 +36,9 @@ class Counts:
 
 
 class Timings:
-    """One histogram of seconds, for each value of at most one label."""
+    """One histogram of seconds, for each value of at most one label. Times are counted in groups."""
 
-    __slots__ = ("_bounds_s", "_documentation", "_labels", "_name", "_series")
+    __slots__ = ("_bounds_s", "_documentation", "_labels", "_name", "_series", "_waiting")
 
     def __init__(self, name: str, documentation: str, bounds_s: tuple[float, ...], *labels: str) -> None:
         self._name = name
@@ -42,18 +46,23 @@ class Timings:
         self._bounds_s = bounds_s
         self._labels = labels
         self._series: dict[str, list[float]] = {} if labels else {"": self._empty()}
+        self._waiting: defaultdict[str, list[float]] = defaultdict(list)
 
     def observe(self, seconds: float, label: str = "") -> None:
         """Time one thing."""
-        series = self._series.get(label) or self._begin(label)
-        series[bisect_left(self._bounds_s, seconds)] += 1
-        series[-1] += seconds
+        waiting = self._waiting[label]
+        waiting.append(seconds)
+        if len(waiting) >= _WAITING_MAX:
+            self.observe_all(waiting, label)
+            waiting.clear()
 
     def observe_all(self, times: Collection[float], label: str = "", per_s: float = 1.0) -> None:
         """Time many things at once, in a unit of which so many make a second."""
         if not times:
             return
-        series, ordered = self._series.get(label) or self._begin(label), sorted(times)
+        series, ordered = self._series.get(label), sorted(times)
+        if series is None:
+            series = self._series[label] = self._empty()
         counted = 0
         for place, bound_s in enumerate(self._bounds_s):
             within = bisect_right(ordered, bound_s * per_s, counted)
@@ -66,14 +75,13 @@ class Timings:
 
     def family(self) -> Metric:
         """What a scrape reads."""
+        for label, waiting in self._waiting.items():
+            self.observe_all(waiting, label)
+            waiting.clear()
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         for label, series in self._series.items():
             family.add_metric([label] if self._labels else [], list(self._buckets(series)), series[-1])
         return family
-
-    def _begin(self, label: str) -> list[float]:
-        series = self._series[label] = self._empty()
-        return series
 
     def _empty(self) -> list[float]:
         return [0] * (len(self._bounds_s) + 2)  # a count below each bound, one above all, and the sum
