@@ -87,7 +87,8 @@ def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_ma
     _refuse_other_case(document)
     # Where the path may name another model than the body, the body's decides nothing.
     model = None if operation.model_in_path else _model(document)
-    return Call(model, _stream(document), body, text, document)
+    stream = document.get("stream", False)
+    return Call(model, stream if stream.__class__ is bool else _stream(stream), body, text, document)
 
 
 def form_call(operation: Operation, fields: Mapping[str, str]) -> Call:
@@ -109,6 +110,9 @@ def _values_at_most(text: bytes) -> int:
 def _refuse_other_case(document: dict[str, Any]) -> None:
     # Go's encoding/json, and what is written like it, takes `MODEL` for `model`, the last one if
     # there are two; we would have decided on another one than is served.
+    names = "".join(document)
+    if names.isascii() and names == names.lower():
+        return  # as in most bodies
     for name in document:
         if name.islower() and name.isascii():
             continue
@@ -131,8 +135,7 @@ def _model(document: Mapping[str, Any]) -> str | None:
     raise InvalidParameter(f"`model` must be a string, not a JSON {_kind(model)}.", param="model")
 
 
-def _stream(document: dict[str, Any]) -> bool:
-    stream = document.get("stream")
+def _stream(stream: object) -> bool:
     if stream is None or isinstance(stream, bool):
         return bool(stream)
     raise InvalidParameter(f"`stream` must be true or false, not a JSON {_kind(stream)}.", param="stream")

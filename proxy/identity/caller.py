@@ -32,6 +32,7 @@ FEATURE_HEADER = b"x-tollway-feature"
 PROMPT_HEADER = b"x-tollway-prompt"
 
 _CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_USER_FIELDS = frozenset({"safety_identifier", "user"})
 _CLAIM_HEADERS = frozenset({TENANT_HEADER, USER_HEADER, FEATURE_HEADER})
 _READ_HEADERS = _CREDENTIAL_HEADERS | _CLAIM_HEADERS
 _TENANT_RULE = "A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -."
@@ -194,7 +195,7 @@ def with_body_user(caller: Caller, document: Mapping[str, object]) -> Caller:
     The fields are the provider's to judge: what cannot be a user's name here (another type, more
     than 128 bytes, control characters) is passed over and refused to nobody.
     """
-    if caller.user is not None:
+    if caller.user is not None or _USER_FIELDS.isdisjoint(document):
         return caller
     for field in ("safety_identifier", "user"):
         value = document.get(field)

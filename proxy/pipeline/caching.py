@@ -93,7 +93,10 @@ class Caching:
             RateLimited, InvalidApiKey, TenantShredded: there is one, and it is not for this caller now.
         """
         request = exchange.request
-        asked = directives_of(whole_field(request, b"cache-control"), whole_field(request, CACHE_HEADER))
+        asked = request.once(
+            CACHE_HEADER,
+            lambda: directives_of(whole_field(request, b"cache-control"), whole_field(request, CACHE_HEADER)),
+        )
         use = exchange.cache = _use_of(exchange, asked)
         entry = None
         if use is not None and use.reason is None and await self._name(exchange, use):
@@ -332,14 +335,14 @@ def _use_of(exchange: Exchange, asked: Directives) -> CacheUse | None:
     assert tenant is not None
     assert route is not None
     assert exchange.caller is not None
+    if call.document is None or call.text is None or settings.auth.mode is AuthMode.PASSTHROUGH:
+        return None
     operation = exchange.operation.name
     model = settings.models.get(route.alias) if route.alias is not None else None
     policy = policy_of(
         settings.cache, tenant.cache, None if model is None else model.cache, exchange.caller.feature, operation
     )
-    if policy.mode is CacheMode.OFF or operation not in CACHED_ENDPOINTS or call.text is None or call.document is None:
-        return None
-    if settings.auth.mode is AuthMode.PASSTHROUGH or tenant.zero_retention:
+    if policy.mode is CacheMode.OFF or operation not in CACHED_ENDPOINTS or tenant.zero_retention:
         return None
     use = CacheUse(policy, asked)
     if not (asked.looks or asked.keeps):

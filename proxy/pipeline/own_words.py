@@ -38,10 +38,12 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     own_us = exchange.sent_at_us - exchange.accepted_at_us
     upstream_us = exchange.first_byte_at_us - exchange.sent_at_us
     timing = b"tollway;dur=%.3f, upstream;dur=%.3f" % (own_us / 1_000, upstream_us / 1_000)
-    headers = own_headers(exchange)
-    headers.append((b"x-tollway-model", _header_text(attempt.deployment.label)))
-    headers.append((b"x-tollway-attempts", b"%d" % exchange.attempts))
-    headers.append((b"server-timing", timing))
+    headers = [
+        *own_headers(exchange),
+        (b"x-tollway-model", _header_text(attempt.deployment.label)),
+        (b"x-tollway-attempts", b"%d" % exchange.attempts),
+        (b"server-timing", timing),
+    ]
     if exchange.cache is not None:
         headers.append((b"x-tollway-cache", exchange.cache.result.value.encode()))
     if attempt.translation is not None:

@@ -21,12 +21,11 @@ class RunIds:
 
     def next(self, started_at_ms: int) -> str:
         """A name that no run had before."""
-        at = self._at
+        at, self._at = self._at, self._at + _RANDOM_CHARACTERS
         if at >= len(self._pool):
             self._pool = os.urandom(_POOL_BYTES).hex()
-            at = 0
+            at, self._at = 0, _RANDOM_CHARACTERS
         if started_at_ms != self._prefix_ms:
             self._prefix_ms = started_at_ms
             self._prefix = f"run_{started_at_ms:012x}"
-        self._at = at + _RANDOM_CHARACTERS
         return self._prefix + self._pool[at : self._at]
