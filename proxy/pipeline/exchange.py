@@ -61,7 +61,7 @@ class Exchange:
     first_byte_at_us: int | None = None
     ended_at_us: int = 0  # set when it is closed
     body_bytes: int = 0
-    row: tuple[Attempt, Entry] | None = None  # what its rows have in common, while that attempt is the last
+    row: tuple[Attempt | None, Entry] | None = None  # what its rows have in common, while that attempt is the last
     charge: Charge | None = None  # as its headers have told it; nothing but an error changes it after that
     absorption_day: str | None = None  # the day (UTC) on which the operator holds an amount for it
 

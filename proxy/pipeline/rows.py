@@ -18,7 +18,7 @@ from proxy.pipeline.record import rfc3339
 
 _ALIKE_MAX: Final = 256
 _NOBODY: Final = Caller("")  # who asked, of what is refused before that is known
-_NONE_OF_BOTH: Final = (None, None)
+_NONE_OF_BOTH: Final[tuple[str | None, str | None]] = (None, None)
 _WORST_CASE: Final = str(UsageSource.WORST_CASE)
 _FAULT_STATUS: Final = 500  # nobody was told anything, and no error says why
 _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller was told
@@ -32,7 +32,7 @@ def run_row(exchange: Exchange, charge: Charge) -> Entry:
     first_byte_at_us, sent_at_us = exchange.first_byte_at_us, exchange.sent_at_us
     status = exchange.status or (error.status if error is not None else _FAULT_STATUS)
     entry: Entry = {
-        **(_asked(exchange) if attempt is None else _begun(exchange, attempt)),
+        **_begun(exchange, attempt),
         "run_id": exchange.run_id,
         "started_at": rfc3339(exchange.started_at_ms),
         "attempts": exchange.attempts,
@@ -68,7 +68,7 @@ def hit_row(exchange: Exchange, kept: CacheEntry, own_us: int) -> bytes:
     """The row of a call that is answered from the cache, written before its first byte leaves: it costs nothing, and
     uses no tokens of anybody's. Who answered is who did when the answer was made."""
     entry: Entry = {
-        **_asked(exchange),
+        **_begun(exchange, None),
         "run_id": exchange.run_id,
         "started_at": rfc3339(exchange.started_at_ms),
         "served_model": kept.served_model,
@@ -133,36 +133,26 @@ def _fallback_reason(exchange: Exchange, attempt: Attempt) -> str | None:
     return None if choice is None or attempt.candidate is choice.first else exchange.fallback_reason
 
 
-def _begun(exchange: Exchange, attempt: Attempt) -> Entry:
-    """What is known of a call that is sent to somebody. It is others' as well: to be read, not written to."""
+def _begun(exchange: Exchange, attempt: Attempt | None) -> Entry:
+    """What is known of a call, and of whom it is sent to, and nothing of what becomes of it. It is other calls' as
+    well: to be read, not written to."""
     if exchange.row is not None and exchange.row[0] is attempt:
         return exchange.row[1]
-    translation = attempt.translation
-    entry = _asked(
-        exchange,
-        attempt.candidate.deployment,
-        _NONE_OF_BOTH if translation is None else (translation.name, translation.dropped),
-        None if attempt.facts is None else exchange.snapshot.prices.version,
-    )
-    exchange.row = (attempt, entry)
-    return entry
-
-
-def _asked(
-    exchange: Exchange,
-    deployment: Deployment | None = None,
-    translated: tuple[str | None, str | None] = _NONE_OF_BOTH,
-    price_version: str | None = None,
-) -> Entry:
-    """What is known of any call, and nothing of what becomes of it; likewise to be read alone."""
-    caller, route, call = exchange.caller or _NOBODY, exchange.route, exchange.call
-    return _alike(
+    caller, route, call, snapshot = exchange.caller or _NOBODY, exchange.route, exchange.call, exchange.snapshot
+    deployment, translated, price_version = None, _NONE_OF_BOTH, None
+    if attempt is not None:
+        deployment = attempt.candidate.deployment
+        if attempt.translation is not None:
+            translated = attempt.translation.name, attempt.translation.dropped
+        if attempt.facts is not None:
+            price_version = snapshot.prices.version
+    entry = _alike(
         caller.tenant_id,
         caller.user,
         caller.feature,
         caller.virtual_key_id,
         exchange.prompt or _NONE_OF_BOTH,
-        exchange.snapshot.version,
+        snapshot.version,
         exchange.operation.name,
         (call.model_alias, None if route is None else route.rule, exchange.split),
         deployment,
@@ -170,6 +160,8 @@ def _asked(
         call.stream,
         price_version,
     )
+    exchange.row = (attempt, entry)
+    return entry
 
 
 @lru_cache(maxsize=_ALIKE_MAX)

@@ -196,15 +196,22 @@ class Settlement:
             metrics.auth_failed(error.code)
         for given_up in exchange.given_up:
             metrics.attempt_ended(given_up.name, given_up.failure)
-        context_tokens = 0 if attempt is None or attempt.facts is None else attempt.facts.context_tokens
-        labels = row["endpoint"], model_label(exchange), row["status"], row["error_source"]
-        if attempt is None or not exchange.attempts:
-            kind = CallKind(*labels)
-        else:
-            kind = CallKind(*labels, attempt.candidate.name, outcome(exchange), _usage_source(attempt, charged))
-        context_used = usage.input_tokens / context_tokens if usage is not None and context_tokens else None
+        sent_to, how_it_ended, source, context_used = None, "", "", None
+        if attempt is not None and exchange.attempts:
+            sent_to, how_it_ended = attempt.candidate.name, outcome(exchange)
+            source = _usage_source(attempt, charged)
+            if usage is not None and attempt.facts is not None and attempt.facts.context_tokens:
+                context_used = usage.input_tokens / attempt.facts.context_tokens
         metrics.calls.ended(
-            kind,
+            CallKind(
+                row["endpoint"],
+                model_label(exchange),
+                row["status"],
+                row["error_source"],
+                sent_to,
+                how_it_ended,
+                source,
+            ),
             CallFigures(
                 row["latency_ms"],
                 row["first_byte_ms"],
