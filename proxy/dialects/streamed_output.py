@@ -64,7 +64,7 @@ class StreamedOutputCounter:
     def __init__(self, operation: Operation) -> None:
         self._is_complete = operation.stream_end is not None
         self._places = _places(operation.stream_end or StreamEnd.DONE)
-        self._events = EventSplitter(_EVENT_BYTES_MAX)
+        self._events: EventSplitter | None = None  # of what was counted so far
         self._uncounted: list[bytes] = []
         self._uncounted_bytes = 0
         # By the member's name: bytes in UTF-8, and how many deltas said something in it.
@@ -102,6 +102,8 @@ class StreamedOutputCounter:
     def _count(self) -> None:
         if not self._uncounted:
             return
+        if self._events is None:
+            self._events = EventSplitter(_EVENT_BYTES_MAX)
         places, events = self._places, b"\n\n".join(self._events.feed(b"".join(self._uncounted)))
         self._uncounted.clear()
         self._uncounted_bytes = 0

@@ -217,15 +217,15 @@ class UsageTap:
             self._take_error()
 
     def _take(self, document: Mapping[str, Any]) -> None:
-        # A response's events hold it whole; Anthropic's first event holds the message.
+        # A response's events hold it whole; Anthropic's first event holds the message. Its members stand before theirs.
         inner = document["response"] if "response" in document else document.get("message")
-        holder = inner if isinstance(inner, dict) else document
+        holder, members = (inner, {**document, **inner}) if isinstance(inner, dict) else (document, document)
         if self.served_model is None:
-            model = holder.get("model", document.get("model"))
+            model = members.get("model")
             if isinstance(model, str) and 0 < len(model) <= _MODEL_CHARACTERS_MAX:
                 self.served_model = model
         # Beside the report, not in it; with a stream it may stand in an event before.
-        tier = holder.get("service_tier", document.get("service_tier"))
+        tier = members.get("service_tier")
         if tier is not None:
             self._service_tier = label(tier) or self._service_tier
         report = holder.get("usage")

@@ -8,6 +8,7 @@ sends unasked stays: a usage beside choices (Gemini, Mistral, DeepSeek), an even
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from proxy.core import jsonio
@@ -42,6 +43,7 @@ _DATA: Final = re.compile(rb"(?:\A\xef\xbb\xbf|" + _LINE_START + rb")data(?:: ?+
 _COMMENT: Final = re.compile(_LINE_START + rb":[^\r\n]*+(?:\r\n|\r|\n)")
 
 
+@lru_cache(maxsize=64)
 def is_event_stream(content_type: bytes | None, content_encoding: bytes | None) -> bool:
     """True for an answer that can be restored: a stream of events, not encoded. Any other, such
     as an error in JSON, is to be passed on untouched."""
