@@ -17,7 +17,7 @@ from proxy.admission.estimate import (
     expect_tokens,
     worst_nusd,
 )
-from proxy.admission.figures import tightest_cap
+from proxy.admission.figures import what_is_left
 from proxy.admission.keeper import Keeper
 from proxy.admission.terms import TOKENS_MAX, Demand
 from proxy.core.clock import Clock
@@ -202,21 +202,23 @@ class Admittance:
                 return answer
             if answer is not None and not isinstance(answer, Admitted):
                 raise self._counted(answer, refusal(answer))
-            exchange.ticket = Ticket(demand, held_nusd, worst, answer)
+            ticket = exchange.ticket = Ticket(demand, held_nusd, worst)
             if answer is not None:
-                self._note_admitted(exchange, exchange.ticket, answer)
+                ticket.keyring_epoch, ticket.left = answer.keyring_epoch, what_is_left(demand, answer)
+                self._note_admitted(exchange, ticket)
             return None
         raise StateUnavailable(
             "The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000
         )
 
-    def _note_admitted(self, exchange: Exchange, ticket: Ticket, admitted: Admitted) -> None:
+    def _note_admitted(self, exchange: Exchange, ticket: Ticket) -> None:
         self._metrics.held(ticket.held_nusd)
-        use = ticket.cap_use = tightest_cap(ticket.demand, admitted)
+        use = ticket.left.cap
         if use is None:
             return
-        self._soft_caps.heard(ticket.demand.tenant_id, use.used_pct)
-        if use.used_pct >= exchange.plan.soft_cap_pct:
+        used_pct = use.used_pct
+        self._soft_caps.heard(ticket.demand.tenant_id, used_pct)
+        if used_pct >= exchange.plan.soft_cap_pct:
             ticket.is_soft = True
             self._soft_caps.note(exchange, use)
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from proxy.admission.answers import Admitted
-from proxy.admission.figures import remaining_hit_requests, remaining_requests, remaining_tokens
+from proxy.admission.figures import remaining_hit_requests
 from proxy.cache.entry import CacheEntry
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
@@ -58,8 +57,8 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
         if cost_nusd is not None:
             headers.append((b"x-tollway-cost-usd", usd_text(cost_nusd).encode()))
     ticket = exchange.ticket
-    if ticket is not None and ticket.admitted is not None:
-        headers += _what_is_left(ticket, ticket.admitted)
+    if ticket is not None and ticket.is_in_store:
+        headers += _what_is_left(ticket)
     return headers
 
 
@@ -86,13 +85,13 @@ def replay_headers(exchange: Exchange, entry: CacheEntry, now_ms: int, now_us: i
     return headers
 
 
-def _what_is_left(ticket: Ticket, admitted: Admitted) -> list[tuple[bytes, bytes]]:
+def _what_is_left(ticket: Ticket) -> list[tuple[bytes, bytes]]:
     """How full the tightest cap is, and what the buckets still have, as of the admission."""
     headers: list[tuple[bytes, bytes]] = []
-    if ticket.cap_use is not None:
-        headers.append((b"x-tollway-cap-used-pct", b"%d" % ticket.cap_use.used_pct))
+    requests, tokens, cap = ticket.left
+    if cap is not None:
+        headers.append((b"x-tollway-cap-used-pct", b"%d" % cap.used_pct))
         headers.append((b"x-tollway-cap", b"soft" if ticket.is_soft else b"ok"))
-    requests, tokens = remaining_requests(ticket.demand, admitted), remaining_tokens(ticket.demand, admitted)
     if requests is not None:
         headers.append((b"x-tollway-limit-remaining-requests", b"%d" % requests))
     if tokens is not None:

@@ -68,9 +68,9 @@ class Payment:
             GatewayError: as `find`.
         """
         ticket = exchange.ticket
-        if self._keyring is None or ticket is None or ticket.admitted is None:
+        if self._keyring is None or ticket is None or ticket.keyring_epoch is None:
             return payer
-        epoch = ticket.admitted.keyring_epoch
+        epoch = ticket.keyring_epoch
         self._keyring.note_epoch(ticket.demand.tenant_id, epoch)
         # Looked up anew, always: what this call was told before may be older than what another call has heard since.
         fresh = self.known(exchange, provider) or await self.find(exchange, provider, epoch)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from proxy.admission.answers import Admitted
 from proxy.admission.estimate import Estimate
-from proxy.admission.figures import CapUse
+from proxy.admission.figures import NOTHING_LIMITED, Left
 from proxy.admission.terms import Demand
 
 
@@ -15,8 +14,10 @@ class Ticket:
     demand: Demand
     held_nusd: int
     estimate: Estimate | None = None  # None: no cap holds, so nobody asked what it may cost
-    admitted: Admitted | None = None  # None: by this process's own limits, while the store was away
-    cap_use: CapUse | None = None  # of the fullest cap, as of the admission
+    # How often the tenant's stored provider keys had changed by the admission; None: this process's own limits
+    # admitted it, while the store was away.
+    keyring_epoch: int | None = None
+    left: Left = NOTHING_LIMITED  # as of the admission
     is_soft: bool = False  # that one is filled beyond the plan's `soft_cap_pct`
     answer_tokens: int | None = None  # what one answer may come to under this hold; None: all that the estimate has
     inserted_ceiling: int | None = None  # the ceiling that was spliced into the body
@@ -24,4 +25,4 @@ class Ticket:
     @property
     def is_in_store(self) -> bool:
         """True where the store knows of it, and is to hear of its end."""
-        return self.admitted is not None
+        return self.keyring_epoch is not None

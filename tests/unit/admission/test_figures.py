@@ -1,5 +1,5 @@
 from proxy.admission.answers import Admitted, ScopeFigures, SettleCode, Settlement
-from proxy.admission.figures import CapUse, remaining_requests, remaining_tokens, tightest_cap
+from proxy.admission.figures import NOTHING_LIMITED, CapUse, what_is_left
 from proxy.admission.terms import Bucket, Demand, ScopeDemand, Window, WindowKind, window_of
 
 NOW_US = 1_800_000_000_000_000
@@ -19,7 +19,8 @@ def test_the_tightest_cap_is_the_fullest_by_its_own_measure():
         ScopeDemand("user:u", windows=(window(10),)),
     )
     admitted = Admitted(NOW_US, (ScopeFigures(0, 0, (799, 10**9)), ScopeFigures(0, 0, (8,))))
-    tightest = tightest_cap(demand(*scopes), admitted)
+    tightest = what_is_left(demand(*scopes), admitted).cap
+    assert tightest is not None
     assert tightest == CapUse("user:u", WindowKind.DAY, 10, 8)
     assert tightest.used_pct == 80
 
@@ -34,9 +35,7 @@ def test_pcts_are_exact_where_a_double_is_not():
 def test_without_caps_and_limits_there_are_no_figures():
     admitted = Admitted(NOW_US, (ScopeFigures(0, 0, (5,)),))
     asked = demand(ScopeDemand("tenant", windows=(window(None),)))
-    assert tightest_cap(asked, admitted) is None
-    assert remaining_requests(asked, admitted) is None
-    assert remaining_tokens(asked, admitted) is None
+    assert what_is_left(asked, admitted) == NOTHING_LIMITED
 
 
 def test_what_is_left_is_the_tightest_scopes():
@@ -50,8 +49,7 @@ def test_what_is_left_is_the_tightest_scopes():
         ScopeFigures(NOW_US + 20, NOW_US, ()),
         ScopeFigures(0, 0, ()),
     )
-    assert remaining_requests(demand(*scopes), Admitted(NOW_US, figures)) == 1
-    assert remaining_tokens(demand(*scopes), Admitted(NOW_US, figures)) == 10
+    assert what_is_left(demand(*scopes), Admitted(NOW_US, figures)) == (1, 10, None)
 
 
 def test_overage_is_what_was_charged_beyond_the_hold():

@@ -5,7 +5,6 @@ from typing import cast
 
 import pytest
 
-from proxy.admission.answers import Admitted
 from proxy.admission.terms import Demand
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable, TenantShredded
@@ -48,7 +47,7 @@ def call() -> Exchange:
 async def admit(exchange: Exchange, store: KeyringStore) -> None:
     demand = Demand("acme", "run_1", 0, 0, 0, (), 1_000, None, b"")
     epoch = await store.epoch("acme")
-    exchange.ticket = Ticket(demand, 0, None, Admitted(0, (), keyring_epoch=epoch))
+    exchange.ticket = Ticket(demand, 0, keyring_epoch=epoch)
 
 
 async def paid_with(payment: Payment, exchange: Exchange) -> str:
