@@ -162,7 +162,10 @@ class RedisDoor:
             if not isinstance(reply, Exception):
                 replies.append(reply)
             elif str(reply).startswith("NOSCRIPT"):
-                replies.append(await self.run(script, names, args))
+                try:
+                    replies.append(await self.run(script, names, args))
+                except StateUnavailable as error:
+                    replies.append(error)
             else:
                 failed = _unavailable()
                 failed.__cause__ = reply

@@ -125,7 +125,8 @@ class Backlog:
         left: list[Ending] = [ending for ending in group if not isinstance(ending, Settling)]
         unanswered: list[Ending] = []
         try:
-            answers = await self._store.settle_all([(ending.run_step, ending.bill) for ending in settling])
+            ended = [(ending.run_step, ending.bill) for ending in settling]
+            answers = await self._store.settle_all(ended) if ended else ()
         except StateUnavailable:
             unanswered += settling
         except Exception:  # noqa: BLE001  one of them is at fault: asked alone, it costs the others nothing

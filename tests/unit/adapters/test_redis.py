@@ -69,6 +69,16 @@ async def test_a_script_that_fails_is_an_error_alone_and_among_others(door):
         await door.run_many(script, [(["{a}x"], ["good"]), (["{b}x"], ["bad"])])
 
 
+async def test_of_several_scripts_one_that_fails_costs_the_others_nothing(door):
+    script = Script("if ARGV[1] == 'bad' then error('no') end return ARGV[1]")
+    await door.call("SCRIPT", "FLUSH")
+    for _ in range(2):  # at first Redis does not know it
+        good, bad, last = await door.run_each(script, [(["{a}x"], [word]) for word in ("good", "bad", "last")])
+        assert (good, last) == (b"good", b"last")
+        assert isinstance(bad, StateUnavailable)
+    assert await door.run_each(script, []) == []
+
+
 async def test_a_refused_port_is_unavailable():
     async with RedisDoor("redis://127.0.0.1:1/0") as door:
         with pytest.raises(StateUnavailable) as refused:
