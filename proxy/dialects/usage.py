@@ -209,10 +209,10 @@ class UsageTap:
             document = jsonio.parse(raw)
         except InvalidJson:
             document = None
-        if isinstance(document, list) and document:
-            document = document[0]  # Gemini wraps its errors in an array
         if isinstance(document, dict):
             self._take(document)
+        elif isinstance(document, list) and document and isinstance(document[0], dict):
+            self._take(document[0])  # Gemini wraps its errors in an array
         if named_error:
             self._take_error()
 

@@ -34,7 +34,8 @@ _PLAIN_NULL: Final = re.compile(
     rb',"usage":null(?<![ \t],"usage":null)'
     rb'(?=(?:,"(?!usage")[^"\\]*+":(?:"[^"\\]*+"|[\w.+-]++))*+\}\n)'
 )
-_LINES_OF_DATA: Final = re.compile(rb"(?:data:[^\n]*+\n\n)*+")  # each an event
+_ONE_LINE: Final = re.compile(rb"data:[^\r\n]*+(?:\n\n|\r\n\r\n)")  # one event
+_LINES_OF_DATA: Final = re.compile(rb"(?:data:[^\n]*+\n\n)*+")  # several
 _FINISH_NAME: Final = b'"finish_reason"'
 _NO_FINISH: Final = _FINISH_NAME + b":null"
 _FINISH: Final = re.compile(_FINISH_NAME + rb'[ \t]*+:[ \t]*+"[^"]')  # some providers write "" for null
@@ -88,7 +89,7 @@ class UsageRemover:
         if self._is_between:
             if chunk.endswith(b"\n\n") and b"\r" not in chunk and not chunk.endswith(b"\n\n\n"):
                 return self._restored_events(chunk)  # what providers send
-            if _is_one_line(chunk):
+            if _ONE_LINE.fullmatch(chunk) is not None:
                 return self._restored_line(chunk)  # its lines end in CRLF
         return self._feed_slowly(chunk)
 
@@ -155,7 +156,7 @@ class UsageRemover:
 
     def _restored(self, event: bytes) -> bytes:
         """An event as it would have come unasked."""
-        return self._restored_line(event) if _is_one_line(event) else self._restored_lines(event)
+        return self._restored_line(event) if _ONE_LINE.fullmatch(event) is not None else self._restored_lines(event)
 
     def _restored_line(self, event: bytes) -> bytes:
         """The same for an event of one line of data and nothing else."""
@@ -214,16 +215,6 @@ def _event_end(raw: bytes | bytearray, start: int) -> int | None:
         return None if at < 0 else at + 2
     found = EMPTY_LINE.search(raw, start)
     return None if found is None else found.end()
-
-
-def _is_one_line(event: bytes) -> bool:
-    """True for what providers send: one line of data, then the empty line."""
-    line_feed = event.find(b"\n")
-    if not event.startswith(b"data:"):
-        return False
-    if event.endswith(b"\n\n"):
-        return line_feed == len(event) - 2 and event.find(b"\r") < 0
-    return event.endswith(b"\r\n\r\n") and line_feed == len(event) - 3 and event.find(b"\r") == line_feed - 1
 
 
 def _has_finish(text: bytes) -> bool:

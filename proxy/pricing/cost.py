@@ -25,6 +25,7 @@ FUSD_PER_NUSD: Final = 1_000_000
 """Femto-dollars: what nano-dollars for a million tokens, times tokens, come to."""
 
 _PARTS: Final = 300  # of a femto-dollar: what a sum is counted in
+_PARTS_PER_NUSD: Final = FUSD_PER_NUSD * _PARTS
 _PARTS_PER_MS: Final = 5_000  # a rate for a minute: 300 × 10**6 / 60,000
 _PARTS_PER_PCT: Final = 3
 _WHOLE_PCT: Final = 100
@@ -38,6 +39,7 @@ _OWN_RATES: Final = attrgetter(
     "audio_output_tokens",
     "image_output_tokens",
 )
+_BESIDE_TOKENS: Final = attrgetter("images", "tool_calls", "characters", "audio_ms")
 _ALSO_CALLED: Final = {"default": STANDARD, "fast": "priority"}
 
 
@@ -50,15 +52,22 @@ def price(usage: Usage, facts: ModelFacts) -> int:
     its_price = facts.price
     tokens_fusd = _tokens_fusd(usage, rates_of(its_price, usage.service_tier, usage.input_tokens))
     pct = _WHOLE_PCT if usage.region is None else its_price.region_pct.get(usage.region, _WHOLE_PCT)
-    other_nusd = its_price.request_nusd
-    if usage.images and not usage.image_output_tokens:  # a picture is billed by its tokens, or as one piece
-        other_nusd += usage.images * its_price.image_nusd
+    parts = tokens_fusd * pct * _PARTS_PER_PCT + its_price.request_nusd * _PARTS_PER_NUSD
+    if any(_BESIDE_TOKENS(usage)):
+        parts += _beside_tokens_parts(usage, its_price)
+    return -(-parts // _PARTS_PER_NUSD)
+
+
+def _beside_tokens_parts(usage: Usage, its_price: Price) -> int:
+    """What is sold by the piece, by letters and by time."""
+    sum_nusd = 0
+    if not usage.image_output_tokens:  # a picture is billed by its tokens, or as one piece
+        sum_nusd += usage.images * its_price.image_nusd
     for name, count in usage.tool_calls:
-        other_nusd += count * its_price.tool_nusd.get(name, 0)
-    other_fusd = other_nusd * FUSD_PER_NUSD + usage.characters * its_price.speech_nusd_per_mchar
-    parts = tokens_fusd * pct * _PARTS_PER_PCT + other_fusd * _PARTS
-    parts += usage.audio_ms * its_price.audio_nusd_per_minute * _PARTS_PER_MS
-    return -(-parts // (FUSD_PER_NUSD * _PARTS))
+        sum_nusd += count * its_price.tool_nusd.get(name, 0)
+    speech_fusd = usage.characters * its_price.speech_nusd_per_mchar
+    heard_parts = usage.audio_ms * its_price.audio_nusd_per_minute * _PARTS_PER_MS
+    return sum_nusd * _PARTS_PER_NUSD + speech_fusd * _PARTS + heard_parts
 
 
 def rates_of(price: Price, service_tier: str | None, input_tokens: int) -> Rates:
@@ -67,9 +76,10 @@ def rates_of(price: Price, service_tier: str | None, input_tokens: int) -> Rates
     bands = tiers.get(STANDARD if service_tier is None else service_tier)
     if bands is None:
         bands = tiers.get(_ALSO_CALLED.get(service_tier or STANDARD, STANDARD), tiers[STANDARD])
-    for band in reversed(bands):
-        if input_tokens > band.above_tokens:
-            return band.rates
+    if len(bands) > 1:
+        for band in reversed(bands):
+            if input_tokens > band.above_tokens:
+                return band.rates
     return bands[0].rates
 
 

@@ -5,9 +5,9 @@ once for all of them, much of it in C. Whoever reads has all that were taken.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar, cast
 
 from proxy.core.types import Usage
 from proxy.telemetry.series import Counts, Timings
@@ -15,6 +15,8 @@ from proxy.telemetry.series import Counts, Timings
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
 _RATIOS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
+Value = TypeVar("Value")
+
 _MS_PER_S: Final = 1e3
 _US_PER_S: Final = 1e6
 _GROUP_CALLS_MAX: Final = 64
@@ -127,8 +129,8 @@ class CallCounts:
         if kind.deployment is not None:
             self.attempts.add((kind.deployment, kind.outcome), calls)
             self._usage_sources.add((kind.usage_source,), calls)
-        known = [usage for usage in usages if usage is not None]
-        for name, counts in zip(_TOKEN_KINDS, zip(*map(_TOKENS, known), strict=True), strict=False):
+        told = map(_TOKENS, _known(usages))
+        for name, counts in zip(_TOKEN_KINDS, zip(*told, strict=True), strict=False):
             tokens = sum(counts)
             if tokens or name in ("input", "output"):
                 self._tokens.add((name,), tokens)
@@ -137,5 +139,6 @@ class CallCounts:
                 self.usd.add((name,), sum(filter(None, amounts)))
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
+def _known(values: Sequence[Value | None]) -> Sequence[Value]:
+    # Most often all are.
+    return [value for value in values if value is not None] if None in values else cast(Sequence[Value], values)
