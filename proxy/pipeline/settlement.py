@@ -228,4 +228,4 @@ def _usage_source(attempt: Attempt, charged: Charge) -> str:
     """How far a run's figures can be trusted, as a metric label."""
     if charged.usage_source is None:
         return "unknown"
-    return charged.usage_source.value if attempt.facts is not None else "unpriced"
+    return str(charged.usage_source) if attempt.facts is not None else "unpriced"
