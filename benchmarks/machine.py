@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy import __version__
 
-_LIBRARIES: Final = ("uvicorn", "uvloop", "httptools", "httpx", "starlette", "orjson", "redis", "hiredis")
+_LIBRARIES: Final = ("uvicorn", "uvloop", "httptools", "httpx", "starlette", "orjson", "hiredis")
 _OPTIMISATIONS: Final = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
 
 

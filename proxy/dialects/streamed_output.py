@@ -21,7 +21,9 @@ BYTES_PER_TOKEN: Final = 3
 """What is expected; measured texts have 1.5 to 8."""
 
 _EVENT_BYTES_MAX: Final = 4_194_304
-_UNCOUNTED_BYTES_MAX: Final = 8_192  # of a stream, and there may be thousands of them
+# What is held of a stream, of which there may be thousands: one that comes as a whole is often never counted.
+_UNCOUNTED_BYTES_MAX: Final = 8_192
+_UNCOUNTED_CHUNKS_MAX: Final = 4
 # Members of a chat's delta in which providers repeat each other (OpenRouter says its reasoning in
 # `reasoning` and again as `text` of the details): of these only the longest counts.
 _ALIKE: Final = (b"text", b"reasoning", b"reasoning_content")
@@ -92,7 +94,7 @@ class StreamedOutputCounter:
         """Hear one chunk as it came off the wire, its coding undone. Raises nothing."""
         self._uncounted.append(chunk)
         self._uncounted_bytes += len(chunk)
-        if self._uncounted_bytes > _UNCOUNTED_BYTES_MAX:
+        if self._uncounted_bytes > _UNCOUNTED_BYTES_MAX or len(self._uncounted) > _UNCOUNTED_CHUNKS_MAX:
             self._count()
 
     def give_up(self) -> None:

@@ -226,7 +226,9 @@ def test_the_deepest_text_that_can_be_parsed_is_walked() -> None:
     assert body_names_object(orjson.loads(raw), raw) is not None
 
 
-UNNAMED = st.text(st.characters(codec="utf-8", exclude_characters="eEiI"), max_size=8)  # no name of an object can be spelt so
+UNNAMED = st.text(
+    st.characters(codec="utf-8", exclude_characters="eEiI"), max_size=8
+)  # no name of an object can be spelt so
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(UNNAMED, inner, max_size=4),

@@ -207,3 +207,12 @@ def test_the_bytes_are_those_of_the_text(
     assert counter.output_bytes == said
     assert counter.expected_tokens >= said / BYTES_PER_TOKEN
     assert sum(map(bool, texts)) <= counter.expected_tokens <= said
+
+
+def test_little_is_held_of_a_stream_however_it_comes():
+    for chunk in (b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', b"x" * 3_000):
+        counter = StreamedOutputCounter(CHAT)
+        for _ in range(1_000):
+            counter.feed(chunk)
+            assert sum(map(len, counter._uncounted)) <= 8_192
+            assert len(counter._uncounted) <= 4
