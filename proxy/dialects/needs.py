@@ -31,16 +31,19 @@ def needed_capabilities(operation: Operation, document: Mapping[str, Any] | None
     where = _MESSAGES.get(operation.name)
     if where is None or document is None:
         return _NONE
-    needs: set[str] = set()
     messages = document.get(where)
-    if isinstance(messages, list):
-        for message in messages:
-            content = message.get("content") if isinstance(message, dict) else None
-            if isinstance(content, list):
-                needs.update(_PARTS[kind] for kind in _types_in(content) if kind in _PARTS)
-    if not _ASKING.isdisjoint(document):
+    in_parts = (
+        [each["content"] for each in messages if isinstance(each, dict) and isinstance(each.get("content"), list)]
+        if isinstance(messages, list)
+        else ()
+    )
+    asks = not _ASKING.isdisjoint(document)
+    if not in_parts and not asks:
+        return _NONE  # text, to be answered with text
+    needs = {_PARTS[kind] for content in in_parts for kind in _types_in(content) if kind in _PARTS}
+    if asks:
         needs.update(_asked_beside(document))
-    return frozenset(needs) if needs else _NONE
+    return frozenset(needs)
 
 
 def _asked_beside(document: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from math import inf
 from typing import Final
 
 from proxy.core.clock import Clock
@@ -57,7 +58,7 @@ class Choosing:
         self._clock = clock
         self._preferring = Preferring(conditions)
         self._offers = Offers(frozenset(), lambda _deployment: Abilities())
-        self._offers_made_for: tuple[Snapshot, frozenset[str], int] | None = None
+        self._offers_made_for: tuple[Snapshot | None, frozenset[str], int] = (None, frozenset(), -1)
 
     def resolve(self, exchange: Exchange) -> Route:
         """Where the call may go, through switches and rules.
@@ -66,11 +67,12 @@ class Choosing:
             ModelNotFound, MissingParameter, EndpointNotAllowed, UnknownUrl: see `Routes.resolve`.
             InvalidHeader: `x-tollway-tier` is no tier's name.
         """
-        assert exchange.caller is not None
-        assert exchange.tenant is not None
+        caller, tenant = exchange.caller, exchange.tenant
+        assert caller is not None
+        assert tenant is not None
         return exchange.snapshot.routes.resolve(
-            exchange.caller,
-            exchange.tenant.plan,
+            caller,
+            tenant.plan,
             named_model(exchange),
             model_required=exchange.operation.model_required,
             switched=self._switches.current.switched,
@@ -93,7 +95,11 @@ class Choosing:
         offer = self._offers_to(exchange).find(route, tenant, consent)
         now_us = self._clock.monotonic_us()
         preferences = self._preferring.preferences(exchange, route, offer.leading, now_us)
-        choice = offer.plain[0 if preferences is None else preferences.index(min(preferences))]
+        if preferences is None:
+            choice, lowest = offer.plain[0], inf
+        else:
+            lowest = min(preferences)
+            choice = offer.plain[preferences.index(lowest)]
         standing = self._standing(exchange, choice.first, now_us)
         if standing is Standing.WELL:
             if not (offer.are_alike or _can(exchange, choice.first)):
@@ -102,7 +108,7 @@ class Choosing:
             choice = self._rank(exchange, route, offer.candidates, offer.withheld, consent, now_us)
         elif standing is Standing.BLOCKED:
             choice = choice._replace(blocked=1)
-        if route.strategy is Strategy.FASTEST:
+        if lowest == 0.0 and route.strategy is Strategy.FASTEST:  # nobody knows how fast one of them is
             self._preferring.note_asked(choice.asked[0], now_us, stream=exchange.call.stream)
         if choice.blocked == len(choice.asked):
             exchange.withheld = choice.withheld
@@ -124,8 +130,8 @@ class Choosing:
     def _offers_to(self, exchange: Exchange) -> Offers:
         """Those that hold just now: a reload, a switch and the next hour each begin new ones."""
         snapshot, drained, hour = exchange.snapshot, self._switches.current.drained, exchange.started_at_ms // _HOUR_MS
-        made_for = self._offers_made_for
-        if made_for is None or made_for[0] is not snapshot or made_for[1] is not drained or made_for[2] != hour:
+        made_for, of_drained, of_hour = self._offers_made_for
+        if made_for is not snapshot or of_drained is not drained or of_hour != hour:
             self._offers_made_for = (snapshot, drained, hour)
             abilities_of = partial(snapshot.prices.abilities, at_ms=exchange.started_at_ms)
             self._offers = Offers(drained, abilities_of)
@@ -185,16 +191,15 @@ class Choosing:
         )
 
     def _asked(self, exchange: Exchange) -> Asked:
-        call, caller, tenant = exchange.call, exchange.caller, exchange.tenant
+        caller, tenant = exchange.caller, exchange.tenant
         assert caller is not None
         assert tenant is not None
-        text = call.text or b""
-        needs = _needs_of(exchange).capabilities
+        capabilities, input_tokens = _needs_of(exchange)
         return Asked(
-            len(text) // BYTES_PER_TOKEN,
-            text,
-            "vision" in needs,
-            "tools" in needs,
+            input_tokens,
+            exchange.call.text or b"",
+            "vision" in capabilities,
+            "tools" in capabilities,
             caller.feature,
             tenant.plan,
             self._soft_caps.used_pct(tenant.id),
@@ -208,9 +213,10 @@ def consent_of(exchange: Exchange) -> Consent:
     Raises:
         InvalidHeader: `x-tollway-fallback` is no consent.
     """
-    assert exchange.tenant is not None
-    assert exchange.caller is not None
-    agreed = exchange.tenant.fallback if exchange.caller.fallback is None else exchange.caller.fallback
+    caller, tenant = exchange.caller, exchange.tenant
+    assert caller is not None
+    assert tenant is not None
+    agreed = tenant.fallback if caller.fallback is None else caller.fallback
     asked = exchange.request.fields.get(FALLBACK_HEADER)
     if asked is None:
         return agreed

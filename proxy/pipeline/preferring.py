@@ -4,6 +4,7 @@ The arithmetic is in `routing.strategy`; here it meets what this process has mea
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from operator import attrgetter
 from random import Random
 from typing import Final
 
@@ -13,11 +14,13 @@ from proxy.dialects.streamed_output import BYTES_PER_TOKEN
 from proxy.pipeline.exchange import Exchange
 from proxy.pricing.cost import FUSD_PER_NUSD, rates_of
 from proxy.routing.resolve import Candidate, Route, Routes
-from proxy.routing.strategy import as_fast_us, digest, draw, lot, speeds
+from proxy.routing.strategy import as_fast_us, digest, draw, lots, speeds
 from proxy.settings.routing import Sticky, Strategy
 from proxy.upstream.conditions import Conditions
 
 _DEALT_MAX: Final = 10_000
+_NOBODY: Final = Sticky.NONE
+_NAME: Final = attrgetter("name")
 _UNPRICED_FUSD: Final = float("inf")
 
 
@@ -42,8 +45,7 @@ class Preferring:
             return [_likely_fusd(exchange, each) for each in candidates]
         if route.strategy is Strategy.FASTEST:
             return self._speeds(exchange, route, candidates, now_us)
-        lots = self._lots(exchange, route)
-        drawn = [lots[each.name] for each in candidates]
+        drawn = self._lots(exchange, route, candidates)
         if exchange.split is None:
             exchange.split = candidates[drawn.index(min(drawn))].name
         return drawn
@@ -51,31 +53,32 @@ class Preferring:
     def note_asked(self, candidate: Candidate, now_us: int, *, stream: bool) -> None:
         """A call is on its way to it, which may measure a time that nobody knows."""
         vitals = self._conditions.vitals(candidate.name)
-        if not vitals.first_byte_us(now_us, stream=stream):
+        if vitals.is_unmeasured(now_us, stream=stream):
             vitals.to_be_measured(now_us, stream=stream)
 
     def _speeds(
         self, exchange: Exchange, route: Route, candidates: tuple[Candidate, ...], now_us: int
     ) -> Sequence[float]:
-        vitals, stream = self._conditions.vitals, exchange.call.stream
-        times_us = [vitals(each.name).first_byte_us(now_us, stream=stream) for each in candidates]
-        if sorted(times_us)[1] > as_fast_us(times_us):
+        times_us = self._conditions.first_bytes_us(tuple(map(_NAME, candidates)), now_us, stream=exchange.call.stream)
+        until_us = as_fast_us(times_us)
+        if max(times_us) <= until_us:
+            return self._lots(exchange, route, candidates)  # none is faster than another
+        if sorted(times_us)[1] > until_us:
             return times_us  # one is the fastest: no lot is asked
-        lots = self._lots(exchange, route)
-        return speeds(times_us, [lots[each.name] for each in candidates])
+        return speeds(times_us, self._lots(exchange, route, candidates), until_us)
 
-    def _lots(self, exchange: Exchange, route: Route) -> Mapping[str, float]:
+    def _lots(self, exchange: Exchange, route: Route, candidates: tuple[Candidate, ...]) -> Sequence[float]:
         """Each candidate's lot for whoever is to be served alike. The same ones come again and again."""
-        who = _who(exchange, route.sticky)
+        who = None if route.sticky is _NOBODY else _who(exchange, route.sticky)
         if who is None:
-            return {each.name: lot(1.0 - self._chance(), each.weight) for each in route.candidates}
+            return lots(candidates, self._chance)
         if self._dealt_by is not exchange.snapshot.routes or len(self._dealt) >= _DEALT_MAX:
             self._dealt_by, self._dealt = exchange.snapshot.routes, {}
         what = (route.alias, who)
-        lots = self._dealt.get(what)
-        if lots is None:
-            lots = self._dealt[what] = _deal(route, who if isinstance(who, int) else digest("\0".join(who).encode()))
-        return lots
+        dealt = self._dealt.get(what)
+        if dealt is None:
+            dealt = self._dealt[what] = _deal(route, who if isinstance(who, int) else digest("\0".join(who).encode()))
+        return [dealt[each.name] for each in candidates]
 
 
 def _deal(route: Route, who: int) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from proxy.core.consent import Tier
 from proxy.core.errors import EndpointNotAllowed, MissingParameter, ModelNotFound, UnknownUrl
 from proxy.core.types import Caller, Deployment
-from proxy.routing.rules import Asked, first_that_holds
+from proxy.routing.rules import Asked, first_that_holds, prepared
 from proxy.settings.model import ProviderSettings
 from proxy.settings.routing import DeploymentSettings, ModelSettings, Retention, Sticky, Strategy
 
@@ -52,7 +52,7 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one snapshot, prepared once."""
 
-    __slots__ = ("_aliases_of", "_default_provider", "_led", "_models", "_named", "_providers", "_routes")
+    __slots__ = ("_aliases_of", "_default_provider", "_led", "_models", "_named", "_providers", "_routes", "_rules")
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Routes:
         self._models = models
         self._providers = providers
         self._routes = {alias: self._route(alias, model) for alias, model in models.items() if model.deployments}
+        self._rules = {alias: prepared(model) for alias, model in models.items() if not model.deployments}
         self._led: dict[tuple[str, str], Route] = {}
         self._named: dict[str, Route] = {}  # by names that callers made, all of them the default provider's
         self._default_provider = default_provider
@@ -105,35 +106,38 @@ class Routes:
         """
         if alias is None:
             return self._without_model(caller, model_required)
-        if not self._may_use(caller, plan, alias):
+        if caller.allowed_models is not None and alias not in caller.allowed_models:
             raise _not_found(alias)
-        route = self._named.get(alias)
-        if route is not None:
-            return route
+        model = self._models.get(alias)
+        if model is None:
+            return self._named.get(alias) or self._unrouted(caller, plan, alias)
+        if (model.tenants is not None or model.plans is not None) and not self._is_for(caller, plan, alias):
+            raise _not_found(alias)
         route = self._routes.get(alias)
-        if alias in self._models and (alias in switched or route is None or self._models[alias].switched_to):
+        if route is None or model.switched_to is not None or alias in switched:
             return self._follow(caller, plan, alias, switched, asked)
-        return route if route is not None else self._unrouted(caller, plan, alias)
+        return route
 
     def _follow(
         self, caller: Caller, plan: str, alias: str, switched: Mapping[str, str], asked: Callable[[], Asked]
     ) -> Route:
         """Through switches and rules to a model with deployments. Both are checked to come to an end."""
-        steps: list[str] = []
-        at = alias
-        for _ in range(len(self._models) + 1):
-            model = self._models[at]
+        models, at, led = self._models, alias, ""
+        for _ in range(len(models) + 1):
+            model = models[at]
             to = switched.get(at) or model.switched_to
             if to is not None:
-                steps.append(f"{at}.switched")
+                step = f"{at}.switched"
+                if not self._may_be_led(caller, plan, to):
+                    raise _not_found(alias)
             elif model.deployments:
-                return self._led_to(at, ">".join(steps))
+                return self._led_to(at, led)
             else:
-                to, name = self._ruled(model, caller, plan, asked())
-                steps.append(f"{at}.{name}")
-            if to not in self._models or not self._is_for(caller, plan, to):
-                raise _not_found(alias)
-            at = to
+                rule = first_that_holds(self._rules[at], partial(self._may_be_led, caller, plan), asked())
+                if rule is None:
+                    raise _not_found(alias)
+                to, step = rule.use, rule.step
+            at, led = to, f"{led}>{step}" if led else step
         raise _not_found(alias)  # switches of the store and of the file can make a circle together
 
     def _led_to(self, alias: str, rule: str) -> Route:
@@ -142,15 +146,6 @@ class Routes:
         if route is None:
             route = self._led[alias, rule] = self._routes[alias]._replace(rule=rule)
         return route
-
-    def _ruled(self, model: ModelSettings, caller: Caller, plan: str, asked: Asked) -> tuple[str, str]:
-        """Where a model's rules lead this call, and which one it was."""
-        index = first_that_holds(model.rules, partial(self._is_for, caller, plan), asked)
-        if index is None:
-            assert model.default is not None, "a model without deployments has a default"
-            return model.default, "default"
-        rule = model.rules[index]
-        return rule.use, rule.name or f"rules[{index}]"
 
     def _unrouted(self, caller: Caller, plan: str, alias: str) -> Route:
         if self._default_provider is None:
@@ -203,6 +198,12 @@ class Routes:
         if caller.allowed_models is not None and alias not in caller.allowed_models:
             return False
         return self._is_for(caller, plan, alias)
+
+    def _may_be_led(self, caller: Caller, plan: str, alias: str) -> bool:
+        model = self._models.get(alias)
+        if model is None:
+            return False
+        return (model.tenants is None and model.plans is None) or self._is_for(caller, plan, alias)
 
     def _is_for(self, caller: Caller, plan: str, alias: str) -> bool:
         model = self._models.get(alias)

@@ -5,7 +5,7 @@ others' logarithmic form): each candidate draws for itself, so that a change of 
 it has to move, and every process draws alike without asking another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from math import inf, log
 from typing import Final
@@ -17,6 +17,7 @@ from proxy.routing.resolve import Candidate
 AS_FAST_PCT: Final = 20
 """Of two whose answers begin within so many per cent, neither is the faster one: what is sticky decides."""
 
+_AS_FAST: Final = (100 + AS_FAST_PCT) / 100
 _MASK: Final = (1 << 64) - 1
 _SPAN: Final = float(1 << 64)
 
@@ -29,6 +30,11 @@ def digest(who: bytes) -> int:
 def lot(drawn: float, weight: int) -> float:
     """A number drawn evenly from (0, 1] as a lot: the chance to have the lowest is as the weights are."""
     return -log(drawn) / weight if weight else inf
+
+
+def lots(candidates: Iterable[Candidate], chance: Callable[[], float]) -> list[float]:
+    """A lot of each, for one call alone; `chance` draws evenly from [0, 1)."""
+    return [-log(1.0 - chance()) / each.weight if each.weight else inf for each in candidates]  # `lot`, without a call
 
 
 def draw(candidate: Candidate, who: int, salt: str) -> float:
@@ -48,11 +54,10 @@ def _seed(salt: str, label: str) -> int:
 
 def as_fast_us(times_us: Sequence[float]) -> float:
     """Until when a first byte is as good as the fastest one."""
-    return min(times_us) * (100 + AS_FAST_PCT) / 100
+    return min(times_us) * _AS_FAST
 
 
-def speeds(times_us: Sequence[float], lots: Sequence[float]) -> list[float]:
-    """By the times to the first byte; those that are as good as the fastest, by their lots."""
-    until_us = as_fast_us(times_us)
+def speeds(times_us: Sequence[float], lots: Sequence[float], until_us: float) -> list[float]:
+    """By the times to the first byte; those within `until_us`, of `as_fast_us`, by their lots."""
     # Below 0, in the order of the lots, for who is as fast.
     return [-1.0 / (1.0 + lot) if time_us <= until_us else time_us for time_us, lot in zip(times_us, lots, strict=True)]

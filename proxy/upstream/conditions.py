@@ -5,13 +5,13 @@ models that nobody routes), those that were used longest ago are forgotten.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from proxy.upstream.breaker import Breaker, BreakerState
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.throttle import Throttle
-from proxy.upstream.vitals import Vitals
+from proxy.upstream.vitals import Vitals, first_bytes_us
 
 CONDITIONS_MAX: Final = 10_000
 CALM_US: Final = 120_000_000
@@ -72,6 +72,13 @@ class Conditions:
         if known is None:
             known = self._vitals[label] = Vitals()
         return known
+
+    def first_bytes_us(self, labels: Collection[str], now_us: int, *, stream: bool) -> list[float]:
+        """How soon the answers of each of these deployments begin: see `Vitals.first_byte_us`."""
+        try:
+            return first_bytes_us(map(self._vitals.__getitem__, labels), now_us, stream=stream)
+        except KeyError:  # one of them was never looked at
+            return first_bytes_us(map(self.vitals, labels), now_us, stream=stream)
 
     def find(self, name: str, label: str, payer: object) -> Condition:
         """The condition of a deployment for whoever pays: a value that tells provider keys apart, None being

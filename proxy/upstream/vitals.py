@@ -4,6 +4,7 @@ Pure: the instant is handed in, in monotonic microseconds. Both forget: what is 
 that it is well again, so the score drifts back by itself.
 """
 
+from collections.abc import Iterable
 from math import exp, inf
 from typing import Final
 
@@ -57,13 +58,21 @@ class Vitals:
         self._score = self.score(now_us) * (1.0 - _WEIGHT)
         self._at_us = now_us
 
-    def first_byte_us(self, now_us: int, *, stream: bool) -> float:
-        """How soon answers of this kind begin; 0 where that is to be measured, by the call that asks. The calls
+    def is_unmeasured(self, now_us: int, *, stream: bool) -> bool:
+        """True where nobody knows how soon answers of this kind begin: the call that asks measures it. The calls
         behind it are told the old time until then."""
-        if now_us - self._measured_at_us[stream] > STALE_US:
-            return 0.0
-        return self._first_byte_us[stream] or inf  # the first call is still on its way
+        return now_us - self._measured_at_us[stream] > STALE_US
 
     def to_be_measured(self, now_us: int, *, stream: bool) -> None:
         """A call is on its way that will measure it anew."""
         self._measured_at_us[stream] = now_us
+
+
+def first_bytes_us(deployments: Iterable[Vitals], now_us: int, *, stream: bool) -> list[float]:
+    """How soon the answers of each begin, in one look for a call that has to choose: 0 for one that is unmeasured,
+    infinite while the first call is still on its way."""
+    oldest_us = now_us - STALE_US
+    return [
+        (each._first_byte_us[stream] or inf) if each._measured_at_us[stream] >= oldest_us else 0.0
+        for each in deployments
+    ]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.routing.rules import Asked, first_that_holds, holds
-from proxy.settings.routing import RuleSettings, When
+from proxy.routing.rules import Asked, first_that_holds, predicate_of, prepared
+from proxy.settings.routing import ModelSettings, RuleSettings, When
 
 REPORT, PRO = frozenset({"report", "chat"}), frozenset({"pro"})
 
@@ -39,21 +39,29 @@ REPORT, PRO = frozenset({"report", "chat"}), frozenset({"pro"})
     ],
 )
 def test_holds(when, asked, expected):
-    assert holds(when, asked) is expected
+    assert predicate_of(when)(asked) is expected
 
 
-RULES = (RuleSettings("a", When(tools=True)), RuleSettings("b", When(input_tokens_min=5)), RuleSettings("c", When()))
+RULES = (
+    RuleSettings("a", When(tools=True)),
+    RuleSettings("b", When(input_tokens_min=5), name="long"),
+    RuleSettings("c", When()),
+)
 
 
 @pytest.mark.parametrize(
-    ("asked", "usable", "expected"),
+    ("asked", "usable", "default", "expected"),
     [
-        (Asked(tools=True, input_tokens=9), "abc", 0),
-        (Asked(tools=True, input_tokens=9), "bc", 1),
-        (Asked(input_tokens=9), "abc", 1),
-        (Asked(), "abc", 2),
-        (Asked(), "ab", None),
+        (Asked(tools=True, input_tokens=9), "abc", None, ("a", "auto.rules[0]")),
+        (Asked(tools=True, input_tokens=9), "bc", None, ("b", "auto.long")),
+        (Asked(input_tokens=9), "abc", "d", ("b", "auto.long")),
+        (Asked(), "abc", None, ("c", "auto.rules[2]")),
+        (Asked(), "ab", None, None),
+        (Asked(), "abd", "d", ("d", "auto.default")),
+        (Asked(), "ab", "d", None),
     ],
 )
-def test_the_first_that_holds_decides(asked, usable, expected):
-    assert first_that_holds(RULES, usable.__contains__, asked) == expected
+def test_the_first_that_holds_decides(asked, usable, default, expected):
+    rules = prepared(ModelSettings("auto", (), rules=RULES, default=default))
+    rule = first_that_holds(rules, usable.__contains__, asked)
+    assert (None if rule is None else (rule.use, rule.step)) == expected

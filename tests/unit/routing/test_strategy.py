@@ -7,7 +7,7 @@ import pytest
 
 from proxy.core.types import Deployment
 from proxy.routing.resolve import Candidate
-from proxy.routing.strategy import digest, draw, speeds
+from proxy.routing.strategy import as_fast_us, digest, draw, lot, lots, speeds
 
 CALLERS = [digest(f"user-{number}".encode()) for number in range(20_000)]
 
@@ -58,5 +58,19 @@ def test_a_changed_weight_moves_only_those_that_it_has_to_move():
 )
 def test_speed(times_us, lots, expected):
     names = list(times_us)
-    by_name = dict(zip(names, speeds(list(times_us.values()), [lots[name] for name in names]), strict=True))
+    by_name = dict(
+        zip(
+            names,
+            speeds(list(times_us.values()), [lots[name] for name in names], as_fast_us(list(times_us.values()))),
+            strict=True,
+        )
+    )
     assert min(names, key=by_name.__getitem__) == expected
+
+
+def test_lots_are_each_candidates_own():
+    candidates = [
+        Candidate(Deployment("p", name), name, weight=weight) for name, weight in (("a", 1), ("b", 9), ("c", 0))
+    ]
+    drawn = iter((0.0, 0.25, 0.5))
+    assert lots(candidates, lambda: next(drawn)) == [lot(1.0, 1), lot(0.75, 9), lot(0.5, 0)]

@@ -2,9 +2,15 @@
 
 from math import inf
 
-from proxy.upstream.vitals import DEGRADED_BELOW, STALE_US, Vitals
+from proxy.upstream.vitals import DEGRADED_BELOW, STALE_US, Vitals, first_bytes_us
 
 SECOND_US = 1_000_000
+
+
+def first_byte_us(vitals, now_us, *, stream):
+    (alone,) = first_bytes_us([vitals], now_us, stream=stream)
+    assert (alone == 0.0) is vitals.is_unmeasured(now_us, stream=stream)
+    return alone
 
 
 def test_failures_lower_the_score_and_answers_raise_it():
@@ -37,21 +43,21 @@ def test_what_is_asked_no_more_heals_by_itself():
 
 def test_the_time_to_the_first_byte_follows_slowly_and_apart_for_streams():
     vitals = Vitals()
-    assert vitals.first_byte_us(0, stream=True) == 0.0
+    assert first_byte_us(vitals, 0, stream=True) == 0.0
     vitals.answered(0, 1_000, stream=True)
     vitals.answered(0, 2_000, stream=True)
-    assert vitals.first_byte_us(0, stream=True) == 1_200.0
-    assert vitals.first_byte_us(0, stream=False) == 0.0
+    assert first_byte_us(vitals, 0, stream=True) == 1_200.0
+    assert first_byte_us(vitals, 0, stream=False) == 0.0
     vitals.to_be_measured(0, stream=False)
-    assert vitals.first_byte_us(0, stream=False) == inf  # one call is on its way to measure it
+    assert first_byte_us(vitals, 0, stream=False) == inf  # one call is on its way to measure it
 
 
 def test_an_old_time_is_measured_anew_by_one_call():
     vitals = Vitals()
     vitals.answered(0, 1_000, stream=False)
     later_us = STALE_US + SECOND_US
-    assert vitals.first_byte_us(later_us, stream=False) == 0.0
+    assert first_byte_us(vitals, later_us, stream=False) == 0.0
     vitals.to_be_measured(later_us, stream=False)
-    assert vitals.first_byte_us(later_us, stream=False) == 1_000.0  # for the calls that come meanwhile
+    assert first_byte_us(vitals, later_us, stream=False) == 1_000.0  # for the calls that come meanwhile
     vitals.answered(later_us, 9_000, stream=False)
-    assert vitals.first_byte_us(later_us, stream=False) > 1_000.0
+    assert first_byte_us(vitals, later_us, stream=False) > 1_000.0
