@@ -10,6 +10,7 @@ What is known of a run follows from its records in order: reserved → settling 
 
 import base64
 import binascii
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +21,10 @@ from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
 
 _CHECKSUM_CHARS = 8
+# How a record of a run begins. Ids of tenants and runs hold nothing that JSON would escape.
+_OF_RUN = re.compile(
+    rb'\["(?:(done)"|(?:reserved|settling|releasing)",[0-9]+),"([A-Za-z0-9_-]+)","([A-Za-z0-9_-]+)",([0-9]+)[,\]]'
+)
 _KINDS = {"h": WindowKind.HOUR, "d": WindowKind.DAY, "m": WindowKind.MONTH, "t": WindowKind.TOTAL}
 
 
@@ -80,6 +85,24 @@ def record_of(line: bytes) -> Record | None:
         return _record(jsonio.parse(text))
     except (InvalidJson, ValueError, TypeError, KeyError, IndexError, binascii.Error):
         return None  # a later release's, perhaps
+
+
+class Mark(NamedTuple):
+    """That a record tells of a run, and whether it is the last one of it."""
+
+    is_done: bool
+    run_step: tuple[bytes, bytes, bytes]  # as it stands there: see `RunStep`
+
+
+def mark_of(line: bytes) -> Mark | None:
+    """Of which run a line, without its end, tells; None: of none, or it is torn or damaged. The rest of it is not
+    read, which is most: a start goes through an hour of them."""
+    text = line[_CHECKSUM_CHARS + 1 :]
+    found = _OF_RUN.match(text)
+    if found is None or line[: _CHECKSUM_CHARS + 1] != b"%08x " % zlib.crc32(text):
+        return None
+    done, tenant_id, run_id, step = found.groups()
+    return Mark(done is not None, (tenant_id, run_id, step))
 
 
 def _array(record: Record) -> list[Any]:

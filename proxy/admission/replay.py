@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from proxy.adapters.journal_file import Segment, lines
 from proxy.admission.journal import KEPT_S
-from proxy.admission.records import Done, Ending, Head, Releasing, Reserved, Settling, record_of
+from proxy.admission.records import Ending, Head, Releasing, Reserved, Settling, mark_of, record_of
 from proxy.admission.terms import Demand, RunStep
 
 # The store remembers a settlement for an hour, and an expired reservation for a day. What is asked
@@ -29,17 +29,17 @@ class Owed(NamedTuple):
 
 def undone(found: Iterable[Segment]) -> frozenset[RunStep]:
     """The runs of which a journal does not say what became of them. Blocks on the disk, as all here."""
-    left: set[RunStep] = set()
+    left: set[tuple[bytes, bytes, bytes]] = set()
     for segment in found:
         for line in lines(segment):
-            match record_of(line):
-                case Reserved(_, demand):
-                    left.add(demand.run_step)
-                case Settling(_, run_step) | Releasing(_, run_step):
-                    left.add(run_step)
-                case Done(run_step):
-                    left.discard(run_step)
-    return frozenset(left)
+            mark = mark_of(line)
+            if mark is None:
+                continue
+            if mark.is_done:
+                left.discard(mark.run_step)
+            else:
+                left.add(mark.run_step)
+    return frozenset(RunStep(tenant_id.decode(), run_id.decode(), int(step)) for tenant_id, run_id, step in left)
 
 
 def epoch_of(segment: Segment) -> str:

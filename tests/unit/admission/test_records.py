@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from proxy.admission.ending import Bill
-from proxy.admission.records import Done, Head, Releasing, Reserved, Settling, line_of, record_of
+from proxy.admission.records import Done, Head, Releasing, Reserved, Settling, line_of, mark_of, record_of
 from proxy.admission.terms import TIME_MS_MAX, Bucket, Demand, RunStep, ScopeDemand, Touched, WindowKind, window_of
 
 RUN = RunStep("acme", "run-1", 2)
@@ -78,3 +78,25 @@ def test_a_line_with_any_byte_changed_is_no_record():
 )
 def test_a_whole_line_that_says_nothing_known_is_no_record(text):
     assert record_of(b"%08x %b\n" % (zlib.crc32(text), text)) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "is_done"),
+    [
+        (SETTLING, False),
+        (Releasing(5, RUN), False),
+        (Reserved(9, Demand(*RUN, 5, 6, (ScopeDemand("tenant"),), 30_000, None, b"row")), False),
+        (Done(RUN), True),
+    ],
+)
+def test_a_records_mark_says_of_which_run_it_is_as_the_record_does(record, is_done):
+    line = line_of(record)[:-1]
+    assert mark_of(line) == (is_done, (b"acme", b"run-1", b"2"))
+    for cut in range(len(line)):
+        assert mark_of(line[:cut]) is None
+    assert mark_of(line.replace(b"run-1", b"run-2")) is None  # the checksum is another's
+
+
+@pytest.mark.parametrize("line", [line_of(Head("e.1"))[:-1], b"", b"not a record", b"00000000 []"])
+def test_what_is_no_record_of_a_run_has_no_mark(line):
+    assert mark_of(line) is None
