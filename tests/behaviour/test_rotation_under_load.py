@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import pytest
 
+from proxy.adapters import kms as kms_door
 from proxy.administration.desk import open_desk
 from proxy.administration.peppers import PepperAdministration
 from proxy.administration.virtual_keys import Wanted
@@ -24,6 +25,7 @@ from proxy.core.errors import StateUnavailable
 from proxy.core.origin import origin_of
 from proxy.core.secret import Secret
 from proxy.identity.virtual_key import pepper_fingerprint
+from proxy.keyring import keyring
 from proxy.keyring.rotation import Rotated
 from proxy.settings.load import load
 from proxy.telemetry.metrics import Metrics
@@ -54,6 +56,14 @@ class MovedClock(Clock):
 
     def monotonic_us(self) -> int:
         return super().monotonic_us() + self.ahead_us
+
+
+@pytest.fixture(autouse=True)
+def patient_kms(monkeypatch) -> None:
+    """A busy machine must not look like a KMS that is away."""
+    monkeypatch.setattr(keyring, "WAIT_S", 5.0)
+    monkeypatch.setattr(kms_door, "CONNECT_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(kms_door, "READ_TIMEOUT_S", 5.0)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

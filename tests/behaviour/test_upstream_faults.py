@@ -18,6 +18,7 @@ STREAM = b'{"model":"m","stream":true,"messages":[]}'
 REQUESTS = {"plain": PLAIN, "stream": STREAM}
 # Short, and each longer than the one before by enough that none is taken for another.
 TIMEOUTS = "[providers.scripted.timeouts_s]\nconnect = 0.5\nfirst_byte = 0.3\nidle = 0.3\ntotal = 0.6\n"
+PATIENT = "[providers.scripted.timeouts_s]\nconnect = 10\nfirst_byte = 10\nidle = 10\ntotal = 20\n"  # nothing is late
 
 EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -187,7 +188,8 @@ async def check_caller(gateway: Gateway, body: bytes, outcome: Outcome) -> int:
 
 @pytest.mark.parametrize(("steps", "body", "outcome"), list(cases()))
 async def test_a_fault_is_what_the_caller_the_row_and_the_log_say(steps, body, outcome):
-    async with scripted_upstream(steps) as upstream, gateway_before(upstream, TIMEOUTS) as gateway:
+    timeouts = PATIENT if isinstance(outcome, Whole) else TIMEOUTS
+    async with scripted_upstream(steps) as upstream, gateway_before(upstream, timeouts) as gateway:
         status = await check_caller(gateway, body, outcome)
         code = None if isinstance(outcome, Whole) else outcome.code
         source = None if isinstance(outcome, Whole) else "upstream"
