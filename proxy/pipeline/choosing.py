@@ -203,7 +203,7 @@ class Choosing:
             caller.feature,
             tenant.plan,
             self._soft_caps.used_pct(tenant.id),
-            _tier_of(exchange),
+            _tier_of(exchange) if TIER_HEADER in exchange.request.fields else None,
         )
 
 
@@ -226,10 +226,8 @@ def consent_of(exchange: Exchange) -> Consent:
     return narrower(agreed, narrowed)
 
 
-def _tier_of(exchange: Exchange) -> str | None:
-    value = exchange.request.fields.get(TIER_HEADER)
-    if value is None:
-        return None
+def _tier_of(exchange: Exchange) -> str:
+    value = exchange.request.fields[TIER_HEADER]
     if _TIER.fullmatch(value.strip()) is None:
         raise InvalidHeader("`x-tollway-tier` is a tier's name: 1 to 64 letters, digits, `_`, `.` and `-`.")
     return value.strip().decode("ascii")

@@ -52,7 +52,10 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one snapshot, prepared once."""
 
-    __slots__ = ("_aliases_of", "_default_provider", "_led", "_models", "_named", "_providers", "_routes", "_rules")
+    __slots__ = (
+        *("_aliases_of", "_default_provider", "_for_all", "_led", "_models"),
+        *("_named", "_providers", "_routes", "_rules"),
+    )
 
     def __init__(
         self,
@@ -63,6 +66,9 @@ class Routes:
         self._models = models
         self._providers = providers
         self._routes = {alias: self._route(alias, model) for alias, model in models.items() if model.deployments}
+        self._for_all = frozenset(
+            alias for alias, each in models.items() if each.tenants is None and each.plans is None
+        )
         self._rules = {alias: prepared(model) for alias, model in models.items() if not model.deployments}
         self._led: dict[tuple[str, str], Route] = {}
         self._named: dict[str, Route] = {}  # by names that callers made, all of them the default provider's
@@ -111,7 +117,7 @@ class Routes:
         model = self._models.get(alias)
         if model is None:
             return self._named.get(alias) or self._unrouted(caller, plan, alias)
-        if (model.tenants is not None or model.plans is not None) and not self._is_for(caller, plan, alias):
+        if alias not in self._for_all and not self._is_for(caller, plan, alias):
             raise _not_found(alias)
         route = self._routes.get(alias)
         if route is None or model.switched_to is not None or alias in switched:
@@ -200,10 +206,7 @@ class Routes:
         return self._is_for(caller, plan, alias)
 
     def _may_be_led(self, caller: Caller, plan: str, alias: str) -> bool:
-        model = self._models.get(alias)
-        if model is None:
-            return False
-        return (model.tenants is None and model.plans is None) or self._is_for(caller, plan, alias)
+        return alias in self._for_all or (alias in self._models and self._is_for(caller, plan, alias))
 
     def _is_for(self, caller: Caller, plan: str, alias: str) -> bool:
         model = self._models.get(alias)
