@@ -15,6 +15,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
+from proxy.adapters.time_bound import TimeBound
 from proxy.admission.answers import Admission, Admitted, Grown, Growth, NotPending, WrongEpoch
 from proxy.admission.backlog import Backlog, OnSettled
 from proxy.admission.ending import Bill
@@ -52,7 +53,7 @@ class Keeper:
         """`on_settled` hears each definite answer to a settlement, once. An embedded store that
         shares a slow disk may be given more time for an admission than one that others answer for."""
         self._store = store
-        self._admit_timeout_s = ADMIT_TIMEOUT_S if admit_timeout_s is None else admit_timeout_s
+        self._in_time = TimeBound(ADMIT_TIMEOUT_S if admit_timeout_s is None else admit_timeout_s)
         self._journal = journal
         self._lease_s = lease_s
         self._backlog = Backlog(store, journal, clock, on_settled)
@@ -103,15 +104,7 @@ class Keeper:
         if epoch is None or self.failure is not None:
             raise self._unavailable()
         try:
-            async with asyncio.timeout(self._admit_timeout_s):
-                answer = await self._store.admit(demand, epoch)
-                # A tenant that nobody has asked for in this epoch: all that was lost has been posted.
-                if (
-                    isinstance(answer, WrongEpoch)
-                    and epoch == self._epoch
-                    and await self._adopt(demand.tenant_id, epoch)
-                ):
-                    answer = await self._store.admit(demand, epoch)
+            answer = await self._in_time.wait_for(self._admit(demand, epoch))
         except TimeoutError as error:
             self._release_unknown(demand.run_step)
             raise self._unavailable() from error
@@ -126,6 +119,13 @@ class Keeper:
             self._journal.reserved(demand)
         return answer
 
+    async def _admit(self, demand: Demand, epoch: str) -> Admission:
+        answer = await self._store.admit(demand, epoch)
+        # A tenant that nobody has asked for in this epoch: all that was lost has been posted.
+        if isinstance(answer, WrongEpoch) and epoch == self._epoch and await self._adopt(demand.tenant_id, epoch):
+            answer = await self._store.admit(demand, epoch)
+        return answer
+
     async def admit_hit(self, demand: HitDemand) -> HitAdmission:
         """Let a kept answer be given out, or be told why not, within 300 ms. It holds nothing, so nothing is kept
         of it here.
@@ -136,8 +136,7 @@ class Keeper:
         if self._is_away:
             raise self._unavailable()
         try:
-            async with asyncio.timeout(self._admit_timeout_s):
-                return await self._store.admit_hit(demand)
+            return await self._in_time.wait_for(self._store.admit_hit(demand))
         except TimeoutError as error:
             raise self._unavailable() from error
 
