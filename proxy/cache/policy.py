@@ -16,10 +16,12 @@ from proxy.settings.caching import CacheMode, CachePolicy, CacheSettings
 _OFF: Final = CachePolicy()
 _ALWAYS_ALIKE: Final = frozenset({"embeddings", "moderations", "messages_count_tokens"})
 # Of what is true, each makes the call part of a history, or one of a kind.
-_STATEFUL: Final = ("previous_response_id", "conversation", "background", "store", "container")
-_REACHING_OUT: Final = ("web_search_options", "mcp_servers", "plugins", "search_parameters", "models", "fallbacks")
+_STATEFUL: Final = frozenset({"previous_response_id", "conversation", "background", "store", "container"})
+_REACHING_OUT: Final = frozenset(
+    {"web_search_options", "mcp_servers", "plugins", "search_parameters", "models", "fallbacks", "extra_body"}
+)
 # Nearly all that is read of a body here; what is not is refused where it stands twice (`dialects.call`).
-_READ: Final = frozenset({*_STATEFUL, *_REACHING_OUT, "temperature", "prompt", "tools", "extra_body"})
+_READ: Final = frozenset({*_STATEFUL, *_REACHING_OUT, "temperature", "prompt", "tools"})
 _CALLERS_TOOLS: Final = frozenset({None, "function", "custom"})
 _MAX_AGE: Final = re.compile(rb'max-age\s*=\s*"?([0-9]{1,10})"?\Z')
 _OWN: Final = {b"off": (False, False, False), b"refresh": (False, True, False), b"only": (True, False, True)}
@@ -98,7 +100,7 @@ def bypass_of(mode: CacheMode, operation_name: str, text: bytes, document: Mappi
         return Bypass.STATEFUL if body_names_object(document, text) is not None else None
     if _is_ambiguous(text, document):
         return Bypass.AMBIGUOUS
-    if any(document.get(name) for name in _STATEFUL):
+    if not _STATEFUL.isdisjoint(document) and any(document.get(name) for name in _STATEFUL):
         return Bypass.STATEFUL
     if operation_name == "responses" and (document.get("store") is not False or document.get("prompt") is not None):
         return Bypass.STATEFUL  # what is not told to be forgotten is kept, and named by the answer
@@ -110,12 +112,11 @@ def bypass_of(mode: CacheMode, operation_name: str, text: bytes, document: Mappi
 def _is_ambiguous(text: bytes, document: Mapping[str, Any]) -> bool:
     """True where the provider might read another value than we do: of a name that stands twice one reader takes the
     first, and some take `Store` for `store`."""
-    there = []
-    for name in document:
-        if name in _READ:
-            there.append(name)
-        elif not (name.islower() and name.isascii()) and name.casefold() in _READ:
-            return True
+    there = _READ.intersection(document)
+    names = "".join(document)
+    is_plain = names.isascii() and names == names.lower()  # as in most bodies
+    if not is_plain and any(name.casefold() in _READ for name in document if name not in there):
+        return True
     if not there:
         return False
     # The search costs a text of a kilobyte less than a microsecond, the look at each member 20.
@@ -134,7 +135,7 @@ def _is_deterministic(operation_name: str, document: Mapping[str, Any]) -> bool:
 
 
 def _sets_tools_going(document: Mapping[str, Any]) -> bool:
-    if any(document.get(name) for name in _REACHING_OUT) or document.get("extra_body"):
+    if not _REACHING_OUT.isdisjoint(document) and any(document.get(name) for name in _REACHING_OUT):
         return True
     tools = document.get("tools")
     if not tools:

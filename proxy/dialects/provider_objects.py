@@ -127,8 +127,11 @@ _NAMING: Final = frozenset(
 _NAMING_BY_ID: Final = frozenset({"audio", "container", "voice"})
 _NAMES: Final = _NAMING | _NAMING_BY_ID
 _NAMING_AT_TOP: Final = ("previous_response_id", "conversation")
+_MAYBE_NAMING_AT_TOP: Final = frozenset({*_NAMING_AT_TOP, "prompt"})
+# Where a string does not begin with one of these letters, none of the names is compared.
+_FIRST_LETTERS: Final = "".join(sorted({name[0] for name in (*_NAMES, "item_reference")}))
 _TELLTALE: Final = re.compile(
-    rb'"(?:(' + "|".join(sorted(_NAMES)).encode() + rb')"[ \t\n\r]*+:|(item_reference)")', re.IGNORECASE
+    f'"(?=[{_FIRST_LETTERS}])(?:({"|".join(sorted(_NAMES))})"[ \\t\\n\\r]*+:|(item_reference)")'.encode(), re.IGNORECASE
 )
 # The provider's own connectors, the same for every account; the request brings its authorization
 # (platform.openai.com/docs/guides/tools-connectors-mcp).
@@ -196,12 +199,13 @@ def form_names_object(fields: Mapping[str, str]) -> str | None:
 
 
 def _named_at_top(document: Mapping[str, Any]) -> str | None:
-    for name in _NAMING_AT_TOP:
-        if document.get(name) is not None:
-            return name
-    prompt = document.get("prompt")
-    if isinstance(prompt, Mapping) and any(name.lower() == "id" and prompt[name] is not None for name in prompt):
-        return "prompt"
+    if not _MAYBE_NAMING_AT_TOP.isdisjoint(document):  # few calls have any of them
+        for name in _NAMING_AT_TOP:
+            if document.get(name) is not None:
+                return name
+        prompt = document.get("prompt")
+        if isinstance(prompt, Mapping) and any(name.lower() == "id" and prompt[name] is not None for name in prompt):
+            return "prompt"
     model = document.get("model")
     # A fine-tuned model belongs to one account (`ft:gpt-5:acme::id`; before 2023, `curie:ft-acme-…`).
     if isinstance(model, str) and (model[:3].lower() == "ft:" or ":ft-" in model):

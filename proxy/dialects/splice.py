@@ -8,7 +8,6 @@ go over the text's strings and brackets.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Final
 
 from proxy.core import jsonio
@@ -23,6 +22,7 @@ _VALUE: Final = 1  # of a string without one,
 _OPENING: Final = 3  # of an opening bracket; None for a closing one
 _STRING_VALUE: Final = re.compile(_SPACE + rb"(" + _STRING + rb")", re.DOTALL)
 _SPACES: Final = re.compile(_SPACE)
+_COLON: Final = re.compile(_SPACE + rb":")
 _SCALAR: Final = re.compile(_STRING + rb"|[^\s,}\]]++", re.DOTALL)  # a string, a number or a word
 # Of what an escape can spell only letters and `_` matter; Go's encoder escapes `<`, `>` and `&`.
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
@@ -100,6 +100,19 @@ def edit_member(raw: bytes, name: str, edit: Callable[[bytes], bytes]) -> bytes:
     return _replaced(raw, edits)
 
 
+def without_value(raw: bytes, name: str) -> bytes:
+    """The text less the value of the member `name` of its top level; no JSON any more. As for `replace_string`,
+    `name` must be a member of the parsed text."""
+    pieces: list[bytes] = []
+    kept_until = 0
+    for offset in _value_offsets(raw, name):
+        start, end = _value_span(raw, offset)
+        pieces.append(raw[kept_until:start])
+        kept_until = end
+    pieces.append(raw[kept_until:])
+    return b"".join(pieces)
+
+
 def member_span(raw: bytes, name: str) -> tuple[int, int] | None:
     """What to cut out so that the top level never had the member `name`: from where to where.
 
@@ -144,9 +157,13 @@ def count_members(raw: bytes) -> int:
 
 def _value_offsets(raw: bytes, name: str) -> list[int]:
     """Where the values of this member begin, or the space before them. Raises ValueError."""
-    found = list(islice(_names_pattern((name,)).finditer(raw), 2))
-    if len(found) == 1 and not may_hide_names(raw):
-        return [found[0].end()]
+    quoted = f'"{name}"'.encode()
+    begins = raw.find(quoted)
+    if begins >= 0 and raw.find(quoted, begins + 1) < 0 and not may_hide_names(raw):
+        # What stands once in the whole text is the member, and no value that reads like its name.
+        colon = _COLON.match(raw, begins + len(quoted))
+        if colon is not None:
+            return [colon.end()]
     offsets = [offset for known, _, offset in _top_level_members(raw) if known == name]
     if not offsets:
         raise ValueError(f"the text has no member {name!r} at its top level")
