@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Self, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
+from proxy.adapters.busy_poll import BusyPoll
+
 Argument: TypeAlias = str | bytes | int
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
 """A reply as RESP2 carries it: nothing is decoded or reshaped on the way."""
@@ -219,6 +221,7 @@ class _Link(asyncio.Protocol):
         self._outbox: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._look_at_s = math.inf
+        self._busy_poll = BusyPoll(loop)
 
     def ask(self, command: bytes, timeout_s: float) -> "asyncio.Future[Answer]":
         """Send a command; its answer, or WireError."""
@@ -229,6 +232,7 @@ class _Link(asyncio.Protocol):
             return answer
         if not self._waiting:
             transport.write(command)
+            self._busy_poll.begin()
         else:
             self._outbox.append(command)
             if len(self._outbox) == 1:
@@ -244,6 +248,7 @@ class _Link(asyncio.Protocol):
     def lose(self, error: WireError) -> None:
         """Give the connection up; whoever waits for an answer hears why. Safe to repeat."""
         self.is_lost = True
+        self._busy_poll.end()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -273,6 +278,8 @@ class _Link(asyncio.Protocol):
                 answer = waiting.popleft().answer
                 if not answer.done():
                     answer.set_result(reply)
+            if not waiting:
+                self._busy_poll.end()
         except Exception as error:  # noqa: BLE001  hiredis: what came is no RESP
             lost = WireError("not Redis's protocol")
             lost.__cause__ = error
