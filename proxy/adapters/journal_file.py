@@ -59,11 +59,10 @@ class JournalFile:
         "_lock",
         "_retry",
         "_segment_bytes_max",
-        "_size",
+        "_size_bytes",
         "_sync_later",
         "_syncing",
         "_thread",
-        "_unwritten_bytes",
         "failure",
         "number",
         "path",
@@ -81,8 +80,7 @@ class JournalFile:
         self._segment_bytes_max = segment_bytes_max
         self._head = head
         self._buffer: list[bytes] = []
-        self._unwritten_bytes = 0
-        self._size = 0
+        self._size_bytes = 0  # of the segment, what waits for it included
         self._is_torn = False  # the segment may end within a line
         self._retry: asyncio.TimerHandle | None = None
         self._is_dirty = False  # something was written since the last fsync began
@@ -101,12 +99,12 @@ class JournalFile:
 
     def append(self, line: bytes) -> int:
         """Add a line, which is written at the end of this turn of the loop. Gives its segment's number."""
-        if self._size + self._unwritten_bytes >= self._segment_bytes_max:
+        if self._size_bytes >= self._segment_bytes_max:
             self.begin(self._head)
         if not self._buffer:
             asyncio.get_running_loop().call_soon(self.flush)
         self._buffer.append(line)
-        self._unwritten_bytes += len(line)
+        self._size_bytes += len(line)
         return self.number
 
     def begin(self, head: bytes) -> None:
@@ -135,9 +133,9 @@ class JournalFile:
             return
         self._is_torn = False
         self._buffer.clear()
-        self._unwritten_bytes = 0
         self._is_dirty = True
-        self._sync_in(SYNC_AFTER_S)
+        if self._sync_later is None:
+            self._sync_in(SYNC_AFTER_S)
 
     async def sync(self) -> None:
         """Write and fsync all that was appended so far, as far as the disk lets it."""
@@ -165,17 +163,16 @@ class JournalFile:
         os.close(self._lock)
 
     def _write(self, lines: bytes) -> None:
-        view = memoryview(lines)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._size += written
-            view = view[written:]
+        written = os.write(self._descriptor, lines)
+        while written < len(lines):  # the disk had no room for all of it
+            lines = lines[written:]
+            written = os.write(self._descriptor, lines)
 
     def _open_next(self) -> int:
         path = self.path / f"{self.number + 1:08d}{_SUFFIX}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self.number += 1
-        self._size = 0
+        self._size_bytes = len(self._head)
         return descriptor
 
     def _write_failed(self, error: OSError) -> None:
