@@ -20,7 +20,6 @@ from proxy.admission.answers import (
     Refused,
     ReleaseCode,
     Revoked,
-    ScopeFigures,
     SettleCode,
     Settlement,
     State,
@@ -30,13 +29,13 @@ from proxy.admission.answers import (
 from proxy.admission.book import Amounts, ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, Purged, Shredded
-from proxy.admission.terms import Bucket, Demand, ScopeDemand, Touched, WindowKind
+from proxy.admission.limits import tokens_us
+from proxy.admission.terms import Demand, ScopeDemand, Touched, WindowKind
 from proxy.core import jsonio
 
 _WRONG_EPOCH, _ADMITTED, _KNOWN, _WRONG_WINDOW, _REVOKED, _CAP, _LIMIT = range(7)
 _GROWN: Final = 1
 _HIT, _HIT_LIMIT = 0, 4  # between them: shredded, revoked, purged
-_NO_BUCKET: Final = Bucket(-1, -1)
 _LIMITS: Final = (LimitKind.CONCURRENCY, LimitKind.REQUESTS, LimitKind.TOKENS)
 _SETTLEMENTS: Final = (
     SettleCode.UNKNOWN,
@@ -74,24 +73,15 @@ def touched_of(text: bytes) -> tuple[Touched, ...]:
 
 def checks_text(demand: Demand) -> bytes:
     """What is asked of each scope, in the same order."""
-    return jsonio.encode(
-        [
-            (
-                *(scope.requests or _NO_BUCKET),
-                *(scope.tokens or _NO_BUCKET),
-                -1 if scope.max_concurrency is None else scope.max_concurrency,
-                windows,
-            )
-            for scope, windows in zip(demand.scopes, demand.outline.windows, strict=True)
-        ]
-    )
+    outline, tokens = demand.outline, demand.expected_tokens
+    return outline.checks_format % tuple([tokens_us(tokens, per_minute) for per_minute in outline.tokens_per_minute])
 
 
 def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
     """What `admit.lua` said."""
     code = reply[0]
     if code == _ADMITTED:
-        return Admitted(reply[1], _figures(reply, demand), repeated=reply[2] == 1, keyring_epoch=reply[-1])
+        return Admitted(reply[1], tuple(reply[3:-1]), reply[2] == 1, reply[-1])
     if code in (_CAP, _LIMIT):
         return refusal_of(reply, demand.scopes)
     if code == _KNOWN:
@@ -100,15 +90,6 @@ def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
         return WrongWindow(reply[1])
     assert code in (_WRONG_EPOCH, _REVOKED), reply
     return WrongEpoch() if code == _WRONG_EPOCH else Revoked()
-
-
-def _figures(reply: Sequence[Any], demand: Demand) -> tuple[ScopeFigures, ...]:
-    figures, at = [], 3
-    for scope in demand.scopes:
-        end = at + 2 + len(scope.windows)
-        figures.append(ScopeFigures(reply[at], reply[at + 1], tuple(reply[at + 2 : end])))
-        at = end
-    return tuple(figures)
 
 
 def refusal_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Refused:

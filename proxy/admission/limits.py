@@ -6,9 +6,10 @@ beyond its capacity; a full bucket lets any one request through, so that one tha
 than the bucket waits instead of being refused for ever. The scripts do the same sums.
 """
 
-from proxy.admission.terms import TOKENS_MAX, Bucket
+from collections.abc import Sequence
 
-MINUTE_US = 60_000_000
+from proxy.admission.terms import MINUTE_US, TOKENS_MAX, Bucket, BucketGauge
+
 DEBT_US_MAX = 365 * 24 * 60 * MINUTE_US
 CONCURRENCY_RETRY_MS = 1_000  # nobody knows when a call ends; this is how long a caller should wait
 
@@ -19,9 +20,9 @@ def requests_bucket(requests_per_minute: int, burst: int) -> Bucket:
     return Bucket(increment_us, burst * increment_us)
 
 
-def tokens_bucket(tokens_per_minute: int, tokens: int) -> Bucket:
-    """So many tokens of a bucket that holds a minute's."""
-    return Bucket(tokens_us(tokens, tokens_per_minute), MINUTE_US)
+def tokens_bucket(tokens_per_minute: int | None, tokens: int) -> Bucket | None:
+    """So many tokens of a bucket that holds a minute's; None where there is no bucket."""
+    return None if tokens_per_minute is None else Bucket(tokens_us(tokens, tokens_per_minute), MINUTE_US)
 
 
 def tokens_us(tokens: int, tokens_per_minute: int) -> int:
@@ -53,9 +54,13 @@ def corrected(tat_us: int, now_us: int, tokens_per_minute: int, expected_tokens:
     return min(max(max(tat_us, now_us) + difference_us, now_us), now_us + DEBT_US_MAX)
 
 
-def remaining_tokens(tat_us: int, now_us: int, tokens_per_minute: int) -> int:
-    """What is left in a token bucket."""
-    return max(0, MINUTE_US - max(0, tat_us - now_us)) * tokens_per_minute // MINUTE_US
+def fewest_left(gauges: Sequence[BucketGauge], figures: Sequence[int], now_us: int) -> int:
+    """What is left in the bucket that has least, of requests or of tokens."""
+    left = [
+        (capacity_us - (wait_us if (wait_us := figures[place] - now_us) > 0 else 0)) * amount // period_us
+        for place, capacity_us, amount, period_us in gauges
+    ]
+    return max(0, min(left))
 
 
 def remaining_requests(tat_us: int, now_us: int, bucket: Bucket) -> int:

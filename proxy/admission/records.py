@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from proxy.admission.ending import Bill
-from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Touched, Window, WindowKind
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Touched, Window, WindowKind, outline_of
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
 
@@ -48,7 +48,7 @@ class Reserved(NamedTuple):
     def text(self) -> bytes:
         demand = self.demand
         numbers = (demand.held_nusd, demand.expected_tokens, demand.lease_ms)
-        begins = jsonio.encode(["reserved", self.at_ms, *demand[:3], *numbers])
+        begins = jsonio.encode(["reserved", self.at_ms, *demand.run_step, *numbers])
         return b'%b,%b,"%b"]' % (begins[:-1], demand.outline.touched_text, _base64(demand.row))
 
 
@@ -133,12 +133,10 @@ def _record(array: Sequence[Any]) -> Record | None:
         case ["reserved", at_ms, tenant_id, run_id, step, held_nusd, expected_tokens, lease_ms, touched, row]:
             scopes = tuple(_scope_demand(entry) for entry in _touched(touched))
             demand = Demand(
-                tenant_id,
-                run_id,
-                step,
+                RunStep(tenant_id, run_id, step),
                 held_nusd,
                 expected_tokens,
-                scopes,
+                outline_of(scopes),
                 lease_ms,
                 virtual_key_id=None,
                 row=_opaque(row),

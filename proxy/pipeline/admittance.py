@@ -19,7 +19,7 @@ from proxy.admission.estimate import (
 )
 from proxy.admission.figures import what_is_left
 from proxy.admission.keeper import Keeper
-from proxy.admission.terms import TOKENS_MAX, Demand
+from proxy.admission.terms import TOKENS_MAX, Demand, RunStep
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable
 from proxy.core.types import KeySource
@@ -250,18 +250,14 @@ class Admittance:
         assert exchange.attempt is not None
         expected = expect_tokens(exchange.attempt.call.text, None) if worst is None else worst.expected_tokens
         expected = min(expected, TOKENS_MAX)  # a call may ask for any number of answers
-        scopes, outline = allowed.demands(expected, now_ms, _zone(exchange.tenant.timezone))
         return Demand(
-            exchange.tenant.id,
-            exchange.run_id,
-            step,
+            RunStep(exchange.tenant.id, exchange.run_id, step),
             held_nusd,
             expected,
-            scopes,
+            allowed.outline(now_ms, _zone(exchange.tenant.timezone)),
             self._lease_ms,
             exchange.caller.virtual_key_id,
             pending_row(exchange, held_nusd),
-            outline,
         )
 
     def _counted(self, answer: Admission, error: GatewayError) -> GatewayError:

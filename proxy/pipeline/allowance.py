@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 from proxy.admission.caps import demand_of
 from proxy.admission.hits import hit_scope
 from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
-from proxy.admission.limits import tokens_bucket
-from proxy.admission.terms import Outline, ScopeDemand, WindowKind, outline_of
+from proxy.admission.terms import Outline, WindowKind, outline_of
 from proxy.core.limits import CAPS, NO_LIMITS, ScopeLimits, has_cap, merged
 from proxy.core.types import Caller
 from proxy.settings.model import PlanSettings
@@ -27,14 +26,6 @@ class Allowance(NamedTuple):
     limits: ScopeLimits
 
 
-class _Demands(NamedTuple):
-    """What the scopes ask of the store while their windows hold, but for the tokens of one call."""
-
-    scopes: tuple[ScopeDemand, ...]
-    outline: Outline
-    takes_tokens: bool
-
-
 class Allowed:
     """What callers who are alike may use, and what that asks of the store: worked out once, and for each new window."""
 
@@ -45,29 +36,20 @@ class Allowed:
         self.is_capped = any(has_cap(limits) for _, limits in scopes)  # an amount of money, in any of them
         self.hit_scopes = tuple(filter(None, (hit_scope(scope, limits) for scope, limits in scopes)))
         self._counts_dollars = counts_dollars
-        self._by_zone: dict[ZoneInfo, _Demands] = {}
+        self._by_zone: dict[ZoneInfo, Outline] = {}
 
-    def demands(self, expected_tokens: int, now_ms: int, zone: ZoneInfo) -> tuple[tuple[ScopeDemand, ...], Outline]:
-        """What one call asks of each scope, and the outline of that."""
+    def outline(self, now_ms: int, zone: ZoneInfo) -> Outline:
+        """What a call asks of each scope at this moment."""
         known = self._by_zone.get(zone)
-        if known is None or not known.outline.from_ms <= now_ms < known.outline.until_ms:
-            known = self._by_zone[zone] = self._demands(now_ms, zone)
-        if not known.takes_tokens:
-            return known.scopes, known.outline
-        scopes = [
-            each
-            if each.tokens_per_minute is None
-            else each._replace(tokens=tokens_bucket(each.tokens_per_minute, expected_tokens))
-            for each in known.scopes
-        ]
-        return tuple(scopes), known.outline
+        if known is None or not known.from_ms <= now_ms < known.until_ms:
+            known = self._by_zone[zone] = self._outline(now_ms, zone)
+        return known
 
-    def _demands(self, now_ms: int, zone: ZoneInfo) -> _Demands:
+    def _outline(self, now_ms: int, zone: ZoneInfo) -> Outline:
         scopes = tuple(
             demand_of(
                 scope,
                 limits,
-                expected_tokens=0,
                 now_ms=now_ms,
                 zone=zone,
                 # What a tenant has spent in all is summed whether it is capped or not: the ledger is held against it.
@@ -75,7 +57,7 @@ class Allowed:
             )
             for scope, limits in self.scopes
         )
-        return _Demands(scopes, outline_of(scopes), any(scope.tokens_per_minute is not None for scope in scopes))
+        return outline_of(scopes)
 
 
 class Allowances:
