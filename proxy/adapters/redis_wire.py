@@ -200,11 +200,6 @@ def _leave_replica(link: "_Link", error: Exception) -> None:
         link.lose(WireError("the server takes no writes"))
 
 
-class _Entry(NamedTuple):
-    answer: "asyncio.Future[Answer]"
-    due_at_s: float
-
-
 class _Link(asyncio.Protocol):
     """One connection."""
 
@@ -215,29 +210,25 @@ class _Link(asyncio.Protocol):
         self._loop = loop
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Answer], float]] = deque()  # an answer, and when it is due
         self._outbox: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._look_at_s = math.inf
 
     def ask(self, command: bytes, timeout_s: float) -> "asyncio.Future[Answer]":
         """Send a command; its answer, or WireError."""
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        transport = self._transport
-        if self.is_lost or transport is None or len(self._waiting) >= UNDER_WAY_MAX:
+        loop, waiting, transport = self._loop, self._waiting, self._transport
+        answer: asyncio.Future[Answer] = loop.create_future()
+        if self.is_lost or transport is None or len(waiting) >= UNDER_WAY_MAX:
             answer.set_exception(WireError("too many calls are under way" if transport else "no connection"))
             return answer
-        if not self._waiting:
-            transport.write(command)
+        if waiting:
+            self._send_together(command)
         else:
-            self._outbox.append(command)
-            if len(self._outbox) == 1:
-                self._loop.call_soon(self._flush)
-            elif len(self._outbox) >= TOGETHER_MAX:
-                self._flush()  # a long turn must not hold back what was asked at its beginning
-        due_at_s = self._loop.time() + timeout_s
-        self._waiting.append(_Entry(answer, due_at_s))
-        if self._timer is None or due_at_s < self._look_at_s:
+            transport.write(command)
+        due_at_s = loop.time() + timeout_s
+        waiting.append((answer, due_at_s))
+        if due_at_s < self._look_at_s:
             self._look_by(due_at_s)
         return answer
 
@@ -251,9 +242,9 @@ class _Link(asyncio.Protocol):
             self._transport.abort()  # what was not sent yet must not be carried out later
         self._outbox.clear()
         waiting, self._waiting = self._waiting, deque()
-        for entry in waiting:
-            if not entry.answer.done():
-                entry.answer.set_exception(error)
+        for answer, _ in waiting:
+            if not answer.done():
+                answer.set_exception(error)
 
     # ── asyncio's side ───────────────────────────────────────────────────────────────────
 
@@ -266,11 +257,12 @@ class _Link(asyncio.Protocol):
         waiting, reader = self._waiting, self._reader
         try:
             reader.feed(data)
-            while (reply := reader.gets()) is not False:
+            next_reply = reader.gets
+            while (reply := next_reply()) is not False:
                 if not waiting:  # nobody asked
                     self.lose(WireError("an answer to nothing"))
                     return
-                answer = waiting.popleft().answer
+                answer, _ = waiting.popleft()
                 if not answer.done():
                     answer.set_result(reply)
         except Exception as error:  # noqa: BLE001  hiredis: what came is no RESP
@@ -283,6 +275,14 @@ class _Link(asyncio.Protocol):
         error.__cause__ = exc
         self.lose(error)
 
+    def _send_together(self, command: bytes) -> None:
+        outbox = self._outbox
+        outbox.append(command)
+        if len(outbox) == 1:
+            self._loop.call_soon(self._flush)
+        elif len(outbox) >= TOGETHER_MAX:
+            self._flush()  # a long turn must not hold back what was asked at its beginning
+
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
         if outbox and self._transport is not None:
@@ -293,17 +293,17 @@ class _Link(asyncio.Protocol):
         self._timer = None
         self._look_at_s = math.inf
         now_s = self._loop.time()
-        if self._waiting and now_s - self._waiting[0].due_at_s > SILENT_S_MAX:
+        if self._waiting and now_s - self._waiting[0][1] > SILENT_S_MAX:
             self.lose(WireError("no answer in time"))
             return
         next_at_s = math.inf
-        for entry in self._waiting:
-            if entry.answer.done():
+        for answer, due_at_s in self._waiting:
+            if answer.done():
                 continue
-            if entry.due_at_s > now_s:
-                next_at_s = min(next_at_s, entry.due_at_s)
+            if due_at_s > now_s:
+                next_at_s = min(next_at_s, due_at_s)
             else:
-                entry.answer.set_exception(WireError("no answer in time"))
+                answer.set_exception(WireError("no answer in time"))
         if self._waiting:
             self._look_by(min(next_at_s, now_s + SILENT_S_MAX))
 

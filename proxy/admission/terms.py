@@ -235,18 +235,20 @@ class Demand(NamedTuple):
 def require_demand(demand: Demand) -> Demand:
     """Give the demand back. Raises ValueError for amounts that no counter may hold."""
     require_run_step(demand.run_step)
+    names = demand.outline.scope_names
     if not 0 <= demand.held_nusd <= AMOUNT_NUSD_MAX or not 0 <= demand.expected_tokens <= TOKENS_MAX:
         raise ValueError("A hold, or the tokens that are expected, is out of range.")
-    if demand.lease_ms <= 0 or len({scope.name for scope in demand.scopes}) != len(demand.scopes):
+    if demand.lease_ms <= 0 or len(set(names)) != len(names):
         raise ValueError("A lease needs time, and a scope is named once.")
     return demand
 
 
 def require_run_step(run_step: RunStep) -> RunStep:
     """Give it back. Raises ValueError where it could name something else in the store."""
-    require_tenant_id(run_step.tenant_id)
-    if _is_run_id(run_step.run_id) is None:
-        raise ValueError(f"not a run id: {run_step.run_id!r}")
-    if not 0 <= run_step.step < STEPS_MAX:
-        raise ValueError(f"not a step: {run_step.step}")
+    tenant_id, run_id, step = run_step
+    require_tenant_id(tenant_id)
+    if _is_run_id(run_id) is None:
+        raise ValueError(f"not a run id: {run_id!r}")
+    if not 0 <= step < STEPS_MAX:
+        raise ValueError(f"not a step: {step}")
     return run_step
