@@ -51,7 +51,6 @@ class JournalFile:
     """This process's journal, to append to. Belongs to one event loop."""
 
     __slots__ = (
-        "_buffer",
         "_descriptor",
         "_head",
         "_is_dirty",
@@ -63,6 +62,7 @@ class JournalFile:
         "_sync_later",
         "_syncing",
         "_thread",
+        "_unwritten",
         "failure",
         "number",
         "path",
@@ -79,7 +79,7 @@ class JournalFile:
         self.number = 0  # of the segment that is written to
         self._segment_bytes_max = segment_bytes_max
         self._head = head
-        self._buffer: list[bytes] = []
+        self._unwritten = bytearray()
         self._size_bytes = 0  # of the segment, what waits for it included
         self._is_torn = False  # the segment may end within a line
         self._retry: asyncio.TimerHandle | None = None
@@ -101,9 +101,10 @@ class JournalFile:
         """Add a line, which is written at the end of this turn of the loop. Gives its segment's number."""
         if self._size_bytes >= self._segment_bytes_max:
             self.begin(self._head)
-        if not self._buffer:
+        unwritten = self._unwritten
+        if not unwritten:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._buffer.append(line)
+        unwritten += line
         self._size_bytes += len(line)
         return self.number
 
@@ -111,28 +112,28 @@ class JournalFile:
         """Go on in a new segment, whose first line is this; while the disk is full, in the old one."""
         self._head = head
         self.flush()
-        if self._buffer:
+        if self._unwritten:
             return
         try:
             before, self._descriptor = self._descriptor, self._open_next()
             self._thread.submit(_sync_and_close, before, self.path)
             self._write(head)
         except OSError as error:
-            self._buffer.append(head)  # so that somebody tries again
+            self._unwritten += head  # so that somebody tries again
             self._write_failed(error)
 
     def flush(self) -> None:
         """Write what waits. Whatever stops it, it is tried again until it has worked."""
-        if not self._buffer or self._descriptor < 0:
+        unwritten = self._unwritten
+        if not unwritten or self._descriptor < 0:
             return
-        lines = b"".join(self._buffer)
         try:
-            self._write(b"\n" + lines if self._is_torn else lines)
+            self._write(b"\n" + unwritten if self._is_torn else unwritten)
         except OSError as error:
             self._write_failed(error)
             return
         self._is_torn = False
-        self._buffer.clear()
+        unwritten.clear()
         self._is_dirty = True
         if self._sync_later is None:
             self._sync_in(SYNC_AFTER_S)
@@ -162,7 +163,7 @@ class JournalFile:
             _remove(self.path)
         os.close(self._lock)
 
-    def _write(self, lines: bytes) -> None:
+    def _write(self, lines: bytes | bytearray) -> None:
         written = os.write(self._descriptor, lines)
         while written < len(lines):  # the disk had no room for all of it
             lines = lines[written:]
@@ -203,7 +204,7 @@ class JournalFile:
             self._fail(error)
             self._is_dirty, delay_s = True, RETRY_S
         else:
-            if not self._buffer:
+            if not self._unwritten:
                 self.failure = None
         finally:
             self._syncing = None

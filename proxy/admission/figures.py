@@ -3,13 +3,13 @@
 Pure.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from proxy.admission import limits
 from proxy.admission.answers import Admitted
 from proxy.admission.hits import HitAdmitted, HitDemand
-from proxy.admission.limits import fewest_left
-from proxy.admission.terms import Demand, WindowKind
+from proxy.admission.terms import Demand, Gauges, WindowKind
 
 
 class CapUse(NamedTuple):
@@ -40,18 +40,20 @@ NOTHING_LIMITED: Final = Left()
 
 def what_is_left(demand: Demand, admitted: Admitted) -> Left:
     """In one look at all figures: every call takes one."""
-    requests, tokens, caps, capped = demand.outline.gauges
-    figures, now_us = admitted.figures, admitted.now_us
-    left_requests = fewest_left(requests, figures, now_us) if requests else None
-    left_tokens = fewest_left(tokens, figures, now_us) if tokens else None
-    if not caps:
-        return Left(left_requests, left_tokens)
-    used_pcts = [figures[place] * 100 // cap_nusd if cap_nusd else 100 for place, cap_nusd in caps]
+    gauges, figures, now_us = demand.outline.gauges, admitted.figures, admitted.now_us
+    return Left(
+        limits.fewest_requests(gauges, figures, now_us),
+        limits.fewest_tokens(gauges, figures, now_us),
+        _fullest(gauges, figures) if gauges.caps else None,
+    )
+
+
+def _fullest(gauges: Gauges, figures: Sequence[int]) -> CapUse:
+    used_pcts = [figures[place] * 100 // cap_nusd if cap_nusd else 100 for place, cap_nusd in gauges.caps]
     fullest = used_pcts.index(max(used_pcts))
-    scope, window = capped[fullest]
-    place, cap_nusd = caps[fullest]
-    use = CapUse(scope, window.kind, cap_nusd, figures[place], window.start_ms)
-    return Left(left_requests, left_tokens, use)
+    scope, window = gauges.capped[fullest]
+    place, cap_nusd = gauges.caps[fullest]
+    return CapUse(scope, window.kind, cap_nusd, figures[place], window.start_ms)
 
 
 def remaining_hit_requests(demand: HitDemand, admitted: HitAdmitted) -> int | None:

@@ -8,7 +8,7 @@ than the bucket waits instead of being refused for ever. The scripts do the same
 
 from collections.abc import Sequence
 
-from proxy.admission.terms import MINUTE_US, TOKENS_MAX, Bucket, BucketGauge
+from proxy.admission.terms import MINUTE_US, TOKENS_MAX, Bucket, Gauges
 
 DEBT_US_MAX = 365 * 24 * 60 * MINUTE_US
 CONCURRENCY_RETRY_MS = 1_000  # nobody knows when a call ends; this is how long a caller should wait
@@ -54,13 +54,23 @@ def corrected(tat_us: int, now_us: int, tokens_per_minute: int, expected_tokens:
     return min(max(max(tat_us, now_us) + difference_us, now_us), now_us + DEBT_US_MAX)
 
 
-def fewest_left(gauges: Sequence[BucketGauge], figures: Sequence[int], now_us: int) -> int:
-    """What is left in the bucket that has least, of requests or of tokens."""
+def fewest_requests(gauges: Gauges, figures: Sequence[int], now_us: int) -> int | None:
+    """What is left in the request bucket that has least; None where there is none."""
+    if gauges.requests_max is None:
+        return None
     left = [
-        (capacity_us - (wait_us if (wait_us := figures[place] - now_us) > 0 else 0)) * amount // period_us
-        for place, capacity_us, amount, period_us in gauges
+        (capacity_us + now_us - figures[place]) // increment_us for place, capacity_us, increment_us in gauges.requests
     ]
-    return max(0, min(left))
+    return max(0, min(gauges.requests_max, *left))
+
+
+def fewest_tokens(gauges: Gauges, figures: Sequence[int], now_us: int) -> int | None:
+    """Likewise, in the token bucket."""
+    if gauges.tokens_max is None:
+        return None
+    empty_at_us = now_us + MINUTE_US
+    left = [(empty_at_us - figures[place]) * per_minute // MINUTE_US for place, per_minute in gauges.tokens]
+    return max(0, min(gauges.tokens_max, *left))
 
 
 def remaining_requests(tat_us: int, now_us: int, bucket: Bucket) -> int:

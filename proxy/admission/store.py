@@ -303,7 +303,10 @@ class RedisAdmissionStore:
     async def _reserve(self, demand: Demand, mode: str, epoch: str) -> list[Reply]:
         run_step, held_nusd, expected_tokens, outline, lease_ms, virtual_key_id, row = require_demand(demand)
         tenant_id = run_step.tenant_id
-        names = (_run_name(run_step), *_admit_names(tenant_id, outline.scope_names))
+        names = (
+            tenant_name(tenant_id, f"run:{run_step.run_id}:{run_step.step}"),
+            *_admit_names(tenant_id, outline.scope_names),
+        )
         args = (
             *(mode, epoch, virtual_key_id or "", held_nusd, expected_tokens, lease_ms),
             *(outline.from_ms, outline.until_ms, outline.touched_text, encoding.checks_text(demand), row),

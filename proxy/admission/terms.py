@@ -101,14 +101,19 @@ def touched_by(scopes: Iterable[ScopeDemand]) -> tuple[Touched, ...]:
     return tuple([Touched(scope.name, scope.tokens_per_minute or 0, scope.periods) for scope in scopes])
 
 
-class BucketGauge(NamedTuple):
-    """Where a bucket's theoretical arrival time stands among an admission's figures, and at what pace it is filled:
-    such an amount in such a time."""
+class RequestsGauge(NamedTuple):
+    """Where a bucket of requests stands among an admission's figures, and how it is read."""
 
     place: int
     capacity_us: int
-    amount: int
-    period_us: int
+    increment_us: int
+
+
+class TokensGauge(NamedTuple):
+    """Likewise, a bucket of tokens."""
+
+    place: int
+    tokens_per_minute: int
 
 
 class CapGauge(NamedTuple):
@@ -121,8 +126,10 @@ class CapGauge(NamedTuple):
 class Gauges(NamedTuple):
     """How an admission's figures are read: see `Admitted`."""
 
-    requests: tuple[BucketGauge, ...]
-    tokens: tuple[BucketGauge, ...]
+    requests: tuple[RequestsGauge, ...]
+    requests_max: int | None  # what the smallest of those buckets holds
+    tokens: tuple[TokensGauge, ...]
+    tokens_max: int | None  # likewise
     caps: tuple[CapGauge, ...]
     capped: tuple[tuple[str, Window], ...]  # the scope and the window of each of those
 
@@ -180,15 +187,22 @@ def _gauges(scopes: Iterable[ScopeDemand]) -> Gauges:
     requests, tokens, caps, capped, place = [], [], [], [], 0
     for scope in scopes:
         if scope.requests is not None:
-            requests.append(BucketGauge(place, scope.requests.capacity_us, 1, scope.requests.increment_us))
+            requests.append(RequestsGauge(place, scope.requests.capacity_us, scope.requests.increment_us))
         if scope.tokens_per_minute is not None:
-            tokens.append(BucketGauge(place + 1, MINUTE_US, scope.tokens_per_minute, MINUTE_US))
+            tokens.append(TokensGauge(place + 1, scope.tokens_per_minute))
         for at, window in enumerate(scope.windows, place + 2):
             if window.cap_nusd is not None:
                 caps.append(CapGauge(at, window.cap_nusd))
                 capped.append((scope.name, window))
         place += 2 + len(scope.windows)
-    return Gauges(tuple(requests), tuple(tokens), tuple(caps), tuple(capped))
+    return Gauges(
+        tuple(requests),
+        min([gauge.capacity_us // gauge.increment_us for gauge in requests], default=None),
+        tuple(tokens),
+        min([gauge.tokens_per_minute for gauge in tokens], default=None),
+        tuple(caps),
+        tuple(capped),
+    )
 
 
 class RunStep(NamedTuple):
@@ -234,11 +248,12 @@ class Demand(NamedTuple):
 
 def require_demand(demand: Demand) -> Demand:
     """Give the demand back. Raises ValueError for amounts that no counter may hold."""
-    require_run_step(demand.run_step)
-    names = demand.outline.scope_names
-    if not 0 <= demand.held_nusd <= AMOUNT_NUSD_MAX or not 0 <= demand.expected_tokens <= TOKENS_MAX:
+    run_step, held_nusd, expected_tokens, outline, lease_ms, *_ = demand
+    require_run_step(run_step)
+    if not 0 <= held_nusd <= AMOUNT_NUSD_MAX or not 0 <= expected_tokens <= TOKENS_MAX:
         raise ValueError("A hold, or the tokens that are expected, is out of range.")
-    if demand.lease_ms <= 0 or len(set(names)) != len(names):
+    names = outline.scope_names
+    if lease_ms <= 0 or len(set(names)) != len(names):
         raise ValueError("A lease needs time, and a scope is named once.")
     return demand
 

@@ -188,7 +188,7 @@ class Admittance:
         step: int,
     ) -> CapRefused | None:
         """Hold an amount. Gives back a cap that says no; every other refusal is raised."""
-        for scope, limits in allowed.scopes:
+        for scope, limits in allowed.call_caps:
             if (over := per_call_refusal(scope, limits, held_nusd)) is not None:
                 return over
         now_ms = self._clock.now_ms()

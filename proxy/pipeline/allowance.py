@@ -29,11 +29,12 @@ class Allowance(NamedTuple):
 class Allowed:
     """What callers who are alike may use, and what that asks of the store: worked out once, and for each new window."""
 
-    __slots__ = ("_by_zone", "_counts_dollars", "hit_scopes", "is_capped", "scopes")
+    __slots__ = ("_by_zone", "_counts_dollars", "call_caps", "hit_scopes", "is_capped", "scopes")
 
     def __init__(self, scopes: tuple[Allowance, ...], *, counts_dollars: bool) -> None:
         self.scopes = scopes
         self.is_capped = any(has_cap(limits) for _, limits in scopes)  # an amount of money, in any of them
+        self.call_caps = tuple(each for each in scopes if each.limits.per_call_nusd is not None)
         self.hit_scopes = tuple(filter(None, (hit_scope(scope, limits) for scope, limits in scopes)))
         self._counts_dollars = counts_dollars
         self._by_zone: dict[ZoneInfo, Outline] = {}
