@@ -164,20 +164,24 @@ class RedisDoor:
             found = await self._wire.ask_all([("EVALSHA", sha1, len(names), *names, *args) for names, args in calls])
         except WireError as error:
             raise _unavailable() from error
-        replies: list[Reply | StateUnavailable] = []
-        for reply, (names, args) in zip(found, calls, strict=True):
-            if not isinstance(reply, Exception):
-                replies.append(reply)
-            elif str(reply).startswith("NOSCRIPT"):
-                try:
-                    replies.append(await self.run(script, names, args))
-                except StateUnavailable as error:
-                    replies.append(error)
-            else:
-                failed = _unavailable()
-                failed.__cause__ = reply
-                replies.append(failed)
+        replies = cast("list[Reply | StateUnavailable]", found)
+        for place, reply in enumerate(found):
+            if isinstance(reply, Exception):
+                replies[place] = await self._run_again(script, calls[place], reply)
         return replies
+
+    async def _run_again(
+        self, script: Script, call: tuple[Sequence[str], Sequence[Argument]], error: Exception
+    ) -> "Reply | StateUnavailable":
+        """What to answer for one that Redis refused: where it only did not know the script, that is run after all."""
+        if str(error).startswith("NOSCRIPT"):
+            try:
+                return await self.run(script, *call)
+            except StateUnavailable as unavailable:
+                return unavailable
+        failed = _unavailable()
+        failed.__cause__ = error
+        return failed
 
     async def ping(self) -> None:
         """Ask whether the store is there. Raises as `call`."""

@@ -13,7 +13,7 @@ import math
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Self, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
@@ -89,19 +89,18 @@ class RedisWire:
         self._connecting: asyncio.Task[_Link] | None = None
         self._is_closed = False
 
-    async def ask(self, *command: Argument, timeout_s: float | None = None) -> Answer:
-        """Send one command; an error that Redis answers is given back, not raised.
+    def ask(self, *command: Argument, timeout_s: float | None = None) -> Awaitable[Answer]:
+        """Send one command, and wait for what this gives; an error that Redis answers is given back, not raised.
 
-        Raises:
+        Raises, when it is waited for:
             WireError: no answer within the time-out (this call's own, if it has one); a new connection has as long.
         """
+        if timeout_s is None:
+            timeout_s = self._timeout_s
         link = self._link
         if link is None or link.is_lost:
-            link = await self._connected()
-        reply = await link.ask(self._pack(command), self._timeout_s if timeout_s is None else timeout_s)
-        if isinstance(reply, Exception):
-            _leave_replica(link, reply)
-        return reply
+            return self._ask_anew(command, timeout_s)
+        return link.ask(self._pack(command), timeout_s)
 
     async def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Answer]:
         """Send several commands together; their answers in order, once all are there. Raises as `ask`, where any of
@@ -124,9 +123,6 @@ class RedisWire:
             raise
         if lost is not None:
             raise lost
-        for reply in replies:
-            if isinstance(reply, Exception):
-                _leave_replica(link, reply)
         return replies
 
     async def close(self) -> None:
@@ -138,6 +134,10 @@ class RedisWire:
             await asyncio.wait((connecting,))
         if self._link is not None:
             self._link.lose(WireError("closed"))
+
+    async def _ask_anew(self, command: tuple[Argument, ...], timeout_s: float) -> Answer:
+        link = await self._connected()
+        return await link.ask(self._pack(command), timeout_s)
 
     async def _connected(self) -> "_Link":
         """One attempt for all who wait for it; who hangs up leaves it to the others."""
@@ -194,12 +194,6 @@ class RedisWire:
         return greeting if isinstance(greeting, bytes) else None
 
 
-def _leave_replica(link: "_Link", error: Exception) -> None:
-    """Where the server has been made a replica, the address may lead to another by now."""
-    if _READ_ONLY.match(str(error)):
-        link.lose(WireError("the server takes no writes"))
-
-
 class _Link(asyncio.Protocol):
     """One connection."""
 
@@ -254,10 +248,9 @@ class _Link(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        waiting, reader = self._waiting, self._reader
+        waiting, next_reply, is_replica = self._waiting, self._reader.gets, False
         try:
-            reader.feed(data)
-            next_reply = reader.gets
+            self._reader.feed(data)
             while (reply := next_reply()) is not False:
                 if not waiting:  # nobody asked
                     self.lose(WireError("an answer to nothing"))
@@ -265,10 +258,14 @@ class _Link(asyncio.Protocol):
                 answer, _ = waiting.popleft()
                 if not answer.done():
                     answer.set_result(reply)
+                if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
+                    is_replica = True
         except Exception as error:  # noqa: BLE001  hiredis: what came is no RESP
             lost = WireError("not Redis's protocol")
             lost.__cause__ = error
             self.lose(lost)
+        if is_replica:  # the address may lead to another server by now
+            self.lose(WireError("the server takes no writes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         error = WireError("the connection was lost")
