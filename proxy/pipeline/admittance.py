@@ -89,7 +89,8 @@ class Admittance:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
         exchange.counts_dollars = attempt.key_source is KeySource.GATEWAY or tenant.count_own_key
         allowed = snapshot.allowances.find(plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars)
-        _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
+        if attempt.call.stream:
+            _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
         if allowed.scopes:
             worst = worst_case(exchange, attempt).estimate if allowed.is_capped else None
             attempt.may_hide_reasoning = worst is not None and hides_reasoning(attempt)
@@ -104,7 +105,8 @@ class Admittance:
         """
         ticket = exchange.ticket
         is_held = ticket is not None and ticket.estimate is not None
-        _choose_asking(exchange, attempt, is_capped=is_held)
+        if attempt.call.stream:
+            _choose_asking(exchange, attempt, is_capped=is_held)
         if ticket is None or not is_held or worst is None:
             return
         attempt.may_hide_reasoning = hides_reasoning(attempt)
@@ -140,15 +142,13 @@ class Admittance:
 
     async def _reserve(self, exchange: Exchange, attempt: Attempt, allowed: Allowed, worst: Estimate | None) -> None:
         """Hold the worst case; where a call names no ceiling and that does not fit, what its tenant chose."""
-        assert exchange.tenant is not None
-        mode = exchange.tenant.no_ceiling
-        lacks_ceiling = worst is not None and worst.ceiling is None and bool(worst.ceiling_names)
-        if worst is None or not lacks_ceiling:
+        if worst is None or worst.ceiling is not None or not worst.ceiling_names:
             refused = await self._hold(exchange, allowed, worst, 0 if worst is None else worst.held_nusd, step=0)
             if refused is not None:
                 raise self._counted(refused, cap_refusal(refused))
             return
-        can_extend = exchange.call.stream and not attempt.may_hide_reasoning
+        assert exchange.tenant is not None
+        mode, can_extend = exchange.tenant.no_ceiling, exchange.call.stream and not attempt.may_hide_reasoning
         if mode is NoCeiling.EXTEND and can_extend:
             refused = await self._hold_tokens(exchange, allowed, worst, SLICE_TOKENS, step=0)
         else:
@@ -276,12 +276,11 @@ def _zone(name: str) -> ZoneInfo:
 
 def _choose_asking(exchange: Exchange, attempt: Attempt, *, is_capped: bool) -> None:
     """Say how the usage of the attempt's stream will be known."""
-    if attempt.call.stream:
-        assert exchange.tenant is not None
-        attempt.asking = choose(
-            exchange.tenant.stream_usage.value,
-            attempt.operation,
-            attempt.call.document,
-            dollar_cap_holds=is_capped,
-            usage_unasked=exchange.snapshot.settings.providers[attempt.deployment.provider].usage_unasked,
-        )
+    assert exchange.tenant is not None
+    attempt.asking = choose(
+        exchange.tenant.stream_usage.value,
+        attempt.operation,
+        attempt.call.document,
+        dollar_cap_holds=is_capped,
+        usage_unasked=exchange.snapshot.settings.providers[attempt.deployment.provider].usage_unasked,
+    )
