@@ -19,20 +19,14 @@ class TimeLimit:
         self._is_armed = False
 
     def wait(self) -> "_Wait":
-        """A context in which to wait. Raises TimeoutError at its end, where the time was over before."""
-        return _Wait(self)
-
-    def begin(self, wait: "_Wait") -> None:
-        """Count a wait's time from now on."""
+        """A context in which to wait, from now on. Raises TimeoutError at its end, where the time was over before."""
         loop = asyncio.get_running_loop()
+        wait = _Wait(asyncio.current_task(loop), self._waits)
         self._waits[wait] = over_at_s = loop.time() + self._seconds
         if not self._is_armed:
             self._is_armed = True
             loop.call_at(over_at_s, self._look)
-
-    def end(self, wait: "_Wait") -> None:
-        """It needs no more time."""
-        self._waits.pop(wait, None)
+        return wait
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -48,18 +42,17 @@ class TimeLimit:
 
 
 class _Wait:
-    __slots__ = ("_cancelling", "_is_over", "_limit", "_task")
+    __slots__ = ("_cancelling", "_is_over", "_task", "_waits")
 
-    def __init__(self, limit: TimeLimit) -> None:
-        self._limit = limit
-        self._is_over = False
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
+    def __init__(self, task: asyncio.Task[object] | None, waits: "dict[_Wait, float]") -> None:
         assert task is not None, "only a task can be interrupted"
         self._task = task
         self._cancelling = task.cancelling()  # by somebody else: that is not ours to take back
-        self._limit.begin(self)
+        self._waits = waits
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        pass
 
     def interrupt(self) -> None:
         """Its time is over."""
@@ -67,6 +60,6 @@ class _Wait:
         self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._limit.end(self)
+        self._waits.pop(self, None)
         if self._is_over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

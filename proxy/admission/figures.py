@@ -19,12 +19,8 @@ class CapUse(NamedTuple):
     kind: WindowKind
     cap_nusd: int
     used_nusd: int
-    window_start_ms: int = 0
-
-    @property
-    def used_pct(self) -> int:
-        """Whole per cents, rounded down: 100 means full to the last nano-dollar."""
-        return self.used_nusd * 100 // self.cap_nusd if self.cap_nusd else 100
+    used_pct: int  # whole per cents, rounded down: 100 means full to the last nano-dollar
+    window_start_ms: int
 
 
 class Left(NamedTuple):
@@ -50,10 +46,11 @@ def what_is_left(demand: Demand, admitted: Admitted) -> Left:
 
 def _fullest(gauges: Gauges, figures: Sequence[int]) -> CapUse:
     used_pcts = [figures[place] * 100 // cap_nusd if cap_nusd else 100 for place, cap_nusd in gauges.caps]
-    fullest = used_pcts.index(max(used_pcts))
+    used_pct = max(used_pcts)
+    fullest = used_pcts.index(used_pct)
     scope, window = gauges.capped[fullest]
     place, cap_nusd = gauges.caps[fullest]
-    return CapUse(scope, window.kind, cap_nusd, figures[place], window.start_ms)
+    return CapUse(scope, window.kind, cap_nusd, figures[place], used_pct, window.start_ms)
 
 
 def remaining_hit_requests(demand: HitDemand, admitted: HitAdmitted) -> int | None:

@@ -28,7 +28,7 @@ def tokens_bucket(tokens_per_minute: int | None, tokens: int) -> Bucket | None:
 def tokens_us(tokens: int, tokens_per_minute: int) -> int:
     """The time in which so many tokens flow back, rounded up."""
     assert 0 <= tokens <= TOKENS_MAX
-    return _ceil_div(tokens * MINUTE_US, tokens_per_minute)
+    return -(-tokens * MINUTE_US // tokens_per_minute)
 
 
 def conforms(tat_us: int, now_us: int, bucket: Bucket) -> bool:

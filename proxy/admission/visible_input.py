@@ -51,7 +51,7 @@ _BODY_FIELDS: Final = frozenset(
     stop_token_ids stream_options system text thinking tool_choice tools truncation web_search_options
     """.split()
 )
-_INPUTS: Final = ("messages", "input", "system")
+_INPUTS: Final = frozenset({"messages", "input", "system"})
 _MESSAGE: Final = frozenset({"role", "content"})
 _NESTED: Final = (dict, list)
 _ELSEWHERE: Final = frozenset({"previous_response_id", "conversation", "cached_content"})
@@ -82,11 +82,14 @@ def look(operation_name: str, document: Mapping[str, Any], text: bytes) -> Visib
 
 
 def _items(operation_name: str, document: Mapping[str, Any]) -> Sequence[object]:
+    """All that may hold more than text, in any order."""
     if operation_name in ("embeddings", "moderations"):
         # Texts, or token ids, each of which is a digit and a comma at least.
         return [item for item in _listed(document.get("input")) if isinstance(item, dict)]
-    inputs = [_listed(document[name]) for name in _INPUTS if name in document]
-    return inputs[0] if len(inputs) == 1 else [item for items in inputs for item in items]
+    items: list[object] = []
+    for name in _INPUTS & document.keys():
+        items += _listed(document[name])
+    return items
 
 
 def _listed(given: object) -> list[object]:

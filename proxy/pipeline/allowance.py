@@ -76,13 +76,21 @@ class Allowances:
         Without `counts_dollars` only the rates hold."""
         if caller.virtual_key_limits is None and self._limits_nothing(plan):
             return self._nothing
-        what = (plan.name, caller.user, caller.virtual_key_id, caller.virtual_key_limits, caller.feature, model_alias)
-        known = self._known.get((counts_dollars, *what))
+        what = (
+            counts_dollars,
+            plan.name,
+            caller.user,
+            caller.virtual_key_id,
+            caller.virtual_key_limits,
+            caller.feature,
+            model_alias,
+        )
+        known = self._known.get(what)
         if known is None:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             scopes = _allowances(plan, caller, model_alias, counts_dollars)
-            known = self._known[counts_dollars, *what] = Allowed(scopes, counts_dollars=counts_dollars)
+            known = self._known[what] = Allowed(scopes, counts_dollars=counts_dollars)
         return known
 
     def _limits_nothing(self, plan: PlanSettings) -> bool:
