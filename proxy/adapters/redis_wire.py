@@ -248,7 +248,7 @@ class _Link(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        waiting, next_reply, is_replica = self._waiting, self._reader.gets, False
+        waiting, next_reply = self._waiting, self._reader.gets
         try:
             self._reader.feed(data)
             while (reply := next_reply()) is not False:
@@ -256,16 +256,15 @@ class _Link(asyncio.Protocol):
                     self.lose(WireError("an answer to nothing"))
                     return
                 answer, _ = waiting.popleft()
+                if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
+                    # The address may lead to another server by now. This is done before whoever asked goes on.
+                    self._loop.call_soon(self.lose, WireError("the server takes no writes"))
                 if not answer.done():
                     answer.set_result(reply)
-                if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
-                    is_replica = True
         except Exception as error:  # noqa: BLE001  hiredis: what came is no RESP
             lost = WireError("not Redis's protocol")
             lost.__cause__ = error
             self.lose(lost)
-        if is_replica:  # the address may lead to another server by now
-            self.lose(WireError("the server takes no writes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         error = WireError("the connection was lost")

@@ -9,7 +9,6 @@ is no order to keep: an ending is posted to the periods of its own reservation.
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -59,7 +58,7 @@ class Backlog:
         self._journal = journal
         self._clock = clock
         self._on_settled = on_settled
-        self._waiting: deque[Ending] = deque()
+        self._waiting: list[Ending] = []
         self._under_way = 0
         self._told: set[RunStep] = set()  # faults that the log has; as bounded as what waits
         self._is_back = asyncio.Event()
@@ -105,7 +104,8 @@ class Backlog:
     async def _carry_out_some(self) -> bool:
         """False where the store answered nothing."""
         waiting = self._waiting
-        group = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
+        group = waiting[:AT_ONCE]
+        del waiting[:AT_ONCE]
         self._under_way = len(group)
         unanswered = group  # so it is if this is cancelled; to ask again does no harm
         try:

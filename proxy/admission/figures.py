@@ -48,9 +48,9 @@ def _fullest(gauges: Gauges, figures: Sequence[int]) -> CapUse:
     used_pcts = [figures[place] * 100 // cap_nusd if cap_nusd else 100 for place, cap_nusd in gauges.caps]
     used_pct = max(used_pcts)
     fullest = used_pcts.index(used_pct)
-    scope, window = gauges.capped[fullest]
+    scope, kind, start_ms = gauges.capped[fullest]
     place, cap_nusd = gauges.caps[fullest]
-    return CapUse(scope, window.kind, cap_nusd, figures[place], used_pct, window.start_ms)
+    return CapUse(scope, kind, cap_nusd, figures[place], used_pct, start_ms)
 
 
 def remaining_hit_requests(demand: HitDemand, admitted: HitAdmitted) -> int | None:

@@ -308,8 +308,17 @@ class RedisAdmissionStore:
             *_admit_names(tenant_id, outline.scope_names),
         )
         args = (
-            *(mode, epoch, virtual_key_id or "", held_nusd, expected_tokens, lease_ms),
-            *(outline.from_ms, outline.until_ms, outline.touched_text, encoding.checks_text(demand), row),
+            mode,
+            epoch,
+            virtual_key_id or "",
+            held_nusd,
+            expected_tokens,
+            lease_ms,
+            outline.from_ms,
+            outline.until_ms,
+            outline.touched_text,
+            encoding.checks_text(demand),
+            row,
         )
         now_s = time.monotonic()
         if not self._is_announced(tenant_id, now_s):

@@ -131,7 +131,7 @@ class Gauges(NamedTuple):
     tokens: tuple[TokensGauge, ...]
     tokens_max: int | None  # likewise
     caps: tuple[CapGauge, ...]
-    capped: tuple[tuple[str, Window], ...]  # the scope and the window of each of those
+    capped: tuple[tuple[str, WindowKind, int], ...]  # the scope, the kind and the start of each of those windows
 
 
 class Outline(NamedTuple):
@@ -193,7 +193,7 @@ def _gauges(scopes: Iterable[ScopeDemand]) -> Gauges:
         for at, window in enumerate(scope.windows, place + 2):
             if window.cap_nusd is not None:
                 caps.append(CapGauge(at, window.cap_nusd))
-                capped.append((scope.name, window))
+                capped.append((scope.name, window.kind, window.start_ms))
         place += 2 + len(scope.windows)
     return Gauges(
         tuple(requests),
