@@ -195,18 +195,19 @@ class Admittance:
         for _ in range(_WINDOW_TRIES_MAX):
             demand = self._demand(exchange, allowed, worst, held_nusd, step, now_ms)
             answer = await self._ask(demand)
-            if isinstance(answer, WrongWindow):
-                now_ms = answer.now_ms
-                continue
+            if answer is None:
+                exchange.ticket = Ticket(demand, held_nusd, worst)
+                return None
+            if isinstance(answer, Admitted):
+                left = what_is_left(demand, answer)
+                exchange.ticket = Ticket(demand, held_nusd, worst, answer.keyring_epoch, left)
+                self._note_admitted(exchange, exchange.ticket)
+                return None
             if isinstance(answer, CapRefused):
                 return answer
-            if answer is not None and not isinstance(answer, Admitted):
+            if not isinstance(answer, WrongWindow):
                 raise self._counted(answer, refusal(answer))
-            ticket = exchange.ticket = Ticket(demand, held_nusd, worst)
-            if answer is not None:
-                ticket.keyring_epoch, ticket.left = answer.keyring_epoch, what_is_left(demand, answer)
-                self._note_admitted(exchange, ticket)
-            return None
+            now_ms = answer.now_ms
         raise StateUnavailable(
             "The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000
         )
