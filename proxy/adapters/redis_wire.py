@@ -213,7 +213,7 @@ class _Link(asyncio.Protocol):
         """Send a command; its answer, or WireError."""
         loop, waiting, transport = self._loop, self._waiting, self._transport
         answer: asyncio.Future[Answer] = loop.create_future()
-        if self.is_lost or transport is None or len(waiting) >= UNDER_WAY_MAX:
+        if transport is None or len(waiting) >= UNDER_WAY_MAX:
             answer.set_exception(WireError("too many calls are under way" if transport else "no connection"))
             return answer
         if waiting:
@@ -232,8 +232,9 @@ class _Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            self._transport.abort()  # what was not sent yet must not be carried out later
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()  # what was not sent yet must not be carried out later
         self._outbox.clear()
         waiting, self._waiting = self._waiting, deque()
         for answer, _ in waiting:
@@ -243,9 +244,10 @@ class _Link(asyncio.Protocol):
     # ── asyncio's side ───────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
         if self.is_lost:  # given up while it was made
-            self._transport.abort()
+            cast(asyncio.Transport, transport).abort()
+        else:
+            self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         waiting, next_reply = self._waiting, self._reader.gets
