@@ -93,7 +93,8 @@ class Admittance:
             _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
         if allowed.scopes:
             worst = worst_case(exchange, attempt).estimate if allowed.is_capped else None
-            attempt.may_hide_reasoning = worst is not None and hides_reasoning(attempt)
+            if worst is not None and (exchange.call.stream or attempt.call.stream):
+                attempt.may_hide_reasoning = hides_reasoning(attempt)
             await self._reserve(exchange, attempt, allowed, worst)
 
     async def cover(self, exchange: Exchange, attempt: Attempt, worst: Estimate | None) -> None:
