@@ -29,7 +29,7 @@ from proxy.admission.answers import (
 from proxy.admission.book import Amounts, ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, Purged, Shredded
-from proxy.admission.limits import tokens_us
+from proxy.admission.limits import each_tokens_us
 from proxy.admission.terms import Demand, ScopeDemand, Touched, WindowKind
 from proxy.core import jsonio
 
@@ -73,8 +73,26 @@ def touched_of(text: bytes) -> tuple[Touched, ...]:
 
 def checks_text(demand: Demand) -> bytes:
     """What is asked of each scope, in the same order."""
-    outline, tokens = demand.outline, demand.expected_tokens
-    return outline.checks_format % tuple([tokens_us(tokens, per_minute) for per_minute in outline.tokens_per_minute])
+    outline = demand.outline
+    return outline.checks_format % each_tokens_us(demand.expected_tokens, outline.tokens_per_minute)
+
+
+def admit_args(demand: Demand, mode: str, epoch: str) -> tuple[bytes | int | str, ...]:
+    """What `admit.lua` is given of a demand."""
+    _, held_nusd, expected_tokens, outline, lease_ms, virtual_key_id, row = demand
+    return (
+        mode,
+        epoch,
+        virtual_key_id or "",
+        held_nusd,
+        expected_tokens,
+        lease_ms,
+        outline.from_ms,
+        outline.until_ms,
+        outline.touched_text,
+        checks_text(demand),
+        row,
+    )
 
 
 def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
@@ -132,10 +150,10 @@ def growth_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Growth:
     return NotPending(State(reply[1].decode()) if reply[1] else None)
 
 
-def settle_args(bill: Bill, touched: bytes) -> list[bytes | int | str]:
+def settle_args(bill: Bill, touched: bytes) -> tuple[bytes | int, ...]:
     """What `settle.lua` is given of a run's end."""
-    tokens = -1 if bill.tokens is None else bill.tokens
-    return [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
+    cost_nusd, tokens, row, adjustment = bill
+    return cost_nusd, -1 if tokens is None else tokens, row, adjustment, touched
 
 
 def settlement_of(reply: Any) -> Settlement:

@@ -152,7 +152,7 @@ def _of_text(
         tools, compacts = hosted_tools(name, document, facts.price), _compacts(document)
     visible = look(name, document, text)
     # A search model fills its own context; so do tools, and a compaction reads it once more.
-    is_filled = tools.are_any or compacts or bool(facts.price.request_nusd)
+    is_filled = tools.are_any or compacts or facts.price.request_nusd
     passes = (tools.runs + 1) * (2 if compacts else 1)
     if is_filled and visible.is_whole:
         visible = visible._replace(is_whole=False)

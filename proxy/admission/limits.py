@@ -6,7 +6,7 @@ beyond its capacity; a full bucket lets any one request through, so that one tha
 than the bucket waits instead of being refused for ever. The scripts do the same sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from proxy.admission.terms import MINUTE_US, TOKENS_MAX, Bucket, Gauges
 
@@ -29,6 +29,13 @@ def tokens_us(tokens: int, tokens_per_minute: int) -> int:
     """The time in which so many tokens flow back, rounded up."""
     assert 0 <= tokens <= TOKENS_MAX
     return -(-tokens * MINUTE_US // tokens_per_minute)
+
+
+def each_tokens_us(tokens: int, tokens_per_minute: Iterable[int]) -> tuple[int, ...]:
+    """Likewise, in each of several buckets."""
+    assert 0 <= tokens <= TOKENS_MAX
+    owed_us = -tokens * MINUTE_US
+    return tuple([-(owed_us // per_minute) for per_minute in tokens_per_minute])
 
 
 def conforms(tat_us: int, now_us: int, bucket: Bucket) -> bool:

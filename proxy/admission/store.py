@@ -266,6 +266,8 @@ class RedisAdmissionStore:
         return await self._settle(run_step, bill, b"")
 
     async def settle_all(self, ended: Sequence[tuple[RunStep, Bill]]) -> Sequence[Settlement | StateUnavailable]:
+        if len(ended) == 1:  # so it is while little is under way
+            return [await self.settle(*ended[0])]
         calls = [([_run_name(run_step)], encoding.settle_args(bill, b"")) for run_step, bill in ended]
         replies = await self._door.run_each(self._scripts.settle, calls)
         return [reply if isinstance(reply, StateUnavailable) else encoding.settlement_of(reply) for reply in replies]
@@ -301,25 +303,9 @@ class RedisAdmissionStore:
         await self._door.check_keeps_everything()
 
     async def _reserve(self, demand: Demand, mode: str, epoch: str) -> list[Reply]:
-        run_step, held_nusd, expected_tokens, outline, lease_ms, virtual_key_id, row = require_demand(demand)
-        tenant_id = run_step.tenant_id
-        names = (
-            tenant_name(tenant_id, f"run:{run_step.run_id}:{run_step.step}"),
-            *_admit_names(tenant_id, outline.scope_names),
-        )
-        args = (
-            mode,
-            epoch,
-            virtual_key_id or "",
-            held_nusd,
-            expected_tokens,
-            lease_ms,
-            outline.from_ms,
-            outline.until_ms,
-            outline.touched_text,
-            encoding.checks_text(demand),
-            row,
-        )
+        tenant_id, run_id, step = require_demand(demand).run_step
+        names = (tenant_name(tenant_id, f"run:{run_id}:{step}"), *_admit_names(tenant_id, demand.outline.scope_names))
+        args = encoding.admit_args(demand, mode, epoch)
         now_s = time.monotonic()
         if not self._is_announced(tenant_id, now_s):
             await self._announce(tenant_id)

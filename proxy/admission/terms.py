@@ -150,11 +150,14 @@ class Outline(NamedTuple):
 
 
 def outline_of(scopes: tuple[ScopeDemand, ...]) -> Outline:
-    """The outline of a demand of these scopes."""
+    """The outline of a demand of these scopes. Raises ValueError where one of them is named twice."""
+    names = tuple([scope.name for scope in scopes])
+    if len(set(names)) != len(names):
+        raise ValueError("A scope is named once.")
     touched, windows = touched_by(scopes), [window for scope in scopes for window in scope.windows]
     return Outline(
         scopes,
-        tuple([scope.name for scope in scopes]),
+        names,
         touched,
         touched_json(touched),
         b"[%b]" % b",".join(map(_checks_format, scopes)),
@@ -248,13 +251,11 @@ class Demand(NamedTuple):
 
 def require_demand(demand: Demand) -> Demand:
     """Give the demand back. Raises ValueError for amounts that no counter may hold."""
-    run_step, held_nusd, expected_tokens, outline, lease_ms, *_ = demand
-    require_run_step(run_step)
-    if not 0 <= held_nusd <= AMOUNT_NUSD_MAX or not 0 <= expected_tokens <= TOKENS_MAX:
+    require_run_step(demand.run_step)
+    if not 0 <= demand.held_nusd <= AMOUNT_NUSD_MAX or not 0 <= demand.expected_tokens <= TOKENS_MAX:
         raise ValueError("A hold, or the tokens that are expected, is out of range.")
-    names = outline.scope_names
-    if lease_ms <= 0 or len(set(names)) != len(names):
-        raise ValueError("A lease needs time, and a scope is named once.")
+    if demand.lease_ms <= 0:
+        raise ValueError("A lease needs time.")
     return demand
 
 

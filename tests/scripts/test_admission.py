@@ -228,12 +228,16 @@ async def everything(door: RedisDoor) -> dict[bytes, object]:
         {"expected_tokens": 100_000_001},
         {"lease_ms": 0},
         {"run_step": RunStep("a}b", "r1", 0)},
-        {"outline": outline_of((ScopeDemand("tenant"), ScopeDemand("tenant")))},
     ],
 )
 async def test_a_demand_that_cannot_be_meant_is_never_sent(store, changed):
     with pytest.raises(ValueError, match=r".+"):
         await admit(store, demand("r1", **changed))
+
+
+def test_no_demand_names_a_scope_twice():
+    with pytest.raises(ValueError, match="named once"):
+        outline_of((ScopeDemand("tenant"), ScopeDemand("tenant")))
 
 
 # ── writes that are refused ──────────────────────────────────────────────────────────────
