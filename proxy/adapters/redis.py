@@ -122,14 +122,14 @@ class RedisDoor:
         `timeout_s` is the time for it, where that is another than a call's."""
         if not self._schema_seen:
             await self._see_schema()
-        wire, operands = self._wire, (len(redis_keys), *redis_keys, *args)
+        command = ("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
         try:
-            reply = await wire.ask("EVALSHA", script.sha1, *operands, timeout_s=timeout_s)
+            reply = await self._wire.ask(*command, timeout_s=timeout_s)
             if not isinstance(reply, Exception):
                 return reply
             if str(reply).startswith("NOSCRIPT"):
                 # After a restart or a promotion; EVAL runs it and loads it.
-                reply = await wire.ask("EVAL", script.text, *operands, timeout_s=timeout_s)
+                reply = await self._wire.ask("EVAL", script.text, *command[2:], timeout_s=timeout_s)
         except WireError as error:
             raise _unavailable() from error
         if isinstance(reply, Exception):

@@ -77,7 +77,8 @@ class Backlog:
     def add(self, ending: Ending) -> None:
         """Carry it out, soon. It has been journalled."""
         self._waiting.append(ending)
-        _come_to_pass(self._arrival)
+        if self._arrival is not None:
+            _come_to_pass(self._arrival)
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until all is carried out; gives how many are not, in time. The journal has those."""
@@ -93,30 +94,26 @@ class Backlog:
 
     async def run(self) -> None:
         """Carry out what arrives, for as long as this is not cancelled."""
-        create_future = asyncio.get_running_loop().create_future
+        waiting, create_future = self._waiting, asyncio.get_running_loop().create_future
         while True:
-            if not self._waiting:
+            if not waiting:
                 self._arrival = create_future()
                 await self._arrival
-            if not await self._carry_out_some():
+            unanswered = group = waiting[:AT_ONCE]  # so it is if this is cancelled; to ask again does no harm
+            del waiting[:AT_ONCE]
+            self._under_way = len(group)
+            try:
+                unanswered = await self._ask_together(group)
+            finally:
+                self._under_way = 0
+                waiting += unanswered
+                if self._rest is not None and not waiting:
+                    _come_to_pass(self._rest)
+            if len(unanswered) < len(group):
+                self._tries = 0
+            else:
+                self._tries += 1
                 await self._back_off()
-
-    async def _carry_out_some(self) -> bool:
-        """False where the store answered nothing."""
-        waiting = self._waiting
-        group = waiting[:AT_ONCE]
-        del waiting[:AT_ONCE]
-        self._under_way = len(group)
-        unanswered = group  # so it is if this is cancelled; to ask again does no harm
-        try:
-            unanswered = await self._ask_together(group)
-        finally:
-            self._under_way = 0
-            waiting += unanswered
-            if not waiting:
-                _come_to_pass(self._rest)
-        self._tries = self._tries + 1 if len(unanswered) == len(group) else 0
-        return self._tries == 0
 
     async def _ask_together(self, group: Sequence[Ending]) -> list[Ending]:
         """Ask for all settlements at once, and for what is left of the group one by one. Gives those that the store
@@ -178,6 +175,6 @@ class Backlog:
             pass
 
 
-def _come_to_pass(awaited: asyncio.Future[None] | None) -> None:
-    if awaited is not None and not awaited.done():
+def _come_to_pass(awaited: asyncio.Future[None]) -> None:
+    if not awaited.done():
         awaited.set_result(None)
