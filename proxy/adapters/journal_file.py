@@ -164,10 +164,8 @@ class JournalFile:
         os.close(self._lock)
 
     def _write(self, lines: bytes | bytearray) -> None:
-        written = os.write(self._descriptor, lines)
-        while written < len(lines):  # the disk had no room for all of it
+        while (written := os.write(self._descriptor, lines)) < len(lines):  # there was no room for all of it
             lines = lines[written:]
-            written = os.write(self._descriptor, lines)
 
     def _open_next(self) -> int:
         path = self.path / f"{self.number + 1:08d}{_SUFFIX}"

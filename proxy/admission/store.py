@@ -267,7 +267,7 @@ class RedisAdmissionStore:
 
     async def settle_all(self, ended: Sequence[tuple[RunStep, Bill]]) -> Sequence[Settlement | StateUnavailable]:
         if len(ended) == 1:  # so it is while little is under way
-            return [await self.settle(*ended[0])]
+            return [await self._settle(*ended[0], b"")]
         calls = [([_run_name(run_step)], encoding.settle_args(bill, b"")) for run_step, bill in ended]
         replies = await self._door.run_each(self._scripts.settle, calls)
         return [reply if isinstance(reply, StateUnavailable) else encoding.settlement_of(reply) for reply in replies]

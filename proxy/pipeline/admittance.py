@@ -87,7 +87,7 @@ class Admittance:
         text = attempt.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        exchange.counts_dollars = attempt.key_source is KeySource.GATEWAY or tenant.count_own_key
+        exchange.counts_dollars = attempt.payer.source is KeySource.GATEWAY or tenant.count_own_key
         allowed = snapshot.allowances.find(plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars)
         if attempt.call.stream:
             _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
