@@ -33,7 +33,7 @@ from proxy.admission.answers import Admitted
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
-from proxy.admission.terms import Demand, WindowKind
+from proxy.admission.terms import Demand, RunStep, WindowKind, outline_of
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
@@ -85,14 +85,14 @@ def demand(tenant_id: str, number: int, user: str = "ada") -> Demand:
         (keys.model_scope("gpt-5-mini"), NARROW, ()),
     )
     return Demand(
-        tenant_id=tenant_id,
-        run_id=f"run_{number:032x}",
-        step=0,
+        run_step=RunStep(tenant_id, f"run_{number:032x}", 0),
         held_nusd=1_000_000,
         expected_tokens=tokens,
-        scopes=tuple(
-            caps.demand_of(name, limits, expected_tokens=tokens, now_ms=now_ms, zone=UTC, counted=counted)
-            for name, limits, counted in scopes
+        outline=outline_of(
+            tuple(
+                caps.demand_of(name, limits, now_ms=now_ms, zone=UTC, counted=counted)
+                for name, limits, counted in scopes
+            )
         ),
         lease_ms=600_000,
         virtual_key_id="vk_1",

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import UTC
+from itertools import islice
 from typing import Any, TypeVar
 
 from proxy.adapters.redis import RedisDoor, Script
@@ -31,7 +32,7 @@ from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
 from proxy.admission.store import RedisAdmissionStore, Scripts
-from proxy.admission.terms import Demand, RunStep, WindowKind, touched_by
+from proxy.admission.terms import Demand, RunStep, WindowKind, outline_of, touched_by
 from proxy.cache.book import RedisCacheBook
 from proxy.cache.embedded import EmbeddedCacheBook
 from proxy.core.clock import Clock
@@ -209,21 +210,20 @@ def demand_from(step: Mapping[str, Any], now_ms: int) -> Demand:
     made_at_ms = T0_MS + step["made_at_ms"] if "made_at_ms" in step else now_ms
     tokens = step.get("tokens", 0)
     return Demand(
-        tenant_id=step.get("tenant", "acme"),
-        run_id=step["run"],
-        step=step.get("step", 0),
+        run_step=RunStep(step.get("tenant", "acme"), step["run"], step.get("step", 0)),
         held_nusd=step.get("held", 0),
         expected_tokens=tokens,
-        scopes=tuple(
-            demand_of(
-                name,
-                ScopeLimits(**limits),
-                expected_tokens=tokens,
-                now_ms=made_at_ms,
-                zone=UTC,
-                counted=[WindowKind(kind) for kind in step.get("counted", ())],
+        outline=outline_of(
+            tuple(
+                demand_of(
+                    name,
+                    ScopeLimits(**limits),
+                    now_ms=made_at_ms,
+                    zone=UTC,
+                    counted=[WindowKind(kind) for kind in step.get("counted", ())],
+                )
+                for name, limits in step["limits"].items()
             )
-            for name, limits in step["limits"].items()
         ),
         lease_ms=step.get("lease_ms", 30_000),
         virtual_key_id=step.get("virtual_key"),
@@ -245,8 +245,14 @@ def hit_from(step: Mapping[str, Any]) -> HitDemand:
     )
 
 
-def shown(answer: Any) -> Any:
-    """An answer as the vectors write it."""
+def used_nusd(demand: Demand, admitted: Admitted) -> list[list[int]]:
+    """Of each scope, what its windows have spent and hold."""
+    figures = iter(admitted.figures)
+    return [list(islice(figures, 2 + len(scope.windows)))[2:] for scope in demand.scopes]
+
+
+def shown(answer: Any, demand: Demand | None = None) -> Any:
+    """An answer as the vectors write it, to this demand."""
     match answer:
         case HitAdmitted():
             return {"hit": [max(0, tat_us - answer.now_us) // 1_000 for tat_us in answer.requests_tat_us]}
@@ -255,8 +261,8 @@ def shown(answer: Any) -> Any:
         case Shredded():
             return "shredded"
         case Admitted():
-            used = [list(figures.used_nusd) for figures in answer.figures]
-            return {"admitted": used, **({"repeated": True} if answer.repeated else {})}
+            assert demand is not None
+            return {"admitted": used_nusd(demand, answer), **({"repeated": True} if answer.repeated else {})}
         case CapRefused():
             resets = None if answer.resets_at_ms is None else answer.resets_at_ms - T0_MS
             numbers = [answer.cap_nusd, answer.spent_nusd, answer.held_nusd, answer.needed_nusd, resets]
@@ -313,8 +319,8 @@ async def _do(bench: RedisBench | SqliteBench, step: Mapping[str, Any], epoch: s
         case "admit" | "restore" as verb:
             demand = demands[step["run"]] = demand_from(step, bench.now_ms)
             if verb == "restore":
-                return shown(await store.restore(demand))
-            return shown(await store.admit(demand, step.get("epoch", epoch)))
+                return shown(await store.restore(demand), demand)
+            return shown(await store.admit(demand, step.get("epoch", epoch)), demand)
         case "grow":
             return shown(await store.grow(demands[step["run"]], step["held"], f"worst {step['held']}".encode()))
         case "settle" | "post" as verb:

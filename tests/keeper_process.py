@@ -96,7 +96,7 @@ async def main(store: str, folder: str, point: str, lease_s: float) -> None:
 async def admit(kept: Kept, asked: Demand) -> None:
     answer = await kept.keeper.admit(asked)
     assert isinstance(answer, Admitted), answer
-    say("admitted", asked.run_id)
+    say("admitted", asked.run_step.run_id)
 
 
 async def go_on(kept: Kept, name: str, lease_s: float) -> None:

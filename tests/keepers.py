@@ -16,7 +16,7 @@ from proxy.admission.ending import Bill
 from proxy.admission.journal import Journal
 from proxy.admission.keeper import Keeper
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
-from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, WindowKind, window_of
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, WindowKind, outline_of, window_of
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.ledger.embedded import EmbeddedLedgerStore
@@ -31,7 +31,9 @@ def demand(run_id: str, *, tenant_id: str = "acme", lease_ms: int = 30_000, cap_
     """A call that holds 1,000 nano-dollars of a total."""
     window = window_of(WindowKind.TOTAL, 0, TIME_MS_MAX, cap_nusd)
     scope = ScopeDemand("tenant", windows=(window,))
-    return Demand(tenant_id, run_id, 0, HELD_NUSD, 0, (scope,), lease_ms, None, b"worst " + run_id.encode())
+    return Demand(
+        RunStep(tenant_id, run_id, 0), HELD_NUSD, 0, outline_of((scope,)), lease_ms, None, b"worst " + run_id.encode()
+    )
 
 
 def bill(run_id: str, cost_nusd: int) -> Bill:
@@ -178,14 +180,14 @@ async def load(
             account.refused += 1
             continue
         assert isinstance(answer, Admitted), answer
-        account.admitted.add(asked.run_id)
+        account.admitted.add(asked.run_step.run_id)
         await asyncio.sleep(dice.random() * pause_s)
         if dice.random() < 0.125:
-            account.released.add(asked.run_id)
+            account.released.add(asked.run_step.run_id)
             keeper.release(asked.run_step)
         else:
-            account.charged_nusd[asked.run_id] = cost_nusd = dice.randrange(1, HELD_NUSD + 1)
-            keeper.settle(asked, bill(asked.run_id, cost_nusd))
+            account.charged_nusd[asked.run_step.run_id] = cost_nusd = dice.randrange(1, HELD_NUSD + 1)
+            keeper.settle(asked, bill(asked.run_step.run_id, cost_nusd))
 
 
 async def until(condition: Callable[[], Any], bound_s: float = 10) -> None:

@@ -51,7 +51,6 @@ class JournalFile:
     """This process's journal, to append to. Belongs to one event loop."""
 
     __slots__ = (
-        "_buffer",
         "_descriptor",
         "_head",
         "_is_dirty",
@@ -59,11 +58,11 @@ class JournalFile:
         "_lock",
         "_retry",
         "_segment_bytes_max",
-        "_size",
+        "_size_bytes",
         "_sync_later",
         "_syncing",
         "_thread",
-        "_unwritten_bytes",
+        "_unwritten",
         "failure",
         "number",
         "path",
@@ -80,9 +79,8 @@ class JournalFile:
         self.number = 0  # of the segment that is written to
         self._segment_bytes_max = segment_bytes_max
         self._head = head
-        self._buffer: list[bytes] = []
-        self._unwritten_bytes = 0
-        self._size = 0
+        self._unwritten = bytearray()
+        self._size_bytes = 0  # of the segment, what waits for it included
         self._is_torn = False  # the segment may end within a line
         self._retry: asyncio.TimerHandle | None = None
         self._is_dirty = False  # something was written since the last fsync began
@@ -101,43 +99,44 @@ class JournalFile:
 
     def append(self, line: bytes) -> int:
         """Add a line, which is written at the end of this turn of the loop. Gives its segment's number."""
-        if self._size + self._unwritten_bytes >= self._segment_bytes_max:
+        if self._size_bytes >= self._segment_bytes_max:
             self.begin(self._head)
-        if not self._buffer:
+        unwritten = self._unwritten
+        if not unwritten:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._buffer.append(line)
-        self._unwritten_bytes += len(line)
+        unwritten += line
+        self._size_bytes += len(line)
         return self.number
 
     def begin(self, head: bytes) -> None:
         """Go on in a new segment, whose first line is this; while the disk is full, in the old one."""
         self._head = head
         self.flush()
-        if self._buffer:
+        if self._unwritten:
             return
         try:
             before, self._descriptor = self._descriptor, self._open_next()
             self._thread.submit(_sync_and_close, before, self.path)
             self._write(head)
         except OSError as error:
-            self._buffer.append(head)  # so that somebody tries again
+            self._unwritten += head  # so that somebody tries again
             self._write_failed(error)
 
     def flush(self) -> None:
         """Write what waits. Whatever stops it, it is tried again until it has worked."""
-        if not self._buffer or self._descriptor < 0:
+        unwritten = self._unwritten
+        if not unwritten or self._descriptor < 0:
             return
-        lines = b"".join(self._buffer)
         try:
-            self._write(b"\n" + lines if self._is_torn else lines)
+            self._write(b"\n" + unwritten if self._is_torn else unwritten)
         except OSError as error:
             self._write_failed(error)
             return
         self._is_torn = False
-        self._buffer.clear()
-        self._unwritten_bytes = 0
+        unwritten.clear()
         self._is_dirty = True
-        self._sync_in(SYNC_AFTER_S)
+        if self._sync_later is None:
+            self._sync_in(SYNC_AFTER_S)
 
     async def sync(self) -> None:
         """Write and fsync all that was appended so far, as far as the disk lets it."""
@@ -164,18 +163,15 @@ class JournalFile:
             _remove(self.path)
         os.close(self._lock)
 
-    def _write(self, lines: bytes) -> None:
-        view = memoryview(lines)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._size += written
-            view = view[written:]
+    def _write(self, lines: bytes | bytearray) -> None:
+        while (written := os.write(self._descriptor, lines)) < len(lines):  # there was no room for all of it
+            lines = lines[written:]
 
     def _open_next(self) -> int:
         path = self.path / f"{self.number + 1:08d}{_SUFFIX}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self.number += 1
-        self._size = 0
+        self._size_bytes = len(self._head)
         return descriptor
 
     def _write_failed(self, error: OSError) -> None:
@@ -206,7 +202,7 @@ class JournalFile:
             self._fail(error)
             self._is_dirty, delay_s = True, RETRY_S
         else:
-            if not self._buffer:
+            if not self._unwritten:
                 self.failure = None
         finally:
             self._syncing = None

@@ -10,6 +10,7 @@ begins `tollway:1:@:` and is written in calls of its own.
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -22,6 +23,7 @@ SCHEMA = 1
 SCHEMA_NAME = f"tollway:{SCHEMA}:@:schema"
 CALL_TIMEOUT_S = 0.25
 RETRY_AFTER_MS = 1_000
+_TENANTS_MAX = 16_384
 
 
 class Script:
@@ -45,7 +47,12 @@ def tenant_name(tenant_id: str, rest: str) -> str:
     Raises:
         ValueError: not a tenant's id; it could reach into another tenant's state.
     """
-    return f"tollway:{SCHEMA}:{{{require_tenant_id(tenant_id)}}}:{rest}"
+    return f"{_tenant_prefix(tenant_id)}{rest}"
+
+
+@lru_cache(maxsize=_TENANTS_MAX)
+def _tenant_prefix(tenant_id: str) -> str:
+    return f"tollway:{SCHEMA}:{{{require_tenant_id(tenant_id)}}}:"
 
 
 def shared_name(rest: str) -> str:
@@ -113,16 +120,16 @@ class RedisDoor:
     ) -> Reply:
         """Run one script; those that are asked for in one turn of the loop share a round trip. Raises as `call`;
         `timeout_s` is the time for it, where that is another than a call's."""
-        if timeout_s is None:
-            timeout_s = CALL_TIMEOUT_S
         if not self._schema_seen:
             await self._see_schema()
-        ask = self._wire.ask
+        command = ("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
         try:
-            reply = await ask("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args, timeout_s=timeout_s)
-            if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
+            reply = await self._wire.ask(*command, timeout_s=timeout_s)
+            if not isinstance(reply, Exception):
+                return reply
+            if str(reply).startswith("NOSCRIPT"):
                 # After a restart or a promotion; EVAL runs it and loads it.
-                reply = await ask("EVAL", script.text, len(redis_keys), *redis_keys, *args, timeout_s=timeout_s)
+                reply = await self._wire.ask("EVAL", script.text, *command[2:], timeout_s=timeout_s)
         except WireError as error:
             raise _unavailable() from error
         if isinstance(reply, Exception):
@@ -157,20 +164,24 @@ class RedisDoor:
             found = await self._wire.ask_all([("EVALSHA", sha1, len(names), *names, *args) for names, args in calls])
         except WireError as error:
             raise _unavailable() from error
-        replies: list[Reply | StateUnavailable] = []
-        for reply, (names, args) in zip(found, calls, strict=True):
-            if not isinstance(reply, Exception):
-                replies.append(reply)
-            elif str(reply).startswith("NOSCRIPT"):
-                try:
-                    replies.append(await self.run(script, names, args))
-                except StateUnavailable as error:
-                    replies.append(error)
-            else:
-                failed = _unavailable()
-                failed.__cause__ = reply
-                replies.append(failed)
+        replies = cast("list[Reply | StateUnavailable]", found)
+        for place, reply in enumerate(found):
+            if isinstance(reply, Exception):
+                replies[place] = await self._run_again(script, calls[place], reply)
         return replies
+
+    async def _run_again(
+        self, script: Script, call: tuple[Sequence[str], Sequence[Argument]], error: Exception
+    ) -> "Reply | StateUnavailable":
+        """What to answer for one that Redis refused: where it only did not know the script, that is run after all."""
+        if str(error).startswith("NOSCRIPT"):
+            try:
+                return await self.run(script, *call)
+            except StateUnavailable as unavailable:
+                return unavailable
+        failed = _unavailable()
+        failed.__cause__ = error
+        return failed
 
     async def ping(self) -> None:
         """Ask whether the store is there. Raises as `call`."""

@@ -13,7 +13,7 @@ import math
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Self, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
@@ -91,19 +91,18 @@ class RedisWire:
         self._connecting: asyncio.Task[_Link] | None = None
         self._is_closed = False
 
-    async def ask(self, *command: Argument, timeout_s: float | None = None) -> Answer:
-        """Send one command; an error that Redis answers is given back, not raised.
+    def ask(self, *command: Argument, timeout_s: float | None = None) -> Awaitable[Answer]:
+        """Send one command, and wait for what this gives; an error that Redis answers is given back, not raised.
 
-        Raises:
+        Raises, when it is waited for:
             WireError: no answer within the time-out (this call's own, if it has one); a new connection has as long.
         """
+        if timeout_s is None:
+            timeout_s = self._timeout_s
         link = self._link
         if link is None or link.is_lost:
-            link = await self._connected()
-        reply = await link.ask(self._pack(command), self._timeout_s if timeout_s is None else timeout_s)
-        if isinstance(reply, Exception):
-            _leave_replica(link, reply)
-        return reply
+            return self._ask_anew(command, timeout_s)
+        return link.ask(self._pack(command), timeout_s)
 
     async def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Answer]:
         """Send several commands together; their answers in order, once all are there. Raises as `ask`, where any of
@@ -126,9 +125,6 @@ class RedisWire:
             raise
         if lost is not None:
             raise lost
-        for reply in replies:
-            if isinstance(reply, Exception):
-                _leave_replica(link, reply)
         return replies
 
     async def close(self) -> None:
@@ -140,6 +136,10 @@ class RedisWire:
             await asyncio.wait((connecting,))
         if self._link is not None:
             self._link.lose(WireError("closed"))
+
+    async def _ask_anew(self, command: tuple[Argument, ...], timeout_s: float) -> Answer:
+        link = await self._connected()
+        return await link.ask(self._pack(command), timeout_s)
 
     async def _connected(self) -> "_Link":
         """One attempt for all who wait for it; who hangs up leaves it to the others."""
@@ -196,17 +196,6 @@ class RedisWire:
         return greeting if isinstance(greeting, bytes) else None
 
 
-def _leave_replica(link: "_Link", error: Exception) -> None:
-    """Where the server has been made a replica, the address may lead to another by now."""
-    if _READ_ONLY.match(str(error)):
-        link.lose(WireError("the server takes no writes"))
-
-
-class _Entry(NamedTuple):
-    answer: "asyncio.Future[Answer]"
-    due_at_s: float
-
-
 class _Link(asyncio.Protocol):
     """One connection."""
 
@@ -217,7 +206,7 @@ class _Link(asyncio.Protocol):
         self._loop = loop
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Answer], float]] = deque()  # an answer, and when it is due
         self._outbox: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._look_at_s = math.inf
@@ -225,23 +214,19 @@ class _Link(asyncio.Protocol):
 
     def ask(self, command: bytes, timeout_s: float) -> "asyncio.Future[Answer]":
         """Send a command; its answer, or WireError."""
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        transport = self._transport
-        if self.is_lost or transport is None or len(self._waiting) >= UNDER_WAY_MAX:
+        loop, waiting, transport = self._loop, self._waiting, self._transport
+        answer: asyncio.Future[Answer] = loop.create_future()
+        if transport is None or len(waiting) >= UNDER_WAY_MAX:
             answer.set_exception(WireError("too many calls are under way" if transport else "no connection"))
             return answer
-        if not self._waiting:
+        if waiting:
+            self._send_together(command)
+        else:
             transport.write(command)
             self._busy_poll.begin()
-        else:
-            self._outbox.append(command)
-            if len(self._outbox) == 1:
-                self._loop.call_soon(self._flush)
-            elif len(self._outbox) >= TOGETHER_MAX:
-                self._flush()  # a long turn must not hold back what was asked at its beginning
-        due_at_s = self._loop.time() + timeout_s
-        self._waiting.append(_Entry(answer, due_at_s))
-        if self._timer is None or due_at_s < self._look_at_s:
+        due_at_s = loop.time() + timeout_s
+        waiting.append((answer, due_at_s))
+        if due_at_s < self._look_at_s:
             self._look_by(due_at_s)
         return answer
 
@@ -252,30 +237,35 @@ class _Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
-            self._transport.abort()  # what was not sent yet must not be carried out later
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()  # what was not sent yet must not be carried out later
         self._outbox.clear()
         waiting, self._waiting = self._waiting, deque()
-        for entry in waiting:
-            if not entry.answer.done():
-                entry.answer.set_exception(error)
+        for answer, _ in waiting:
+            if not answer.done():
+                answer.set_exception(error)
 
     # ── asyncio's side ───────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
         if self.is_lost:  # given up while it was made
-            self._transport.abort()
+            cast(asyncio.Transport, transport).abort()
+        else:
+            self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        waiting, reader = self._waiting, self._reader
+        waiting, next_reply = self._waiting, self._reader.gets
         try:
-            reader.feed(data)
-            while (reply := reader.gets()) is not False:
+            self._reader.feed(data)
+            while (reply := next_reply()) is not False:
                 if not waiting:  # nobody asked
                     self.lose(WireError("an answer to nothing"))
                     return
-                answer = waiting.popleft().answer
+                answer, _ = waiting.popleft()
+                if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
+                    # The address may lead to another server by now. This is done before whoever asked goes on.
+                    self._loop.call_soon(self.lose, WireError("the server takes no writes"))
                 if not answer.done():
                     answer.set_result(reply)
             if not waiting:
@@ -290,6 +280,14 @@ class _Link(asyncio.Protocol):
         error.__cause__ = exc
         self.lose(error)
 
+    def _send_together(self, command: bytes) -> None:
+        outbox = self._outbox
+        outbox.append(command)
+        if len(outbox) == 1:
+            self._loop.call_soon(self._flush)
+        elif len(outbox) >= TOGETHER_MAX:
+            self._flush()  # a long turn must not hold back what was asked at its beginning
+
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
         if outbox and self._transport is not None:
@@ -300,17 +298,17 @@ class _Link(asyncio.Protocol):
         self._timer = None
         self._look_at_s = math.inf
         now_s = self._loop.time()
-        if self._waiting and now_s - self._waiting[0].due_at_s > SILENT_S_MAX:
+        if self._waiting and now_s - self._waiting[0][1] > SILENT_S_MAX:
             self.lose(WireError("no answer in time"))
             return
         next_at_s = math.inf
-        for entry in self._waiting:
-            if entry.answer.done():
+        for answer, due_at_s in self._waiting:
+            if answer.done():
                 continue
-            if entry.due_at_s > now_s:
-                next_at_s = min(next_at_s, entry.due_at_s)
+            if due_at_s > now_s:
+                next_at_s = min(next_at_s, due_at_s)
             else:
-                entry.answer.set_exception(WireError("no answer in time"))
+                answer.set_exception(WireError("no answer in time"))
         if self._waiting:
             self._look_by(min(next_at_s, now_s + SILENT_S_MAX))
 

@@ -27,20 +27,13 @@ class LimitKind(StrEnum):
     TOKENS = "tokens_per_minute"
 
 
-class ScopeFigures(NamedTuple):
-    """What one scope has used, this reservation included: its buckets' theoretical arrival times,
-    and for each of the demand's windows what is spent and held."""
-
-    requests_tat_us: int
-    tokens_tat_us: int
-    used_nusd: tuple[int, ...]
-
-
 class Admitted(NamedTuple):
-    """It may run. The figures are in the order of the demand's scopes."""
+    """It may run. The figures are what is used by now, this reservation included, as the store tells them: for each
+    of the demand's scopes its buckets' theoretical arrival times, of requests and of tokens, then for each of its
+    windows what is spent and held."""
 
     now_us: int
-    figures: tuple[ScopeFigures, ...]
+    figures: tuple[int, ...]
     repeated: bool = False  # it was pending already: the figures are of now
     keyring_epoch: int = 0  # how often the tenant's stored provider keys had changed by then
 

@@ -9,7 +9,6 @@ is no order to keep: an ending is posted to the periods of its own reservation.
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -50,8 +49,8 @@ class Backlog:
     """The endings of this process that the store has not answered yet. Belongs to one event loop."""
 
     __slots__ = (
-        *("_arrived", "_clock", "_idle", "_is_back", "_journal", "_on_settled"),
-        *("_store", "_told", "_tries", "_under_way", "_waiting"),
+        *("_arrival", "_clock", "_is_back", "_journal", "_on_settled"),
+        *("_rest", "_store", "_told", "_tries", "_under_way", "_waiting"),
     )
 
     def __init__(self, store: AdmissionStore, journal: Journal, clock: Clock, on_settled: OnSettled) -> None:
@@ -59,14 +58,13 @@ class Backlog:
         self._journal = journal
         self._clock = clock
         self._on_settled = on_settled
-        self._waiting: deque[Ending] = deque()
+        self._waiting: list[Ending] = []
         self._under_way = 0
         self._told: set[RunStep] = set()  # faults that the log has; as bounded as what waits
         self._is_back = asyncio.Event()
         self._tries = 0  # in a row in which the store answered nothing
-        self._arrived = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._arrival: asyncio.Future[None] | None = None  # what `run` waits for, while nothing waits
+        self._rest: asyncio.Future[None] | None = None  # what whoever drains waits for: nothing waits
 
     def __len__(self) -> int:
         return len(self._waiting) + self._under_way
@@ -74,21 +72,20 @@ class Backlog:
     @property
     def has_room(self) -> bool:
         """False: the store has been away for so long that nothing new should be begun."""
-        return len(self) < WAITING_MAX
+        return len(self._waiting) + self._under_way < WAITING_MAX
 
     def add(self, ending: Ending) -> None:
         """Carry it out, soon. It has been journalled."""
         self._waiting.append(ending)
-        self._arrived.set()
-        self._idle.clear()
+        if self._arrival is not None:
+            _come_to_pass(self._arrival)
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until all is carried out; gives how many are not, in time. The journal has those."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            pass
+        if len(self):
+            if self._rest is None or self._rest.done():
+                self._rest = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._rest,), timeout=timeout_s)
         return len(self)
 
     def try_now(self) -> None:
@@ -97,33 +94,38 @@ class Backlog:
 
     async def run(self) -> None:
         """Carry out what arrives, for as long as this is not cancelled."""
+        waiting, create_future = self._waiting, asyncio.get_running_loop().create_future
         while True:
-            await self._arrived.wait()
-            if not await self._carry_out_some():
+            if not waiting:
+                self._arrival = create_future()
+                await self._arrival
+            unanswered = group = waiting[:AT_ONCE]  # so it is if this is cancelled; to ask again does no harm
+            del waiting[:AT_ONCE]
+            self._under_way = len(group)
+            try:
+                unanswered = await self._ask_together(group)
+            finally:
+                self._under_way = 0
+                waiting += unanswered
+                if self._rest is not None and not waiting:
+                    _come_to_pass(self._rest)
+            if len(unanswered) < len(group):
+                self._tries = 0
+            else:
+                self._tries += 1
                 await self._back_off()
-
-    async def _carry_out_some(self) -> bool:
-        """False where the store answered nothing."""
-        group = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-        self._under_way = len(group)
-        unanswered = group  # so it is if this is cancelled; to ask again does no harm
-        try:
-            unanswered = await self._ask_together(group)
-        finally:
-            self._under_way = 0
-            self._waiting.extend(unanswered)
-            if not self._waiting:
-                self._arrived.clear()
-                self._idle.set()
-        self._tries = self._tries + 1 if len(unanswered) == len(group) else 0
-        return self._tries == 0
 
     async def _ask_together(self, group: Sequence[Ending]) -> list[Ending]:
         """Ask for all settlements at once, and for what is left of the group one by one. Gives those that the store
         has not answered."""
-        settling = [ending for ending in group if isinstance(ending, Settling)]
-        left: list[Ending] = [ending for ending in group if not isinstance(ending, Settling)]
+        settling: list[Settling] = []
+        left: list[Ending] = []
         unanswered: list[Ending] = []
+        for ending in group:
+            if isinstance(ending, Settling):
+                settling.append(ending)
+            else:
+                left.append(ending)
         try:
             ended = [(ending.run_step, ending.bill) for ending in settling]
             answers = await self._store.settle_all(ended) if ended else ()
@@ -171,3 +173,8 @@ class Backlog:
                 await self._is_back.wait()
         except TimeoutError:
             pass
+
+
+def _come_to_pass(awaited: asyncio.Future[None]) -> None:
+    if not awaited.done():
+        awaited.set_result(None)

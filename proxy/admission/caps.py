@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta, tzinfo
 from functools import lru_cache
 
 from proxy.admission.answers import CapRefused
-from proxy.admission.limits import requests_bucket, tokens_bucket
+from proxy.admission.limits import requests_bucket
 from proxy.admission.terms import TIME_MS_MAX, Bucket, ScopeDemand, Window, WindowKind, window_of
 from proxy.core.limits import ScopeLimits
 
@@ -48,22 +48,17 @@ def demand_of(
     name: str,
     limits: ScopeLimits,
     *,
-    expected_tokens: int,
     now_ms: int,
     zone: tzinfo,
     counted: Collection[WindowKind] = (),
 ) -> ScopeDemand:
     """What a scope's limits ask of the store for one call."""
     requests: Bucket | None = None
-    tokens: Bucket | None = None
     if limits.requests_per_minute is not None:
         requests = requests_bucket(limits.requests_per_minute, limits.burst or limits.requests_per_minute)
-    if limits.tokens_per_minute is not None:
-        tokens = tokens_bucket(limits.tokens_per_minute, expected_tokens)
     return ScopeDemand(
         name=name,
         requests=requests,
-        tokens=tokens,
         tokens_per_minute=limits.tokens_per_minute,
         max_concurrency=limits.max_concurrency,
         windows=windows(limits, now_ms, zone, counted),

@@ -6,6 +6,7 @@ Mistral, Together.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil, isfinite
 from typing import Any, Final
 
@@ -18,10 +19,12 @@ _NAMES: Final = {
 }
 # Providers that know chat's older name alone, and let the newer one pass unread.
 _OLDER_NAME_ONLY: Final = frozenset({"deepinfra", "deepseek", "mistral", "together", "zai"})
+_NAMED_MAX: Final = 1_024
 _DIGITS_MAX: Final = 18
 _NUMBER_MAX: Final = 10**_DIGITS_MAX
 
 
+@lru_cache(maxsize=_NAMED_MAX)
 def ceiling_names(operation_name: str, catalog: str) -> tuple[str, ...]:
     """The fields by which this provider lets a caller bound an answer, the one to prefer first."""
     names = _NAMES.get(operation_name, ())
@@ -33,15 +36,15 @@ def ceiling_names(operation_name: str, catalog: str) -> tuple[str, ...]:
 def own_ceiling(document: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     """The caller's own ceiling for one answer, in tokens: the largest, where there are several.
     None where there is none that surely bounds."""
-    bounds = [bound for name in names if (bound := sure_bound(document.get(name))) is not None]
-    return max(bounds, default=None)
+    bounds = [sure_bound(document[name]) for name in names if name in document]
+    return max([bound for bound in bounds if bound is not None], default=None)
 
 
 def choices(operation_name: str, document: Mapping[str, Any]) -> int:
     """How many answers are made, the discarded ones of `best_of` included."""
     if operation_name not in ("chat_completions", "completions"):
         return 1
-    count = largest_reading(document.get("n")) or 1
+    count = (largest_reading(document["n"]) or 1) if "n" in document else 1
     if operation_name == "chat_completions":
         return count
     best_of = largest_reading(document.get("best_of")) or 1

@@ -126,7 +126,7 @@ class EmbeddedAdmissionStore:
             answer, change = reserving.admit(
                 demand,
                 book.reservation(demand.run_step),
-                book.scopes(scope.name for scope in demand.scopes),
+                book.scopes(demand.outline.scope_names),
                 now_us=book.now_us,
                 is_revoked=book.connection.execute(_REVOKED, virtual_key).fetchone() is not None,
             )
@@ -165,7 +165,7 @@ class EmbeddedAdmissionStore:
         run_step = require_demand(demand).run_step
 
         def step(book: "_Book") -> Admission:
-            scopes = book.scopes(scope.name for scope in demand.scopes)
+            scopes = book.scopes(demand.outline.scope_names)
             answer, change = reserving.restore(demand, book.reservation(run_step), scopes, now_us=book.now_us)
             book.write(run_step, change)
             return answer
@@ -176,7 +176,7 @@ class EmbeddedAdmissionStore:
         run_step = require_run_step(demand.run_step)
 
         def step(book: "_Book") -> Growth:
-            scopes = book.scopes(scope.name for scope in demand.scopes)
+            scopes = book.scopes(demand.outline.scope_names)
             kept = book.reservation(run_step)
             answer, change = reserving.grow(demand, kept, scopes, held_nusd=held_nusd, row=row, now_us=book.now_us)
             book.write(run_step, change)

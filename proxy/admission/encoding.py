@@ -20,7 +20,6 @@ from proxy.admission.answers import (
     Refused,
     ReleaseCode,
     Revoked,
-    ScopeFigures,
     SettleCode,
     Settlement,
     State,
@@ -30,13 +29,13 @@ from proxy.admission.answers import (
 from proxy.admission.book import Amounts, ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, Purged, Shredded
-from proxy.admission.terms import Bucket, Demand, ScopeDemand, Touched, WindowKind
+from proxy.admission.limits import each_tokens_us
+from proxy.admission.terms import Demand, ScopeDemand, Touched, WindowKind
 from proxy.core import jsonio
 
 _WRONG_EPOCH, _ADMITTED, _KNOWN, _WRONG_WINDOW, _REVOKED, _CAP, _LIMIT = range(7)
 _GROWN: Final = 1
 _HIT, _HIT_LIMIT = 0, 4  # between them: shredded, revoked, purged
-_NO_BUCKET: Final = Bucket(-1, -1)
 _LIMITS: Final = (LimitKind.CONCURRENCY, LimitKind.REQUESTS, LimitKind.TOKENS)
 _SETTLEMENTS: Final = (
     SettleCode.UNKNOWN,
@@ -74,16 +73,25 @@ def touched_of(text: bytes) -> tuple[Touched, ...]:
 
 def checks_text(demand: Demand) -> bytes:
     """What is asked of each scope, in the same order."""
-    return jsonio.encode(
-        [
-            (
-                *(scope.requests or _NO_BUCKET),
-                *(scope.tokens or _NO_BUCKET),
-                -1 if scope.max_concurrency is None else scope.max_concurrency,
-                windows,
-            )
-            for scope, windows in zip(demand.scopes, demand.outline.windows, strict=True)
-        ]
+    outline = demand.outline
+    return outline.checks_format % each_tokens_us(demand.expected_tokens, outline.tokens_per_minute)
+
+
+def admit_args(demand: Demand, mode: str, epoch: str) -> tuple[bytes | int | str, ...]:
+    """What `admit.lua` is given of a demand."""
+    _, held_nusd, expected_tokens, outline, lease_ms, virtual_key_id, row = demand
+    return (
+        mode,
+        epoch,
+        virtual_key_id or "",
+        held_nusd,
+        expected_tokens,
+        lease_ms,
+        outline.from_ms,
+        outline.until_ms,
+        outline.touched_text,
+        checks_text(demand),
+        row,
     )
 
 
@@ -91,7 +99,7 @@ def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
     """What `admit.lua` said."""
     code = reply[0]
     if code == _ADMITTED:
-        return Admitted(reply[1], _figures(reply, demand), repeated=reply[2] == 1, keyring_epoch=reply[-1])
+        return Admitted(reply[1], tuple(reply[3:-1]), reply[2] == 1, reply[-1])
     if code in (_CAP, _LIMIT):
         return refusal_of(reply, demand.scopes)
     if code == _KNOWN:
@@ -100,15 +108,6 @@ def admission_of(reply: Sequence[Any], demand: Demand) -> Admission:
         return WrongWindow(reply[1])
     assert code in (_WRONG_EPOCH, _REVOKED), reply
     return WrongEpoch() if code == _WRONG_EPOCH else Revoked()
-
-
-def _figures(reply: Sequence[Any], demand: Demand) -> tuple[ScopeFigures, ...]:
-    figures, at = [], 3
-    for scope in demand.scopes:
-        end = at + 2 + len(scope.windows)
-        figures.append(ScopeFigures(reply[at], reply[at + 1], tuple(reply[at + 2 : end])))
-        at = end
-    return tuple(figures)
 
 
 def refusal_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Refused:
@@ -151,10 +150,10 @@ def growth_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Growth:
     return NotPending(State(reply[1].decode()) if reply[1] else None)
 
 
-def settle_args(bill: Bill, touched: bytes) -> list[bytes | int | str]:
+def settle_args(bill: Bill, touched: bytes) -> tuple[bytes | int, ...]:
     """What `settle.lua` is given of a run's end."""
-    tokens = -1 if bill.tokens is None else bill.tokens
-    return [bill.cost_nusd, tokens, bill.row, bill.adjustment, touched]
+    cost_nusd, tokens, row, adjustment = bill
+    return cost_nusd, -1 if tokens is None else tokens, row, adjustment, touched
 
 
 def settlement_of(reply: Any) -> Settlement:

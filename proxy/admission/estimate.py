@@ -90,10 +90,10 @@ def estimate(
     document = call.document if call.document is not None else _NO_FIELDS
     text = call.text or b""
     name = operation.name
-    if name in _FREE or (name == "moderations" and not facts.price.counts_tokens):
-        return FREE._replace(expected_tokens=len(text) // EXPECTED_BYTES_PER_TOKEN)
     if name in _TEXTING:
         return _of_text(name, document, text, facts, catalog, project_tier)
+    if name in _FREE or (name == "moderations" and not facts.price.counts_tokens):
+        return FREE._replace(expected_tokens=len(text) // EXPECTED_BYTES_PER_TOKEN)
     if name in ("embeddings", "moderations"):
         return _of_input(name, document, text, facts, project_tier)
     if name == "images":
@@ -146,14 +146,13 @@ def expect_tokens(text: bytes | None, ceiling: int | None, answers: int = 1) -> 
 def _of_text(
     name: str, document: Mapping[str, Any], text: bytes, facts: ModelFacts, catalog: str, project_tier: str | None
 ) -> Estimate:
-    if _PLAIN.issuperset(document):
-        tools, compacts = NO_TOOLS, False
-    else:
+    tools, compacts, is_plain = NO_TOOLS, False, _PLAIN.issuperset(document)
+    if not is_plain:
         _refuse_unknown_modes(document)
         tools, compacts = hosted_tools(name, document, facts.price), _compacts(document)
     visible = look(name, document, text)
     # A search model fills its own context; so do tools, and a compaction reads it once more.
-    is_filled = tools.are_any or compacts or bool(facts.price.request_nusd)
+    is_filled = tools.are_any or compacts or facts.price.request_nusd
     passes = (tools.runs + 1) * (2 if compacts else 1)
     if is_filled and visible.is_whole:
         visible = visible._replace(is_whole=False)
@@ -168,8 +167,9 @@ def _of_text(
     answers = choices(name, document)
     # Anthropic says of no ceiling that it holds over all passes of its tools together.
     each = answers * (tools.runs + 1 if name == "messages" else 1)
-    compacted_tokens = passes * _answer_tokens_max(None, names, facts) if compacts else 0
-    beside_tokens = _output_beside_ceiling(document, text, answers, compacted_tokens)
+    beside_tokens = 0 if is_plain else _output_beside_ceiling(document, text, answers)
+    if compacts:
+        beside_tokens += passes * _answer_tokens_max(None, names, facts)
     input_fusd = passes * _input_fusd(pass_tokens, visible, facts, rates)
     fixed_fusd = input_fusd + beside_tokens * rates.output_nusd_per_mtok
     fixed_fusd += (facts.price.request_nusd + tools.fees_nusd) * FUSD_PER_NUSD
@@ -213,19 +213,21 @@ def _compacts(document: Mapping[str, Any]) -> bool:
 
 
 def _answer_tokens_max(ceiling: int | None, names: tuple[str, ...], facts: ModelFacts) -> int:
-    known = [tokens for tokens in (ceiling, facts.max_output_tokens) if tokens is not None]
-    if not known:
+    longest = facts.max_output_tokens
+    if ceiling is not None:
+        return ceiling if longest is None else min(ceiling, longest)
+    if longest is None:
         raise UnpricedEndpoint(
             f"Nobody here knows how long this model's answers can be, and a spend cap holds for you. "
             f"Set `{names[0] if names else 'max_output_tokens'}`.",
             param=names[0] if names else None,
         )
-    return min(known)
+    return longest
 
 
-def _output_beside_ceiling(document: Mapping[str, Any], text: bytes, answers: int, compacted_tokens: int) -> int:
+def _output_beside_ceiling(document: Mapping[str, Any], text: bytes, answers: int) -> int:
     """Billed as output, and bounded by no ceiling: an echoed prompt, a prediction that was wrong."""
-    beside = compacted_tokens
+    beside = 0
     if document.get("echo"):
         beside += len(text) * answers
     if document.get("prediction") is not None:
@@ -241,9 +243,12 @@ def _input_tokens_max(
 ) -> int:
     """The longest that one pass's input can be, in tokens."""
     if visible.is_whole and (not visible.pictures or facts.image_tokens_max is not None):
+        bound = len(text) + frame_tokens + visible.sealed_bytes * SEALED_TOKENS_PER_BYTE
+        if visible.pictures:
+            bound += visible.pictures * (facts.image_tokens_max or 0)
         tools = document.get("tools")
-        bound = len(text) + frame_tokens + TOOL_TOKENS * (len(tools) if isinstance(tools, list) else 0)
-        bound += visible.pictures * (facts.image_tokens_max or 0) + visible.sealed_bytes * SEALED_TOKENS_PER_BYTE
+        if isinstance(tools, list):
+            bound += TOOL_TOKENS * len(tools)
         return bound if facts.context_tokens is None else min(bound, facts.context_tokens)
     if facts.context_tokens is None:
         raise UnpricedEndpoint(

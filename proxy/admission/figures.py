@@ -3,12 +3,13 @@
 Pure.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from proxy.admission import limits
 from proxy.admission.answers import Admitted
 from proxy.admission.hits import HitAdmitted, HitDemand
-from proxy.admission.terms import Demand, ScopeDemand, Window, WindowKind
+from proxy.admission.terms import Demand, Gauges, WindowKind
 
 
 class CapUse(NamedTuple):
@@ -18,16 +19,8 @@ class CapUse(NamedTuple):
     kind: WindowKind
     cap_nusd: int
     used_nusd: int
-    window_start_ms: int = 0
-
-    @property
-    def used_pct(self) -> int:
-        """Whole per cents, rounded down: 100 means full to the last nano-dollar."""
-        return _used_pct(self.used_nusd, self.cap_nusd)
-
-
-def _used_pct(used_nusd: int, cap_nusd: int) -> int:
-    return 100 if cap_nusd == 0 else used_nusd * 100 // cap_nusd
+    used_pct: int  # whole per cents, rounded down: 100 means full to the last nano-dollar
+    window_start_ms: int
 
 
 class Left(NamedTuple):
@@ -43,28 +36,21 @@ NOTHING_LIMITED: Final = Left()
 
 def what_is_left(demand: Demand, admitted: Admitted) -> Left:
     """In one look at all figures: every call takes one."""
-    now_us = admitted.now_us
-    requests: int | None = None
-    tokens: int | None = None
-    tightest: tuple[ScopeDemand, Window, int] | None = None
-    fullest_pct = -1
-    for scope, figures in zip(demand.scopes, admitted.figures, strict=True):
-        requests_tat_us, tokens_tat_us, used = figures
-        if scope.requests is not None:
-            left = limits.remaining_requests(requests_tat_us, now_us, scope.requests)
-            requests = left if requests is None or left < requests else requests
-        if scope.tokens_per_minute is not None:
-            left = limits.remaining_tokens(tokens_tat_us, now_us, scope.tokens_per_minute)
-            tokens = left if tokens is None or left < tokens else tokens
-        for window, used_nusd in zip(scope.windows, used, strict=True):
-            cap_nusd = window.cap_nusd
-            if cap_nusd is not None and (pct := _used_pct(used_nusd, cap_nusd)) > fullest_pct:
-                tightest, fullest_pct = (scope, window, used_nusd), pct
-    if tightest is None:
-        return Left(requests, tokens)
-    scope, window, used_nusd = tightest
-    assert window.cap_nusd is not None
-    return Left(requests, tokens, CapUse(scope.name, window.kind, window.cap_nusd, used_nusd, window.start_ms))
+    gauges, figures, now_us = demand.outline.gauges, admitted.figures, admitted.now_us
+    return Left(
+        limits.fewest_requests(gauges, figures, now_us),
+        limits.fewest_tokens(gauges, figures, now_us),
+        _fullest(gauges, figures) if gauges.caps else None,
+    )
+
+
+def _fullest(gauges: Gauges, figures: Sequence[int]) -> CapUse:
+    used_pcts = [figures[place] * 100 // cap_nusd if cap_nusd else 100 for place, cap_nusd in gauges.caps]
+    used_pct = max(used_pcts)
+    fullest = used_pcts.index(used_pct)
+    scope, kind, start_ms = gauges.capped[fullest]
+    place, cap_nusd = gauges.caps[fullest]
+    return CapUse(scope, kind, cap_nusd, figures[place], used_pct, start_ms)
 
 
 def remaining_hit_requests(demand: HitDemand, admitted: HitAdmitted) -> int | None:

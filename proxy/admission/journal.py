@@ -6,7 +6,6 @@ the next process settles what this one no longer could, and whatever lost its st
 """
 
 import asyncio
-from collections import Counter
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +22,7 @@ KEPT_BYTES_MAX = 1_073_741_824  # or until there is so much of it: then the olde
 class Journal:
     """The records of one process. Belongs to its event loop."""
 
-    __slots__ = ("_clock", "_epoch", "_file", "_is_used", "_kept_bytes_max", "_segment_of", "_undone")
+    __slots__ = ("_clock", "_epoch", "_file", "_is_used", "_kept_bytes_max", "_segment_of")
 
     def __init__(self, file: JournalFile, clock: Clock, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
         self._file = file
@@ -32,7 +31,6 @@ class Journal:
         self._is_used = False
         self._epoch = ""
         self._segment_of: dict[RunStep, int] = {}  # of what is not done: where its last record is
-        self._undone: Counter[int] = Counter()  # segment → how many of those
 
     @classmethod
     def open(cls, folder: Path, store_url: str, clock: Clock) -> Self:
@@ -82,10 +80,9 @@ class Journal:
 
     def done(self, ending: Ending) -> None:
         """The store has answered. Safe to repeat."""
-        number = self._segment_of.pop(ending.run_step, None)
-        if number is not None:
-            self._forget(number)
-            self._file.append(line_of(Done(ending.run_step)))
+        run_step = ending.run_step
+        if self._segment_of.pop(run_step, None) is not None:
+            self._file.append(line_of(Done(run_step)))
 
     async def trim(self) -> int:
         """Delete the oldest segments as far as nobody needs them. Gives how many.
@@ -98,7 +95,7 @@ class Journal:
         count = 0
         for segment in found:
             is_kept = segment.changed_at_ms > oldest_ms and kept_bytes <= self._kept_bytes_max
-            if is_kept or segment.number == self._file.number or self._undone[segment.number] > 0:
+            if is_kept or segment.number == self._file.number or segment.number in self._segment_of.values():
                 break
             await asyncio.to_thread(self._file.remove, segment.number)
             kept_bytes -= segment.bytes
@@ -111,15 +108,4 @@ class Journal:
 
     def _note(self, run_step: RunStep, record: Record) -> None:
         self._is_used = True
-        number = self._file.append(line_of(record))
-        before = self._segment_of.get(run_step)
-        if before != number:
-            if before is not None:
-                self._forget(before)
-            self._segment_of[run_step] = number
-            self._undone[number] += 1
-
-    def _forget(self, number: int) -> None:
-        self._undone[number] -= 1
-        if self._undone[number] == 0:
-            del self._undone[number]
+        self._segment_of[run_step] = self._file.append(line_of(record))

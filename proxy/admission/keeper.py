@@ -15,7 +15,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
-from proxy.adapters.time_bound import TimeBound
+from proxy.adapters.time_limit import TimeLimit
 from proxy.admission.answers import Admission, Admitted, Grown, Growth, NotPending, WrongEpoch
 from proxy.admission.backlog import Backlog, OnSettled
 from proxy.admission.ending import Bill
@@ -53,7 +53,7 @@ class Keeper:
         """`on_settled` hears each definite answer to a settlement, once. An embedded store that
         shares a slow disk may be given more time for an admission than one that others answer for."""
         self._store = store
-        self._in_time = TimeBound(ADMIT_TIMEOUT_S if admit_timeout_s is None else admit_timeout_s)
+        self._admit_time = TimeLimit(ADMIT_TIMEOUT_S if admit_timeout_s is None else admit_timeout_s)
         self._journal = journal
         self._lease_s = lease_s
         self._backlog = Backlog(store, journal, clock, on_settled)
@@ -103,27 +103,29 @@ class Keeper:
         epoch = self._epoch
         if epoch is None or self.failure is not None:
             raise self._unavailable()
+        run_step = demand.run_step
         try:
-            answer = await self._in_time.wait_for(self._admit(demand, epoch))
+            with self._admit_time.wait():
+                answer = await self._store.admit(demand, epoch)
+                # A tenant that nobody has asked for in this epoch: all that was lost has been posted.
+                if (
+                    isinstance(answer, WrongEpoch)
+                    and epoch == self._epoch
+                    and await self._adopt(demand.tenant_id, epoch)
+                ):
+                    answer = await self._store.admit(demand, epoch)
         except TimeoutError as error:
-            self._release_unknown(demand.run_step)
+            self._release_unknown(run_step)
             raise self._unavailable() from error
         except BaseException:  # cancelled, or no answer: it may be reserved all the same
-            self._release_unknown(demand.run_step)
+            self._release_unknown(run_step)
             raise
-        if isinstance(answer, WrongEpoch):
+        if isinstance(answer, Admitted):
+            self._open[run_step] = demand
+            self._journal.reserved(demand)
+        elif isinstance(answer, WrongEpoch):
             self._look.set()
             raise self._unavailable()
-        if isinstance(answer, Admitted):
-            self._open[demand.run_step] = demand
-            self._journal.reserved(demand)
-        return answer
-
-    async def _admit(self, demand: Demand, epoch: str) -> Admission:
-        answer = await self._store.admit(demand, epoch)
-        # A tenant that nobody has asked for in this epoch: all that was lost has been posted.
-        if isinstance(answer, WrongEpoch) and epoch == self._epoch and await self._adopt(demand.tenant_id, epoch):
-            answer = await self._store.admit(demand, epoch)
         return answer
 
     async def admit_hit(self, demand: HitDemand) -> HitAdmission:
@@ -136,7 +138,8 @@ class Keeper:
         if self._is_away:
             raise self._unavailable()
         try:
-            return await self._in_time.wait_for(self._store.admit_hit(demand))
+            with self._admit_time.wait():
+                return await self._store.admit_hit(demand)
         except TimeoutError as error:
             raise self._unavailable() from error
 

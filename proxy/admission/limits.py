@@ -6,9 +6,10 @@ beyond its capacity; a full bucket lets any one request through, so that one tha
 than the bucket waits instead of being refused for ever. The scripts do the same sums.
 """
 
-from proxy.admission.terms import TOKENS_MAX, Bucket
+from collections.abc import Iterable, Sequence
 
-MINUTE_US = 60_000_000
+from proxy.admission.terms import MINUTE_US, TOKENS_MAX, Bucket, Gauges
+
 DEBT_US_MAX = 365 * 24 * 60 * MINUTE_US
 CONCURRENCY_RETRY_MS = 1_000  # nobody knows when a call ends; this is how long a caller should wait
 
@@ -19,15 +20,22 @@ def requests_bucket(requests_per_minute: int, burst: int) -> Bucket:
     return Bucket(increment_us, burst * increment_us)
 
 
-def tokens_bucket(tokens_per_minute: int, tokens: int) -> Bucket:
-    """So many tokens of a bucket that holds a minute's."""
-    return Bucket(tokens_us(tokens, tokens_per_minute), MINUTE_US)
+def tokens_bucket(tokens_per_minute: int | None, tokens: int) -> Bucket | None:
+    """So many tokens of a bucket that holds a minute's; None where there is no bucket."""
+    return None if tokens_per_minute is None else Bucket(tokens_us(tokens, tokens_per_minute), MINUTE_US)
 
 
 def tokens_us(tokens: int, tokens_per_minute: int) -> int:
     """The time in which so many tokens flow back, rounded up."""
     assert 0 <= tokens <= TOKENS_MAX
-    return _ceil_div(tokens * MINUTE_US, tokens_per_minute)
+    return -(-tokens * MINUTE_US // tokens_per_minute)
+
+
+def each_tokens_us(tokens: int, tokens_per_minute: Iterable[int]) -> tuple[int, ...]:
+    """Likewise, in each of several buckets."""
+    assert 0 <= tokens <= TOKENS_MAX
+    owed_us = -tokens * MINUTE_US
+    return tuple([-(owed_us // per_minute) for per_minute in tokens_per_minute])
 
 
 def conforms(tat_us: int, now_us: int, bucket: Bucket) -> bool:
@@ -53,9 +61,23 @@ def corrected(tat_us: int, now_us: int, tokens_per_minute: int, expected_tokens:
     return min(max(max(tat_us, now_us) + difference_us, now_us), now_us + DEBT_US_MAX)
 
 
-def remaining_tokens(tat_us: int, now_us: int, tokens_per_minute: int) -> int:
-    """What is left in a token bucket."""
-    return max(0, MINUTE_US - max(0, tat_us - now_us)) * tokens_per_minute // MINUTE_US
+def fewest_requests(gauges: Gauges, figures: Sequence[int], now_us: int) -> int | None:
+    """What is left in the request bucket that has least; None where there is none."""
+    if gauges.requests_max is None:
+        return None
+    left = [
+        (capacity_us + now_us - figures[place]) // increment_us for place, capacity_us, increment_us in gauges.requests
+    ]
+    return max(0, min(gauges.requests_max, *left))
+
+
+def fewest_tokens(gauges: Gauges, figures: Sequence[int], now_us: int) -> int | None:
+    """Likewise, in the token bucket."""
+    if gauges.tokens_max is None:
+        return None
+    empty_at_us = now_us + MINUTE_US
+    left = [(empty_at_us - figures[place]) * per_minute // MINUTE_US for place, per_minute in gauges.tokens]
+    return max(0, min(gauges.tokens_max, *left))
 
 
 def remaining_requests(tat_us: int, now_us: int, bucket: Bucket) -> int:

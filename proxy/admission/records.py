@@ -1,8 +1,8 @@
 """What a journal says, one line a record.
 
 Pure. A line is a checksum (CRC-32, eight hex digits), a space and a JSON array that begins with
-the record's name; opaque rows are base64 in it. A line that was torn, or that is damaged, is no
-record: `record_of` gives None. Nothing here can hold a prompt, a completion or a provider's key:
+the record's name, which each record's `text` is; opaque rows are base64 in it. A line that was torn, or
+that is damaged, is no record: `record_of` gives None. Nothing here can hold a prompt, a completion or a provider's key:
 rows cannot.
 
 What is known of a run follows from its records in order: reserved → settling or releasing → done.
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from proxy.admission.ending import Bill
-from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Touched, Window, WindowKind
+from proxy.admission.terms import TIME_MS_MAX, Demand, RunStep, ScopeDemand, Touched, Window, WindowKind, outline_of
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
 
@@ -34,6 +34,9 @@ class Head(NamedTuple):
 
     epoch: str
 
+    def text(self) -> bytes:
+        return jsonio.encode(["head", self.epoch])
+
 
 class Reserved(NamedTuple):
     """The store holds this. Of the demand, only what puts it back is kept; a second one of the same name
@@ -41,6 +44,12 @@ class Reserved(NamedTuple):
 
     at_ms: int
     demand: Demand
+
+    def text(self) -> bytes:
+        demand = self.demand
+        numbers = (demand.held_nusd, demand.expected_tokens, demand.lease_ms)
+        begins = jsonio.encode(["reserved", self.at_ms, *demand.run_step, *numbers])
+        return b'%b,%b,"%b"]' % (begins[:-1], demand.outline.touched_text, _base64(demand.row))
 
 
 class Settling(NamedTuple):
@@ -52,6 +61,11 @@ class Settling(NamedTuple):
     bill: Bill
     epoch: str = ""  # the store's life in which it began; on the disk, the segment's head says so
 
+    def text(self) -> bytes:
+        at_ms, run_step, touched, (cost_nusd, tokens, row, adjustment), _ = self
+        begins = jsonio.encode(["settling", at_ms, *run_step, list(map(tuple, touched)), cost_nusd, tokens])
+        return b'%b,"%b","%b"]' % (begins[:-1], _base64(row), _base64(adjustment))
+
 
 class Releasing(NamedTuple):
     """A reservation, or one of which nobody knows whether it is one, is being let go."""
@@ -59,11 +73,17 @@ class Releasing(NamedTuple):
     at_ms: int
     run_step: RunStep
 
+    def text(self) -> bytes:
+        return jsonio.encode(["releasing", self.at_ms, *self.run_step])
+
 
 class Done(NamedTuple):
     """The store has said what became of it."""
 
     run_step: RunStep
+
+    def text(self) -> bytes:
+        return jsonio.encode(["done", *self.run_step])
 
 
 Record: TypeAlias = Head | Reserved | Settling | Releasing | Done
@@ -72,7 +92,7 @@ Ending: TypeAlias = Settling | Releasing
 
 def line_of(record: Record) -> bytes:
     """A record as its line, with the line's end."""
-    text = jsonio.encode(_array(record))
+    text = record.text()
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
@@ -105,23 +125,6 @@ def mark_of(line: bytes) -> Mark | None:
     return Mark(done is not None, (tenant_id, run_id, step))
 
 
-def _array(record: Record) -> list[Any]:
-    match record:
-        case Settling(at_ms, run_step, touched, bill, _):
-            rows = [_text(bill.row), _text(bill.adjustment)]
-            return ["settling", at_ms, *run_step, list(map(tuple, touched)), bill.cost_nusd, bill.tokens, *rows]
-        case Reserved(at_ms, demand):
-            numbers = [demand.held_nusd, demand.expected_tokens, demand.lease_ms]
-            arrays = list(map(tuple, demand.outline.touched))
-            return ["reserved", at_ms, *demand[:3], *numbers, arrays, _text(demand.row)]
-        case Done(run_step):
-            return ["done", *run_step]
-        case Releasing(at_ms, run_step):
-            return ["releasing", at_ms, *run_step]
-        case Head(epoch):
-            return ["head", epoch]
-
-
 def _record(array: Sequence[Any]) -> Record | None:
     match array:
         case ["settling", at_ms, tenant_id, run_id, step, touched, cost_nusd, tokens, row, adjustment]:
@@ -130,12 +133,10 @@ def _record(array: Sequence[Any]) -> Record | None:
         case ["reserved", at_ms, tenant_id, run_id, step, held_nusd, expected_tokens, lease_ms, touched, row]:
             scopes = tuple(_scope_demand(entry) for entry in _touched(touched))
             demand = Demand(
-                tenant_id,
-                run_id,
-                step,
+                RunStep(tenant_id, run_id, step),
                 held_nusd,
                 expected_tokens,
-                scopes,
+                outline_of(scopes),
                 lease_ms,
                 virtual_key_id=None,
                 row=_opaque(row),
@@ -166,8 +167,8 @@ def _window(period: str) -> Window:
     return Window(kind, start_ms, TIME_MS_MAX, None, period)
 
 
-def _text(opaque: bytes) -> str:
-    return base64.b64encode(opaque).decode("ascii")
+def _base64(opaque: bytes) -> bytes:
+    return binascii.b2a_base64(opaque, newline=False)
 
 
 def _opaque(text: str) -> bytes:

@@ -21,7 +21,6 @@ from proxy.admission.answers import (
     NotPending,
     Refused,
     Revoked,
-    ScopeFigures,
     State,
     WrongWindow,
 )
@@ -65,11 +64,13 @@ def admit(
     if is_revoked:
         return Revoked(), None
     refusal: Refused | None = first_cap(demand.scopes, scopes, demand.held_nusd, now_us)
-    refusal = refusal or met_limit(demand.scopes, scopes, now_us)
+    refusal = refusal or met_limit(demand.scopes, scopes, demand.expected_tokens, now_us)
     if refusal is not None:
         denied = Reservation(State.DENIED, refusal=refusal, forget_at_ms=now_ms + DENIED_TOMBSTONE_MS)
         return refusal, Change(denied, {})
-    taken = {scope.name: _take_buckets(scope, scopes[scope.name], now_us) for scope in demand.scopes}
+    taken = {
+        scope.name: _take_buckets(scope, scopes[scope.name], demand.expected_tokens, now_us) for scope in demand.scopes
+    }
     return _reserved(demand, scopes, taken, now_us)
 
 
@@ -151,7 +152,7 @@ def resets_at_ms(window: Window, used: Use, needed_nusd: int) -> int | None:
     return None
 
 
-def met_limit(demands: Sequence[ScopeDemand], scopes: Scopes, now_us: int) -> LimitRefused | None:
+def met_limit(demands: Sequence[ScopeDemand], scopes: Scopes, expected_tokens: int, now_us: int) -> LimitRefused | None:
     """The limit that is met: concurrency first, else the bucket that takes longest to come free."""
     for demand in demands:
         if demand.max_concurrency is not None and scopes[demand.name].pending >= demand.max_concurrency:
@@ -161,7 +162,7 @@ def met_limit(demands: Sequence[ScopeDemand], scopes: Scopes, now_us: int) -> Li
         scope = scopes[demand.name]
         for limit, tat_us, bucket in (
             (LimitKind.REQUESTS, scope.requests_tat_us, demand.requests),
-            (LimitKind.TOKENS, scope.tokens_tat_us, demand.tokens),
+            (LimitKind.TOKENS, scope.tokens_tat_us, limits.tokens_bucket(demand.tokens_per_minute, expected_tokens)),
         ):
             if bucket is not None and not limits.conforms(tat_us, now_us, bucket):
                 met.append(LimitRefused(demand.name, limit, limits.retry_after_ms(tat_us, now_us, bucket)))
@@ -174,11 +175,12 @@ def _holding_more(kept: Reservation, scopes: Scopes, held_nusd: int, row: bytes)
     return Change(kept._replace(held_nusd=held_nusd, row=row), after)
 
 
-def _take_buckets(demand: ScopeDemand, scope: ScopeState, now_us: int) -> ScopeState:
+def _take_buckets(demand: ScopeDemand, scope: ScopeState, expected_tokens: int, now_us: int) -> ScopeState:
     if demand.requests is not None:
         scope = scope._replace(requests_tat_us=limits.taken(scope.requests_tat_us, now_us, demand.requests))
-    if demand.tokens is not None and demand.tokens.increment_us > 0:
-        scope = scope._replace(tokens_tat_us=limits.taken(scope.tokens_tat_us, now_us, demand.tokens))
+    tokens = limits.tokens_bucket(demand.tokens_per_minute, expected_tokens)
+    if tokens is not None and tokens.increment_us > 0:
+        scope = scope._replace(tokens_tat_us=limits.taken(scope.tokens_tat_us, now_us, tokens))
     return scope
 
 
@@ -210,12 +212,10 @@ def _repeated(demand: Demand, kept: Reservation, scopes: Scopes, now_us: int) ->
     return Known(kept.state)
 
 
-def _figures(demand: Demand, scopes: Scopes, now_us: int) -> tuple[ScopeFigures, ...]:
-    return tuple(
-        ScopeFigures(
-            requests_tat_us=scopes[scope.name].requests_tat_us,
-            tokens_tat_us=scopes[scope.name].tokens_tat_us,
-            used_nusd=tuple(use_of(window, scopes[scope.name], now_us).total_nusd for window in scope.windows),
-        )
-        for scope in demand.scopes
-    )
+def _figures(demand: Demand, scopes: Scopes, now_us: int) -> tuple[int, ...]:
+    figures = []
+    for scope in demand.scopes:
+        state = scopes[scope.name]
+        figures += [state.requests_tat_us, state.tokens_tat_us]
+        figures += [use_of(window, state, now_us).total_nusd for window in scope.windows]
+    return tuple(figures)

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -35,6 +36,7 @@ ANNOUNCED_S = 60.0  # a tenant with leases is announced again after so long
 IDLE_MS = 600_000  # and leaves the index when nobody has for so long, and it has no lease
 ANNOUNCED_MAX = 10_000
 SWEPT_MAX = 64  # leases of one tenant in one script call
+ALIKE_MAX = 10_000  # callers whose names of scopes are remembered
 EXTENDED_MAX = 500  # in one script call
 SETTLE_IN_MS = 3_000  # other machines' gateways look at the epoch once a second, and then post what they have
 ROUNDS_MAX = 10_000  # script calls of one pass: a pass that does not end is a fault
@@ -264,6 +266,8 @@ class RedisAdmissionStore:
         return await self._settle(run_step, bill, b"")
 
     async def settle_all(self, ended: Sequence[tuple[RunStep, Bill]]) -> Sequence[Settlement | StateUnavailable]:
+        if len(ended) == 1:  # so it is while little is under way
+            return [await self._settle(*ended[0], b"")]
         calls = [([_run_name(run_step)], encoding.settle_args(bill, b"")) for run_step, bill in ended]
         replies = await self._door.run_each(self._scripts.settle, calls)
         return [reply if isinstance(reply, StateUnavailable) else encoding.settlement_of(reply) for reply in replies]
@@ -299,21 +303,16 @@ class RedisAdmissionStore:
         await self._door.check_keeps_everything()
 
     async def _reserve(self, demand: Demand, mode: str, epoch: str) -> list[Reply]:
-        run_step = require_demand(demand).run_step
-        tenant_id = demand.tenant_id
-        of_tenant = tenant_name(tenant_id, "")
-        names = [f"{of_tenant}{rest}" for rest in (f"run:{run_step.member}", "leases", "epoch", "virtual-keys-revoked")]
-        names += [f"{of_tenant}use:{scope.name}" for scope in demand.scopes]
-        args: list[Argument] = [mode, epoch, demand.virtual_key_id or "", demand.held_nusd, demand.expected_tokens]
-        outline = demand.outline
-        args += [demand.lease_ms, outline.from_ms, outline.until_ms]
-        args += [outline.touched_text, encoding.checks_text(demand), demand.row]
-        until_s = time.monotonic() + ADMIT_TIMEOUT_S
-        await self._announce(tenant_id)
+        tenant_id, run_id, step = require_demand(demand).run_step
+        names = (tenant_name(tenant_id, f"run:{run_id}:{step}"), *_admit_names(tenant_id, demand.outline.scope_names))
+        args = encoding.admit_args(demand, mode, epoch)
+        now_s = time.monotonic()
+        if not self._is_announced(tenant_id, now_s):
+            await self._announce(tenant_id)
         try:
             return _listed(await self._door.run(self._scripts.admit, names, args))
         except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
-            left_s = until_s - time.monotonic()
+            left_s = now_s + ADMIT_TIMEOUT_S - time.monotonic()
             if left_s <= 0:
                 raise
             return _listed(await self._door.run(self._scripts.admit, names, args, left_s))
@@ -337,10 +336,13 @@ class RedisAdmissionStore:
             return expired
         raise AssertionError("the leases of a tenant do not end")
 
+    def _is_announced(self, tenant_id: str, now_s: float) -> bool:
+        return now_s - self._announced_s.get(tenant_id, -ANNOUNCED_S) < ANNOUNCED_S
+
     async def _announce(self, tenant_id: str) -> None:
         """Put the tenant into the index before it has a lease, and again while it may have one."""
         now_s = time.monotonic()
-        if now_s - self._announced_s.get(tenant_id, -ANNOUNCED_S) < ANNOUNCED_S:
+        if self._is_announced(tenant_id, now_s):
             return
         shard = zlib.crc32(require_tenant_id(tenant_id).encode()) % SHARDS
         await self._door.run(self._scripts.announce, [_shard_name(shard)], [tenant_id, ""])
@@ -370,7 +372,15 @@ class RedisAdmissionStore:
 
 
 def _run_name(run_step: RunStep) -> str:
-    return tenant_name(require_run_step(run_step).tenant_id, f"run:{run_step.member}")
+    tenant_id, run_id, step = require_run_step(run_step)
+    return tenant_name(tenant_id, f"run:{run_id}:{step}")
+
+
+@lru_cache(maxsize=ALIKE_MAX)
+def _admit_names(tenant_id: str, scope_names: tuple[str, ...]) -> tuple[str, ...]:
+    """What an admission is given beside its run's name: calls of callers who are alike are given the same."""
+    rests = ("leases", "epoch", "virtual-keys-revoked", *(f"use:{scope}" for scope in scope_names))
+    return tuple(tenant_name(tenant_id, rest) for rest in rests)
 
 
 def _shard_name(shard: int) -> str:

@@ -6,7 +6,7 @@ turns) is out of sight and holds the context window. Whatever is not known here 
 Sources: the API references and SDK types of OpenAI and Anthropic.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from proxy.dialects.splice import may_hide_names
@@ -51,6 +51,9 @@ _BODY_FIELDS: Final = frozenset(
     stop_token_ids stream_options system text thinking tool_choice tools truncation web_search_options
     """.split()
 )
+_INPUTS: Final = frozenset({"messages", "input", "system"})
+_MESSAGE: Final = frozenset({"role", "content"})
+_NESTED: Final = (dict, list)
 _ELSEWHERE: Final = frozenset({"previous_response_id", "conversation", "cached_content"})
 
 
@@ -60,11 +63,14 @@ def look(operation_name: str, document: Mapping[str, Any], text: bytes) -> Visib
         return Visible(False)
     if isinstance(document.get("prompt"), dict):
         return Visible(False)
-    for name, value in document.items():
-        if name not in _BODY_FIELDS and isinstance(value, dict | list) and value:
+    for name in document.keys() - _BODY_FIELDS:
+        value = document[name]
+        if value and isinstance(value, _NESTED):
             return Visible(False)
     pictures = 0
     for item in _items(operation_name, document):
+        if _is_plain_message(item):
+            continue
         seen = _pictures_in(item)
         if seen is None:
             return Visible(False)
@@ -75,20 +81,28 @@ def look(operation_name: str, document: Mapping[str, Any], text: bytes) -> Visib
     return Visible(True, pictures, sealed_bytes)
 
 
-def _items(operation_name: str, document: Mapping[str, Any]) -> Iterator[object]:
+def _items(operation_name: str, document: Mapping[str, Any]) -> Sequence[object]:
+    """All that may hold more than text, in any order."""
     if operation_name in ("embeddings", "moderations"):
-        given = document.get("input")
         # Texts, or token ids, each of which is a digit and a comma at least.
-        yield from (item for item in given if isinstance(item, dict)) if isinstance(given, list) else ()
-        if isinstance(given, dict):
-            yield given
-        return
-    for name in ("messages", "input", "system"):
-        given = document.get(name)
-        if isinstance(given, list):
-            yield from given
-        elif isinstance(given, dict):
-            yield given
+        return [item for item in _listed(document.get("input")) if isinstance(item, dict)]
+    items: list[object] = []
+    for name in _INPUTS & document.keys():
+        items += _listed(document[name])
+    return items
+
+
+def _listed(given: object) -> list[object]:
+    if isinstance(given, list):
+        return given
+    return [given] if isinstance(given, dict) else []
+
+
+def _is_plain_message(item: object) -> bool:
+    """True for most messages: nothing but who says what."""
+    if not isinstance(item, dict) or item.keys() != _MESSAGE:
+        return False
+    return isinstance(item["content"], str) and isinstance(item["role"], str)
 
 
 def _pictures_in(item: object) -> int | None:
@@ -111,7 +125,7 @@ def _pictures_in(item: object) -> int | None:
         for name, value in node.items():
             if name in _INSIDE:
                 pending += value if isinstance(value, list) else [value]
-            elif isinstance(value, dict | list) and value and name not in _PLAIN_FIELDS:
+            elif value and isinstance(value, _NESTED) and name not in _PLAIN_FIELDS:
                 return None
     return pictures
 
@@ -133,6 +147,6 @@ def _sealed_bytes(document: Mapping[str, Any]) -> int:
             for name, value in node.items():
                 if isinstance(value, str):
                     total += len(value) if name in _SEALED else 0
-                elif isinstance(value, dict | list):
+                elif isinstance(value, _NESTED):
                     pending.append(value)
     return total

@@ -5,10 +5,11 @@ here sees (OpenAI's API reference, `service_tier`); one that names a tier may be
 standard one. The input's length decides the band, and all bands up to it can come to pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from proxy.pricing.facts import STANDARD, Price
+from proxy.pricing.facts import STANDARD, Band, Price, Rates
 
 # What a project can be set to. `fast` and `ultrafast` have to be asked for by each request.
 _PROJECT_TIERS: Final = (STANDARD, "flex", "priority")
@@ -22,6 +23,7 @@ _TIERS_OF: Final = {
     "fast": (STANDARD, "priority", "fast"),
 }
 _WHOLE_PCT: Final = 100
+_PRICES_MAX: Final = 1_024
 
 
 class WorstRates(NamedTuple):
@@ -46,23 +48,46 @@ def worst_rates(
     `keeps_long`: the body may ask for the cache's longer and dearer retention. `project_tier` is
     what the operator knows his project to be set to; None where he does not say.
     """
-    text = picture = audio = output = 0
-    for tier in _tiers(price, document, project_tier):
-        for above_tokens, rates in price.tiers[tier]:
-            if above_tokens and input_tokens_max <= above_tokens:
-                break  # bands ascend
-            # One pass over all kinds: this runs for every call that a cap holds for.
-            fresh, cached, write, write_long, heard, heard_cached, seen, seen_cached, *out = rates
-            text = max(text, fresh, cached, write, write_long if keeps_long else 0)
-            audio = max(audio, heard, heard_cached)
-            picture = max(picture, seen, seen_cached)
-            output = max(output, *out)
-    picture = max(picture, text)  # a picture is written to the cache too
-    unseen = max(picture, audio)
+    tiers = price.tiers
+    possible = tiers.values() if len(tiers) == 1 else [tiers[tier] for tier in _tiers(price, document, project_tier)]
+    dearest = _dearest(tuple(possible), keeps_long)
+    rates = dearest[0].rates
+    if len(dearest) > 1:
+        rates = next(each.rates for each in dearest if input_tokens_max > each.above_tokens or not each.above_tokens)
     pct = _pct(price, document)
     if pct == _WHOLE_PCT:
-        return WorstRates(text, picture, unseen, output)
-    return WorstRates(*(-(-rate * pct // _WHOLE_PCT) for rate in (text, picture, unseen, output)))
+        return rates
+    return WorstRates(*(-(-rate * pct // _WHOLE_PCT) for rate in rates))
+
+
+class _Dearest(NamedTuple):
+    """What an input that is longer than `above_tokens` could be billed at."""
+
+    above_tokens: int
+    rates: WorstRates
+
+
+@lru_cache(maxsize=_PRICES_MAX)
+def _dearest(tiers: tuple[tuple[Band, ...], ...], keeps_long: bool) -> tuple[_Dearest, ...]:
+    """For each length at which one of the bands begins, the longest first."""
+    bands = [band for tier in tiers for band in tier]
+    starts = sorted({band.above_tokens for band in bands}, reverse=True)
+    return tuple(
+        _Dearest(start, _dearest_of([band.rates for band in bands if band.above_tokens <= start], keeps_long))
+        for start in starts
+    )
+
+
+def _dearest_of(possible: Iterable[Rates], keeps_long: bool) -> WorstRates:
+    text = picture = audio = output = 0
+    for rates in possible:
+        fresh, cached, write, write_long, heard, heard_cached, seen, seen_cached, *out = rates
+        text = max(text, fresh, cached, write, write_long if keeps_long else 0)
+        audio = max(audio, heard, heard_cached)
+        picture = max(picture, seen, seen_cached)
+        output = max(output, *out)
+    picture = max(picture, text)  # a picture is written to the cache too
+    return WorstRates(text, picture, max(picture, audio), output)
 
 
 def _tiers(price: Price, document: Mapping[str, Any], project_tier: str | None) -> list[str]:

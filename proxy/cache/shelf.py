@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
-from proxy.adapters.time_bound import TimeBound
+from proxy.adapters.time_limit import TimeLimit
 from proxy.cache import entry as entries
 from proxy.cache.entry import CacheEntry, EntryUnreadable
 from proxy.cache.memory import Memory
@@ -61,7 +61,7 @@ class Shelf:
         "_away_until_us",
         "_body_bytes_max",
         "_clock",
-        "_in_time",
+        "_find_time",
         "_keeping_bytes",
         "_memory",
         "_on_failure",
@@ -90,7 +90,7 @@ class Shelf:
         self._away_until_us = 0
         self._told_until_us = 0
         self._keeping_bytes = 0
-        self._in_time = TimeBound(FIND_S)
+        self._find_time = TimeLimit(FIND_S)
         self._tasks: set[asyncio.Task[None]] = set()
         if sealer is not None:  # what nobody may open any more is not to lie here in the clear
             sealer.on_drop(self._drop_with_keys)
@@ -118,30 +118,24 @@ class Shelf:
         store = self._store
         if store is None or self._clock.monotonic_us() < self._away_until_us:
             return _NOTHING
-        said: list[bytes | bool] = []  # by the store, once it has answered
+        found: bytes | bool | None = None  # None: the store has not answered
         try:
-            return await self._in_time.wait_for(self._look(store, tenant_id, name, run_id, claim_ms, said))
+            with self._find_time.wait():
+                if run_id is None:
+                    found = await store.find(tenant_id, name) or False
+                else:
+                    found = await store.find_or_claim(tenant_id, name, run_id, claim_ms)
+                if isinstance(found, bytes):
+                    return Found(await self._open(tenant_id, name, found))
         except EntryUnreadable:
             self._on_failure("unreadable")
             return _NOTHING
         except Exception as error:  # noqa: BLE001  whatever a store does, a call goes on without it
             _tell(error)
-            self._on_failure("open" if said else "find")
-            if not said:
+            self._on_failure("find" if found is None else "open")
+            if found is None:
                 self._be_away()
-            return Found(is_claimed=not said and run_id is not None)  # it may have been carried out
-
-    async def _look(
-        self, store: CacheStore, tenant_id: str, name: str, run_id: str | None, claim_ms: int, said: list[bytes | bool]
-    ) -> Found:
-        """Raises what the store and the sealer raise, and EntryUnreadable. What the store said is in `said` then."""
-        if run_id is None:
-            found = await store.find(tenant_id, name) or False
-        else:
-            found = await store.find_or_claim(tenant_id, name, run_id, claim_ms)
-        said.append(found)
-        if isinstance(found, bytes):
-            return Found(await self._open(tenant_id, name, found))
+            return Found(is_claimed=found is None and run_id is not None)  # it may have been carried out
         return Found(is_others=not found and run_id is not None, is_claimed=found)
 
     def remember(self, tenant_id: str, name: str, entry: CacheEntry) -> None:

@@ -5,10 +5,13 @@ no room for a separator, a hash tag's braces or a path.
 """
 
 import re
+from functools import lru_cache
 
 TENANT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
 _is_match = re.compile(TENANT_ID_PATTERN.replace("$", r"\Z"), re.ASCII).match
+
+_KNOWN_MAX = 16_384
 
 
 def is_tenant_id(text: str) -> bool:
@@ -16,6 +19,7 @@ def is_tenant_id(text: str) -> bool:
     return _is_match(text) is not None
 
 
+@lru_cache(maxsize=_KNOWN_MAX)  # every name of a tenant's state is made of an id that was looked at
 def require_tenant_id(text: str) -> str:
     """Give the id back. Raises ValueError for anything else: it would reach into other state."""
     if _is_match(text) is None:

@@ -19,7 +19,7 @@ from proxy.admission.estimate import (
 )
 from proxy.admission.figures import what_is_left
 from proxy.admission.keeper import Keeper
-from proxy.admission.terms import TOKENS_MAX, Demand
+from proxy.admission.terms import TOKENS_MAX, Demand, RunStep
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, RequestTooLarge, StateUnavailable
 from proxy.core.types import KeySource
@@ -87,12 +87,14 @@ class Admittance:
         text = attempt.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        exchange.counts_dollars = attempt.key_source is KeySource.GATEWAY or tenant.count_own_key
+        exchange.counts_dollars = attempt.payer.source is KeySource.GATEWAY or tenant.count_own_key
         allowed = snapshot.allowances.find(plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars)
-        _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
+        if attempt.call.stream:
+            _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
         if allowed.scopes:
             worst = worst_case(exchange, attempt).estimate if allowed.is_capped else None
-            attempt.may_hide_reasoning = worst is not None and hides_reasoning(attempt)
+            if worst is not None and (exchange.call.stream or attempt.call.stream):
+                attempt.may_hide_reasoning = hides_reasoning(attempt)
             await self._reserve(exchange, attempt, allowed, worst)
 
     async def cover(self, exchange: Exchange, attempt: Attempt, worst: Estimate | None) -> None:
@@ -104,7 +106,8 @@ class Admittance:
         """
         ticket = exchange.ticket
         is_held = ticket is not None and ticket.estimate is not None
-        _choose_asking(exchange, attempt, is_capped=is_held)
+        if attempt.call.stream:
+            _choose_asking(exchange, attempt, is_capped=is_held)
         if ticket is None or not is_held or worst is None:
             return
         attempt.may_hide_reasoning = hides_reasoning(attempt)
@@ -140,15 +143,13 @@ class Admittance:
 
     async def _reserve(self, exchange: Exchange, attempt: Attempt, allowed: Allowed, worst: Estimate | None) -> None:
         """Hold the worst case; where a call names no ceiling and that does not fit, what its tenant chose."""
-        assert exchange.tenant is not None
-        mode = exchange.tenant.no_ceiling
-        lacks_ceiling = worst is not None and worst.ceiling is None and bool(worst.ceiling_names)
-        if worst is None or not lacks_ceiling:
+        if worst is None or worst.ceiling is not None or not worst.ceiling_names:
             refused = await self._hold(exchange, allowed, worst, 0 if worst is None else worst.held_nusd, step=0)
             if refused is not None:
                 raise self._counted(refused, cap_refusal(refused))
             return
-        can_extend = exchange.call.stream and not attempt.may_hide_reasoning
+        assert exchange.tenant is not None
+        mode, can_extend = exchange.tenant.no_ceiling, exchange.call.stream and not attempt.may_hide_reasoning
         if mode is NoCeiling.EXTEND and can_extend:
             refused = await self._hold_tokens(exchange, allowed, worst, SLICE_TOKENS, step=0)
         else:
@@ -188,25 +189,26 @@ class Admittance:
         step: int,
     ) -> CapRefused | None:
         """Hold an amount. Gives back a cap that says no; every other refusal is raised."""
-        for scope, limits in allowed.scopes:
+        for scope, limits in allowed.call_caps:
             if (over := per_call_refusal(scope, limits, held_nusd)) is not None:
                 return over
         now_ms = self._clock.now_ms()
         for _ in range(_WINDOW_TRIES_MAX):
             demand = self._demand(exchange, allowed, worst, held_nusd, step, now_ms)
             answer = await self._ask(demand)
-            if isinstance(answer, WrongWindow):
-                now_ms = answer.now_ms
-                continue
+            if answer is None:
+                exchange.ticket = Ticket(demand, held_nusd, worst)
+                return None
+            if isinstance(answer, Admitted):
+                left = what_is_left(demand, answer)
+                exchange.ticket = Ticket(demand, held_nusd, worst, answer.keyring_epoch, left)
+                self._note_admitted(exchange, exchange.ticket)
+                return None
             if isinstance(answer, CapRefused):
                 return answer
-            if answer is not None and not isinstance(answer, Admitted):
+            if not isinstance(answer, WrongWindow):
                 raise self._counted(answer, refusal(answer))
-            ticket = exchange.ticket = Ticket(demand, held_nusd, worst)
-            if answer is not None:
-                ticket.keyring_epoch, ticket.left = answer.keyring_epoch, what_is_left(demand, answer)
-                self._note_admitted(exchange, ticket)
-            return None
+            now_ms = answer.now_ms
         raise StateUnavailable(
             "The state store's clock is not to be followed. Try again shortly.", retry_after_ms=1_000
         )
@@ -250,18 +252,14 @@ class Admittance:
         assert exchange.attempt is not None
         expected = expect_tokens(exchange.attempt.call.text, None) if worst is None else worst.expected_tokens
         expected = min(expected, TOKENS_MAX)  # a call may ask for any number of answers
-        scopes, outline = allowed.demands(expected, now_ms, _zone(exchange.tenant.timezone))
         return Demand(
-            exchange.tenant.id,
-            exchange.run_id,
-            step,
+            RunStep(exchange.tenant.id, exchange.run_id, step),
             held_nusd,
             expected,
-            scopes,
+            allowed.outline(now_ms, _zone(exchange.tenant.timezone)),
             self._lease_ms,
             exchange.caller.virtual_key_id,
             pending_row(exchange, held_nusd),
-            outline,
         )
 
     def _counted(self, answer: Admission, error: GatewayError) -> GatewayError:
@@ -280,12 +278,11 @@ def _zone(name: str) -> ZoneInfo:
 
 def _choose_asking(exchange: Exchange, attempt: Attempt, *, is_capped: bool) -> None:
     """Say how the usage of the attempt's stream will be known."""
-    if attempt.call.stream:
-        assert exchange.tenant is not None
-        attempt.asking = choose(
-            exchange.tenant.stream_usage.value,
-            attempt.operation,
-            attempt.call.document,
-            dollar_cap_holds=is_capped,
-            usage_unasked=exchange.snapshot.settings.providers[attempt.deployment.provider].usage_unasked,
-        )
+    assert exchange.tenant is not None
+    attempt.asking = choose(
+        exchange.tenant.stream_usage.value,
+        attempt.operation,
+        attempt.call.document,
+        dollar_cap_holds=is_capped,
+        usage_unasked=exchange.snapshot.settings.providers[attempt.deployment.provider].usage_unasked,
+    )

@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 from proxy.admission.caps import demand_of
 from proxy.admission.hits import hit_scope
 from proxy.admission.keys import TENANT, feature_scope, model_scope, user_scope, virtual_key_scope
-from proxy.admission.limits import tokens_bucket
-from proxy.admission.terms import Outline, ScopeDemand, WindowKind, outline_of
+from proxy.admission.terms import Outline, WindowKind, outline_of
 from proxy.core.limits import CAPS, NO_LIMITS, ScopeLimits, has_cap, merged
 from proxy.core.types import Caller
 from proxy.settings.model import PlanSettings
@@ -27,47 +26,31 @@ class Allowance(NamedTuple):
     limits: ScopeLimits
 
 
-class _Demands(NamedTuple):
-    """What the scopes ask of the store while their windows hold, but for the tokens of one call."""
-
-    scopes: tuple[ScopeDemand, ...]
-    outline: Outline
-    takes_tokens: bool
-
-
 class Allowed:
     """What callers who are alike may use, and what that asks of the store: worked out once, and for each new window."""
 
-    __slots__ = ("_by_zone", "_counts_dollars", "hit_scopes", "is_capped", "scopes")
+    __slots__ = ("_by_zone", "_counts_dollars", "call_caps", "hit_scopes", "is_capped", "scopes")
 
     def __init__(self, scopes: tuple[Allowance, ...], *, counts_dollars: bool) -> None:
         self.scopes = scopes
         self.is_capped = any(has_cap(limits) for _, limits in scopes)  # an amount of money, in any of them
+        self.call_caps = tuple(each for each in scopes if each.limits.per_call_nusd is not None)
         self.hit_scopes = tuple(filter(None, (hit_scope(scope, limits) for scope, limits in scopes)))
         self._counts_dollars = counts_dollars
-        self._by_zone: dict[ZoneInfo, _Demands] = {}
+        self._by_zone: dict[ZoneInfo, Outline] = {}
 
-    def demands(self, expected_tokens: int, now_ms: int, zone: ZoneInfo) -> tuple[tuple[ScopeDemand, ...], Outline]:
-        """What one call asks of each scope, and the outline of that."""
+    def outline(self, now_ms: int, zone: ZoneInfo) -> Outline:
+        """What a call asks of each scope at this moment."""
         known = self._by_zone.get(zone)
-        if known is None or not known.outline.from_ms <= now_ms < known.outline.until_ms:
-            known = self._by_zone[zone] = self._demands(now_ms, zone)
-        if not known.takes_tokens:
-            return known.scopes, known.outline
-        scopes = [
-            each
-            if each.tokens_per_minute is None
-            else each._replace(tokens=tokens_bucket(each.tokens_per_minute, expected_tokens))
-            for each in known.scopes
-        ]
-        return tuple(scopes), known.outline
+        if known is None or not known.from_ms <= now_ms < known.until_ms:
+            known = self._by_zone[zone] = self._outline(now_ms, zone)
+        return known
 
-    def _demands(self, now_ms: int, zone: ZoneInfo) -> _Demands:
+    def _outline(self, now_ms: int, zone: ZoneInfo) -> Outline:
         scopes = tuple(
             demand_of(
                 scope,
                 limits,
-                expected_tokens=0,
                 now_ms=now_ms,
                 zone=zone,
                 # What a tenant has spent in all is summed whether it is capped or not: the ledger is held against it.
@@ -75,7 +58,7 @@ class Allowed:
             )
             for scope, limits in self.scopes
         )
-        return _Demands(scopes, outline_of(scopes), any(scope.tokens_per_minute is not None for scope in scopes))
+        return outline_of(scopes)
 
 
 class Allowances:
@@ -93,13 +76,21 @@ class Allowances:
         Without `counts_dollars` only the rates hold."""
         if caller.virtual_key_limits is None and self._limits_nothing(plan):
             return self._nothing
-        what = (plan.name, caller.user, caller.virtual_key_id, caller.virtual_key_limits, caller.feature, model_alias)
-        known = self._known.get((counts_dollars, *what))
+        what = (
+            counts_dollars,
+            plan.name,
+            caller.user,
+            caller.virtual_key_id,
+            caller.virtual_key_limits,
+            caller.feature,
+            model_alias,
+        )
+        known = self._known.get(what)
         if known is None:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             scopes = _allowances(plan, caller, model_alias, counts_dollars)
-            known = self._known[counts_dollars, *what] = Allowed(scopes, counts_dollars=counts_dollars)
+            known = self._known[what] = Allowed(scopes, counts_dollars=counts_dollars)
         return known
 
     def _limits_nothing(self, plan: PlanSettings) -> bool:

@@ -46,7 +46,8 @@ class LocalLimits:
             )
         taken: dict[tuple[str, str, str], int] = {}
         for scope in demand.scopes:
-            for kind, bucket in ((LimitKind.REQUESTS, scope.requests), (LimitKind.TOKENS, scope.tokens)):
+            tokens = limits.tokens_bucket(scope.tokens_per_minute, demand.expected_tokens)
+            for kind, bucket in ((LimitKind.REQUESTS, scope.requests), (LimitKind.TOKENS, tokens)):
                 if bucket is None:
                     continue
                 name = (demand.tenant_id, scope.name, kind.value)

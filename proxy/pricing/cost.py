@@ -15,6 +15,7 @@ Rules, and whose they are:
 - Tools cost by the call (both vendors' pricing pages); one without a known fee costs nothing here.
 """
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Final
 
@@ -40,7 +41,7 @@ _OWN_RATES: Final = attrgetter(
     "image_output_tokens",
 )
 _BESIDE_TOKENS: Final = attrgetter("images", "tool_calls", "characters", "audio_ms")
-_ALSO_CALLED: Final = {"default": STANDARD, "fast": "priority"}
+_ALSO_CALLED: Final[Mapping[str | None, str]] = {"default": STANDARD, "fast": "priority"}
 
 
 def price(usage: Usage, facts: ModelFacts) -> int:
@@ -73,9 +74,9 @@ def _beside_tokens_parts(usage: Usage, its_price: Price) -> int:
 def rates_of(price: Price, service_tier: str | None, input_tokens: int) -> Rates:
     """The rates of a call with this tier in its answer and this long an input."""
     tiers = price.tiers
-    bands = tiers.get(STANDARD if service_tier is None else service_tier)
+    bands = tiers.get(service_tier or STANDARD)
     if bands is None:
-        bands = tiers.get(_ALSO_CALLED.get(service_tier or STANDARD, STANDARD), tiers[STANDARD])
+        bands = tiers.get(_ALSO_CALLED.get(service_tier, STANDARD), tiers[STANDARD])
     if len(bands) > 1:
         for band in reversed(bands):
             if input_tokens > band.above_tokens:

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from proxy.admission.book import ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitDemand
-from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, WindowKind, touched_by, window_of
+from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, WindowKind, outline_of, touched_by, window_of
 from tests.admission_stores import T0_MS, RedisBench, SqliteBench, looked, redis_bench, shown, sqlite_bench
 from tests.contract.admission_model import HOUR_MS, Model, Scope
 
@@ -50,17 +50,15 @@ AGES = st.sampled_from([0, 1, 1_000, HOUR_MS])
 VIRTUAL_KEYS = st.sampled_from([None, None, "vk_1", "vk_2"])
 
 
-def scope_demand(scope: Scope, tokens: int, hour: int) -> ScopeDemand:
+def scope_demand(scope: Scope, hour: int) -> ScopeDemand:
     start_ms = T0_MS + hour * HOUR_MS
     bounds = {"hour": (start_ms, start_ms + HOUR_MS), "24h": (start_ms, start_ms + HOUR_MS), "total": (0, 2**53 - 1)}
-    requests = tokens_bucket = None
+    requests = None
     if scope.requests_per_minute is not None:
         increment_us = Model.worth(1, scope.requests_per_minute)
         requests = Bucket(increment_us, (scope.burst or scope.requests_per_minute) * increment_us)
-    if scope.tokens_per_minute is not None:
-        tokens_bucket = Bucket(Model.worth(tokens, scope.tokens_per_minute), 60_000_000)
     windows = tuple(window_of(WindowKind(kind), *bounds[kind], cap) for kind, cap in scope.windows)
-    return ScopeDemand(scope.name, requests, tokens_bucket, scope.tokens_per_minute, scope.max_concurrency, windows)
+    return ScopeDemand(scope.name, requests, scope.tokens_per_minute, scope.max_concurrency, windows)
 
 
 class Machine(RuleBasedStateMachine):
@@ -115,8 +113,8 @@ class Machine(RuleBasedStateMachine):
 
     def demand(self, run: str, scopes: tuple[Scope, ...], held: int, tokens: int, lease: int) -> Demand:
         hour = self.model.now // HOUR_MS
-        demands = tuple(scope_demand(scope, tokens, hour) for scope in scopes)
-        return Demand("acme", run, 0, held, tokens, demands, lease, None, f"{run} {held}".encode())
+        demands = tuple(scope_demand(scope, hour) for scope in scopes)
+        return Demand(RunStep("acme", run, 0), held, tokens, outline_of(demands), lease, None, f"{run} {held}".encode())
 
     @precondition(lambda self: self.model.pending() < OPEN_MAX)
     @rule(scopes=SCOPES, held=AMOUNTS, tokens=TOKENS, lease=LEASES, restore=st.sampled_from([False] * 7 + [True]))
@@ -128,7 +126,7 @@ class Machine(RuleBasedStateMachine):
             self.assert_no_cap_is_crossed(scopes)
 
         async def ask(store, epoch):
-            return shown(await (store.restore(demand) if restore else store.admit(demand, epoch)))
+            return shown(await (store.restore(demand) if restore else store.admit(demand, epoch)), demand)
 
         self.both(expected, ask)
 
@@ -147,7 +145,7 @@ class Machine(RuleBasedStateMachine):
         expected = self.model.admit(run, (TENANT,), 1, 0, 1_000)
 
         async def ask(store, epoch):
-            return shown(await store.admit(demand, epoch))
+            return shown(await store.admit(demand, epoch), demand)
 
         self.both(expected, ask)
 
@@ -203,7 +201,7 @@ class Machine(RuleBasedStateMachine):
 
         async def ask(store, _epoch):
             demand = self.demands[run]._replace(held_nusd=held, row=f"{run} {held}".encode())
-            return shown(await store.restore(demand))
+            return shown(await store.restore(demand), demand)
 
         self.both(expected, ask)
 
@@ -243,7 +241,7 @@ class Machine(RuleBasedStateMachine):
         demands = tuple(
             ScopeDemand(scope.name, asked_of.requests)
             for scope in scopes
-            if (asked_of := scope_demand(scope, 0, 0)).requests is not None
+            if (asked_of := scope_demand(scope, 0)).requests is not None
         )
         demand = HitDemand("acme", run, alias, T0_MS + asked, virtual_key, demands, f"{run} 0".encode())
         self.hits[run] = scopes, demand

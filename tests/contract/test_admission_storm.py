@@ -25,12 +25,13 @@ from proxy.admission.caps import demand_of
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.store import AdmissionStore, RedisAdmissionStore
-from proxy.admission.terms import Demand, RunStep, WindowKind, touched_by
+from proxy.admission.terms import Demand, RunStep, WindowKind, outline_of, touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
+from tests.admission_stores import used_nusd
 from tests.redis_server import RedisServer
 
 ADMISSIONS = int(os.environ.get("TOLLWAY_STORM_ADMISSIONS", "800"))
@@ -51,8 +52,8 @@ RACERS, CAP_NUSD, HELD_NUSD = 500, 1_099, 100  # ten fit, and 99 are left over
 
 def racer(number: int) -> Demand:
     limits = ScopeLimits(per_day_nusd=CAP_NUSD)
-    scope = demand_of("tenant", limits, expected_tokens=0, now_ms=Clock().now_ms(), zone=UTC)
-    return Demand("acme", f"r{number}", 0, HELD_NUSD, 0, (scope,), 60_000, None, b"")
+    scope = demand_of("tenant", limits, now_ms=Clock().now_ms(), zone=UTC)
+    return Demand(RunStep("acme", f"r{number}", 0), HELD_NUSD, 0, outline_of((scope,)), 60_000, None, b"")
 
 
 async def race(store: AdmissionStore, numbers: range) -> Counter[str]:
@@ -124,14 +125,14 @@ class Gateway:
         held_nusd = self.dice.randint(*HOLDS)
         run_id = f"run_{number}"
         return Demand(
-            tenant_id=tenant_id,
-            run_id=run_id,
-            step=0,
+            run_step=RunStep(tenant_id, run_id, 0),
             held_nusd=held_nusd,
             expected_tokens=tokens,
-            scopes=tuple(
-                demand_of(name, limits, expected_tokens=tokens, now_ms=now_ms, zone=UTC, counted=(WindowKind.TOTAL,))
-                for name, limits in scopes
+            outline=outline_of(
+                tuple(
+                    demand_of(name, limits, now_ms=now_ms, zone=UTC, counted=(WindowKind.TOTAL,))
+                    for name, limits in scopes
+                )
             ),
             lease_ms=LEASE_MS,
             virtual_key_id=None,
@@ -156,9 +157,9 @@ class Gateway:
         if not isinstance(answer, Admitted):
             assert isinstance(answer, CapRefused | LimitRefused), answer
             return
-        for scope, figures in zip(demand.scopes, answer.figures, strict=True):
-            for window, used_nusd in zip(scope.windows, figures.used_nusd, strict=True):
-                assert window.cap_nusd is None or used_nusd <= window.cap_nusd, f"I1: {scope.name} {used_nusd}"
+        for scope, used in zip(demand.scopes, used_nusd(demand, answer), strict=True):
+            for window, nusd in zip(scope.windows, used, strict=True):
+                assert window.cap_nusd is None or nusd <= window.cap_nusd, f"I1: {scope.name} {nusd}"
         self.open[name] = demand
         self.charges[name] = demand.held_nusd  # unless it ends otherwise
         if self.epoch != epoch:  # the store was recovered while the answer was on its way: this one was not yet open

@@ -20,7 +20,7 @@ from proxy.admission.book import ScopeState
 from proxy.admission.caps import demand_of
 from proxy.admission.ending import Bill
 from proxy.admission.store import IDLE_MS, RedisAdmissionStore, Scripts
-from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, touched_by
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, outline_of, touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.core.limits import ScopeLimits
@@ -50,14 +50,12 @@ async def store(door):
 
 
 def demand(name: str, *, limits: ScopeLimits = TOTAL_10, **changed) -> Demand:
-    scope = demand_of("tenant", limits, expected_tokens=0, now_ms=Clock().now_ms(), zone=UTC)
+    scope = demand_of("tenant", limits, now_ms=Clock().now_ms(), zone=UTC)
     values = {
-        "tenant_id": "acme",
-        "run_id": name,
-        "step": 0,
+        "run_step": RunStep("acme", name, 0),
         "held_nusd": 5,
         "expected_tokens": 0,
-        "scopes": (scope,),
+        "outline": outline_of((scope,)),
         "lease_ms": 30_000,
         "virtual_key_id": None,
         "row": b"worst",
@@ -136,7 +134,7 @@ async def test_large_amounts_stay_exact(door, store):
     limits = ScopeLimits(total_nusd=cap_nusd, per_24h_nusd=cap_nusd)
     answer = await admit(store, demand("a", limits=limits, held_nusd=held_nusd))
     assert isinstance(answer, Admitted)
-    assert answer.figures[0].used_nusd == (held_nusd, held_nusd)
+    assert answer.figures[2:] == (held_nusd, held_nusd)
     for _ in range(2):  # the second is read from the tombstone
         refused = await admit(store, demand("b", limits=limits, held_nusd=4))
         assert isinstance(refused, CapRefused)
@@ -148,9 +146,9 @@ async def test_large_amounts_stay_exact(door, store):
 
 
 async def test_an_uncapped_total_goes_on_beyond_what_a_double_holds(door, store):
-    scope = demand_of("tenant", ScopeLimits(), expected_tokens=0, now_ms=0, zone=UTC, counted=(WindowKind.TOTAL,))
+    scope = demand_of("tenant", ScopeLimits(), now_ms=0, zone=UTC, counted=(WindowKind.TOTAL,))
     await door.call("HSET", PREFIX + "use:tenant", "t:s", 2**53 + 1)
-    await admit(store, demand("a", scopes=(scope,), held_nusd=5))
+    await admit(store, demand("a", outline=outline_of((scope,)), held_nusd=5))
     await store.settle(RunStep("acme", "a", 0), BILL)
     assert (await store.read("acme", "tenant")).periods["t"] == (2**53 + 4, 0)
 
@@ -220,22 +218,26 @@ async def everything(door: RedisDoor) -> dict[bytes, object]:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"run_id": ""},
-        {"run_id": "a:b"},
-        {"run_id": "a}b"},
-        {"run_id": "r" * 129},
-        {"step": -1},
+        {"run_step": RunStep("acme", "", 0)},
+        {"run_step": RunStep("acme", "a:b", 0)},
+        {"run_step": RunStep("acme", "a}b", 0)},
+        {"run_step": RunStep("acme", "r" * 129, 0)},
+        {"run_step": RunStep("acme", "r1", -1)},
         {"held_nusd": -1},
         {"held_nusd": 2**53},
         {"expected_tokens": 100_000_001},
         {"lease_ms": 0},
-        {"tenant_id": "a}b"},
-        {"scopes": (ScopeDemand("tenant"), ScopeDemand("tenant"))},
+        {"run_step": RunStep("a}b", "r1", 0)},
     ],
 )
 async def test_a_demand_that_cannot_be_meant_is_never_sent(store, changed):
     with pytest.raises(ValueError, match=r".+"):
         await admit(store, demand("r1", **changed))
+
+
+def test_no_demand_names_a_scope_twice():
+    with pytest.raises(ValueError, match="named once"):
+        outline_of((ScopeDemand("tenant"), ScopeDemand("tenant")))
 
 
 # ── writes that are refused ──────────────────────────────────────────────────────────────
@@ -296,10 +298,8 @@ async def test_a_redis_that_keeps_everything_is_taken(store):
 async def test_a_window_of_another_time_is_wrong_and_says_the_time(store):
     epoch, now_ms = await store.epoch(), Clock().now_ms()
     for offset_ms in (-3_600_000, 3_600_000):
-        scope = demand_of(
-            "tenant", ScopeLimits(per_hour_nusd=10), expected_tokens=0, now_ms=now_ms + offset_ms, zone=UTC
-        )
-        answer = await store.admit(demand("r1", scopes=(scope,)), epoch)
+        scope = demand_of("tenant", ScopeLimits(per_hour_nusd=10), now_ms=now_ms + offset_ms, zone=UTC)
+        answer = await store.admit(demand("r1", outline=outline_of((scope,))), epoch)
         assert isinstance(answer, WrongWindow)
         assert abs(answer.now_ms - now_ms) < 60_000
     assert isinstance(await store.admit(demand("r1", limits=ScopeLimits(per_hour_nusd=10)), epoch), Admitted)

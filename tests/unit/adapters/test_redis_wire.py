@@ -36,6 +36,15 @@ def echoes(door: RedisDoor, count: int) -> list:
     return [door.run(ECHO, ["{a}x"], [n]) for n in range(count)]
 
 
+def asking(wire: RedisWire, *command: str) -> asyncio.Task:
+    """A task that asks, in a turn of its own."""
+
+    async def ask() -> object:
+        return await wire.ask(*command)
+
+    return asyncio.create_task(ask())
+
+
 @asynccontextmanager
 async def answering(*answers: bytes, context: ssl.SSLContext | None = None):
     """A server that notes each piece it reads, and answers each command with the next of these; then with nothing."""
@@ -63,7 +72,7 @@ async def answering(*answers: bytes, context: ssl.SSLContext | None = None):
 async def test_a_lone_call_leaves_at_once_and_those_of_one_turn_leave_together():
     async with answering(INFO, b"+a\r\n", b"+b\r\n", b"+c\r\n", b"+d\r\n") as (wire, pieces):
         assert await wire.ask("PING", "alone") == b"a"
-        together = [asyncio.ensure_future(wire.ask("PING", f"with {n}")) for n in range(3)]
+        together = [asking(wire, "PING", f"with {n}") for n in range(3)]
         assert await asyncio.gather(*together) == [b"b", b"c", b"d"]
         assert b"alone" in pieces[1]
         (rest,) = (piece for piece in pieces if b"with 1" in piece)
@@ -84,10 +93,10 @@ async def test_a_long_turn_does_not_hold_back_what_was_asked_at_its_beginning(mo
             write(data)
 
         monkeypatch.setattr(link._transport, "write", noted)
-        asking = [asyncio.ensure_future(wire.ask("PING")) for _ in range(2 * redis_wire.TOGETHER_MAX + 5)]
+        asked = [asking(wire, "PING") for _ in range(2 * redis_wire.TOGETHER_MAX + 5)]
         await asyncio.sleep(0)  # one turn, in which all of them ask
         assert [len(COMMAND.findall(data)) for data in written] == [1, redis_wire.TOGETHER_MAX, redis_wire.TOGETHER_MAX]
-        assert await asyncio.gather(*asking) == [b"OK"] * len(asking)
+        assert await asyncio.gather(*asked) == [b"OK"] * len(asked)
 
 
 async def test_answers_go_to_who_asked_in_order(door):
@@ -224,10 +233,10 @@ async def test_a_script_that_a_replica_refuses_shows_it_too():
 
 async def test_an_attempt_that_is_given_up_fails_whoever_waits_and_cancels_nobody():
     async with answering() as (wire, _):  # connected, and never greeted
-        waiting = [asyncio.create_task(wire.ask("PING")) for _ in range(3)]
+        waiting = [asking(wire, "PING") for _ in range(3)]
         for _ in range(3):
             await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(wire.ask("PING")))
+        waiting.append(asking(wire, "PING"))
         waiting[0].cancel()
         await wire.close()
         answers = await asyncio.gather(*waiting, return_exceptions=True)
@@ -240,7 +249,7 @@ async def test_a_greeting_that_stays_away_is_heard_by_somebody():
     async with answering() as (plain, _):
         address = plain._address._replace(password="open sesame", database=3)
         wire = RedisWire(address, 0.05, lambda _: None)
-        asked = asyncio.create_task(wire.ask("PING"))
+        asked = asking(wire, "PING")
         await asyncio.wait((asked,))
         assert isinstance(asked.exception(), WireError)
         await wire.close()

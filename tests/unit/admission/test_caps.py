@@ -109,11 +109,10 @@ def test_the_names_of_periods():
 
 def test_what_a_scopes_limits_ask_for():
     limits = ScopeLimits(requests_per_minute=90, burst=3, tokens_per_minute=700, max_concurrency=4)
-    # 60,000,000 µs / 90 = 666,666.7, and 100 tokens of 700 a minute take 8,571,428.6 µs: both rounded up.
-    assert demand_of("tenant", limits, expected_tokens=100, now_ms=0, zone=UTC) == ScopeDemand(
+    # 60,000,000 µs / 90 = 666,666.7: rounded up.
+    assert demand_of("tenant", limits, now_ms=0, zone=UTC) == ScopeDemand(
         name="tenant",
         requests=Bucket(666_667, 2_000_001),
-        tokens=Bucket(8_571_429, 60_000_000),
         tokens_per_minute=700,
         max_concurrency=4,
         windows=(),
@@ -121,7 +120,7 @@ def test_what_a_scopes_limits_ask_for():
 
 
 def test_without_a_burst_a_minutes_requests_may_come_at_once():
-    demand = demand_of("t", ScopeLimits(requests_per_minute=60), expected_tokens=0, now_ms=0, zone=UTC)
+    demand = demand_of("t", ScopeLimits(requests_per_minute=60), now_ms=0, zone=UTC)
     assert demand.requests == Bucket(1_000_000, 60_000_000)
 
 

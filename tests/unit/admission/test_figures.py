@@ -1,6 +1,6 @@
-from proxy.admission.answers import Admitted, ScopeFigures, SettleCode, Settlement
+from proxy.admission.answers import Admitted, SettleCode, Settlement
 from proxy.admission.figures import NOTHING_LIMITED, CapUse, what_is_left
-from proxy.admission.terms import Bucket, Demand, ScopeDemand, Window, WindowKind, window_of
+from proxy.admission.terms import Bucket, Demand, RunStep, ScopeDemand, Window, WindowKind, outline_of, window_of
 
 NOW_US = 1_800_000_000_000_000
 
@@ -10,7 +10,7 @@ def window(cap_nusd: int | None) -> Window:
 
 
 def demand(*scopes: ScopeDemand) -> Demand:
-    return Demand("acme", "r", 0, 0, 0, scopes, 1, None, b"")
+    return Demand(RunStep("acme", "r", 0), 0, 0, outline_of(scopes), 1, None, b"")
 
 
 def test_the_tightest_cap_is_the_fullest_by_its_own_measure():
@@ -18,37 +18,37 @@ def test_the_tightest_cap_is_the_fullest_by_its_own_measure():
         ScopeDemand("tenant", windows=(window(1_000), window(None))),
         ScopeDemand("user:u", windows=(window(10),)),
     )
-    admitted = Admitted(NOW_US, (ScopeFigures(0, 0, (799, 10**9)), ScopeFigures(0, 0, (8,))))
+    admitted = Admitted(NOW_US, (0, 0, 799, 10**9, 0, 0, 8))
     tightest = what_is_left(demand(*scopes), admitted).cap
-    assert tightest is not None
-    assert tightest == CapUse("user:u", WindowKind.DAY, 10, 8)
-    assert tightest.used_pct == 80
+    assert tightest == CapUse("user:u", WindowKind.DAY, 10, 8, used_pct=80, window_start_ms=0)
 
 
 def test_pcts_are_exact_where_a_double_is_not():
+    def used_pct(cap_nusd: int, used_nusd: int) -> int:
+        asked = demand(ScopeDemand("t", windows=(window(cap_nusd),)))
+        cap = what_is_left(asked, Admitted(NOW_US, (0, 0, used_nusd))).cap
+        assert cap is not None
+        return cap.used_pct
+
     cap_nusd = 4_000_000_000_000_000
-    assert CapUse("t", WindowKind.DAY, cap_nusd, cap_nusd).used_pct == 100
-    assert CapUse("t", WindowKind.DAY, cap_nusd, cap_nusd - 1).used_pct == 99
-    assert CapUse("t", WindowKind.DAY, 0, 0).used_pct == 100
+    assert used_pct(cap_nusd, cap_nusd) == 100
+    assert used_pct(cap_nusd, cap_nusd - 1) == 99
+    assert used_pct(0, 0) == 100
 
 
 def test_without_caps_and_limits_there_are_no_figures():
-    admitted = Admitted(NOW_US, (ScopeFigures(0, 0, (5,)),))
+    admitted = Admitted(NOW_US, (0, 0, 5))
     asked = demand(ScopeDemand("tenant", windows=(window(None),)))
     assert what_is_left(asked, admitted) == NOTHING_LIMITED
 
 
 def test_what_is_left_is_the_tightest_scopes():
     scopes = (
-        ScopeDemand("tenant", requests=Bucket(10, 100), tokens=Bucket(0, 60_000_000), tokens_per_minute=600),
-        ScopeDemand("user:u", requests=Bucket(10, 30), tokens=Bucket(0, 60_000_000), tokens_per_minute=60),
+        ScopeDemand("tenant", requests=Bucket(10, 100), tokens_per_minute=600),
+        ScopeDemand("user:u", requests=Bucket(10, 30), tokens_per_minute=60),
         ScopeDemand("feature:f"),
     )
-    figures = (
-        ScopeFigures(NOW_US + 80, NOW_US + 59_000_000, ()),
-        ScopeFigures(NOW_US + 20, NOW_US, ()),
-        ScopeFigures(0, 0, ()),
-    )
+    figures = (NOW_US + 80, NOW_US + 59_000_000, NOW_US + 20, NOW_US, 0, 0)
     assert what_is_left(demand(*scopes), Admitted(NOW_US, figures)) == (1, 10, None)
 
 

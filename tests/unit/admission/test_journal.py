@@ -9,7 +9,7 @@ from proxy.admission.ending import Bill
 from proxy.admission.journal import KEPT_S, Journal
 from proxy.admission.records import Done, Head, Record, Releasing, Reserved, Settling, line_of
 from proxy.admission.replay import EXPIRED_KNOWN_MS, SETTLED_KNOWN_MS, Owed, epoch_of, may_be_lost, owed, undone
-from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, touched_by, window_of
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, outline_of, touched_by, window_of
 from tests.admission_stores import T0_MS, HandClock
 
 HOUR_MS = 3_600_000
@@ -18,7 +18,7 @@ TENANT = ScopeDemand("tenant", windows=(window_of(WindowKind.HOUR, T0_MS, T0_MS 
 
 
 def demand(run_id: str, held_nusd: int = 5) -> Demand:
-    return Demand("acme", run_id, 0, held_nusd, 0, (TENANT,), 30_000, None, b"worst")
+    return Demand(named(run_id), held_nusd, 0, outline_of((TENANT,)), 30_000, None, b"worst")
 
 
 def named(run_id: str) -> RunStep:
@@ -178,7 +178,7 @@ def test_a_segment_without_records_is_no_loss(tmp_path):
 )
 def test_a_reservation_is_owed(tmp_path, began_in, run_id, age_ms, is_owed):
     found = owed_of(tmp_path, Reserved(NOW_MS - age_ms, demand(run_id)), began_in=began_in)
-    assert [each.run_id for each in found.reservations] == ([run_id] if is_owed else [])
+    assert [each.run_step.run_id for each in found.reservations] == ([run_id] if is_owed else [])
     assert found.endings == []
 
 

@@ -5,14 +5,15 @@ from hypothesis import strategies as st
 from proxy.admission.limits import (
     conforms,
     corrected,
+    fewest_requests,
+    fewest_tokens,
     remaining_requests,
-    remaining_tokens,
     requests_bucket,
     retry_after_ms,
     taken,
     tokens_bucket,
 )
-from proxy.admission.terms import Bucket
+from proxy.admission.terms import Bucket, ScopeDemand, outline_of
 
 NOW_US = 1_800_000_000_000_000
 BUCKETS = st.builds(requests_bucket, st.integers(1, 100_000), st.integers(1, 1_000)) | st.builds(
@@ -86,8 +87,14 @@ def test_an_estimate_that_was_right_changes_nothing():
 )
 def test_remaining_requests(full_in_us, left):
     assert remaining_requests(NOW_US + full_in_us, NOW_US, Bucket(10, 30)) == left
+    gauges = outline_of((ScopeDemand("a", Bucket(10, 30)), ScopeDemand("b", Bucket(1, 900)))).gauges
+    assert fewest_requests(gauges, [NOW_US + full_in_us, 0, 0, 0], NOW_US) == left
+    assert fewest_tokens(gauges, [0] * 4, NOW_US) is None
 
 
 @pytest.mark.parametrize(("full_in_us", "left"), [(0, 1_000), (60_000, 999), (60_001, 998), (90_000_000, 0)])
 def test_remaining_tokens(full_in_us, left):
-    assert remaining_tokens(NOW_US + full_in_us, NOW_US, 1_000) == left
+    scopes = (ScopeDemand("a", tokens_per_minute=9_999), ScopeDemand("b", tokens_per_minute=1_000))
+    gauges = outline_of(scopes).gauges
+    assert fewest_tokens(gauges, [0, NOW_US, 0, NOW_US + full_in_us], NOW_US) == left
+    assert fewest_requests(gauges, [0] * 4, NOW_US) is None

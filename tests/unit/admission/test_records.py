@@ -6,7 +6,17 @@ import pytest
 
 from proxy.admission.ending import Bill
 from proxy.admission.records import Done, Head, Releasing, Reserved, Settling, line_of, mark_of, record_of
-from proxy.admission.terms import TIME_MS_MAX, Bucket, Demand, RunStep, ScopeDemand, Touched, WindowKind, window_of
+from proxy.admission.terms import (
+    TIME_MS_MAX,
+    Bucket,
+    Demand,
+    RunStep,
+    ScopeDemand,
+    Touched,
+    WindowKind,
+    outline_of,
+    window_of,
+)
 
 RUN = RunStep("acme", "run-1", 2)
 TOUCHED = (Touched("tenant", 600, ("h1800000000", "d1799971200", "m1798761600", "t")), Touched("user:ab", 0, ()))
@@ -35,7 +45,6 @@ def test_of_a_demand_what_puts_it_back_is_kept():
     scope = ScopeDemand(
         name="tenant",
         requests=Bucket(1, 2),
-        tokens=Bucket(3, 4),
         tokens_per_minute=600,
         max_concurrency=5,
         windows=(
@@ -44,20 +53,16 @@ def test_of_a_demand_what_puts_it_back_is_kept():
             window_of(WindowKind.TOTAL, 0, TIME_MS_MAX, 9),
         ),
     )
-    demand = Demand("acme", "run-1", 2, 5, 6, (scope, ScopeDemand("user:ab")), 30_000, "vk_1", b"\x00worst")
+    demand = Demand(RUN, 5, 6, outline_of((scope, ScopeDemand("user:ab"))), 30_000, "vk_1", b"\x00worst")
     back = record_of(line_of(Reserved(9, demand)))
     assert isinstance(back, Reserved)
     assert back.at_ms == 9
-    assert back.demand[:5] == ("acme", "run-1", 2, 5, 6)
+    assert back.demand[:3] == (RUN, 5, 6)
     assert (back.demand.lease_ms, back.demand.row) == (30_000, b"\x00worst")
     tenant, user = back.demand.scopes
     assert (tenant.name, tenant.tokens_per_minute) == ("tenant", 600)
     assert tenant.periods == scope.periods == ("h1800000000", "d1799971200", "t")
-    assert (tenant.requests, tenant.tokens, tenant.max_concurrency) == (
-        None,
-        None,
-        None,
-    )  # nothing is checked or taken again
+    assert (tenant.requests, tenant.max_concurrency) == (None, None)  # nothing is checked or taken again
     assert {window.cap_nusd for window in tenant.windows} == {None}
     assert user == ScopeDemand("user:ab")
 
@@ -85,7 +90,7 @@ def test_a_whole_line_that_says_nothing_known_is_no_record(text):
     [
         (SETTLING, False),
         (Releasing(5, RUN), False),
-        (Reserved(9, Demand(*RUN, 5, 6, (ScopeDemand("tenant"),), 30_000, None, b"row")), False),
+        (Reserved(9, Demand(RUN, 5, 6, outline_of((ScopeDemand("tenant"),)), 30_000, None, b"row")), False),
         (Done(RUN), True),
     ],
 )

@@ -117,22 +117,20 @@ def test_what_is_asked_of_the_store_is_as_if_it_were_worked_out_for_each_call(zo
     for _ in range(300):
         now_ms += rng.choice((0, 1, 59_000, HOUR_MS // 2, HOUR_MS, -1, -HOUR_MS))
         for each in (zone, UTC):
-            tokens = rng.randrange(10_000)
             expected = tuple(
                 demand_of(
                     scope,
                     limits,
-                    expected_tokens=tokens,
                     now_ms=now_ms,
                     zone=each,
                     counted=(WindowKind.TOTAL,) if scope == TENANT else (),
                 )
                 for scope, limits in SCOPES
             )
-            assert allowed.demands(tokens, now_ms, each) == (expected, outline_of(expected))
+            assert allowed.outline(now_ms, each) == outline_of(expected)
 
 
 def test_what_the_tenant_is_not_charged_for_is_not_summed():
     only_rates = Allowed((Allowance(TENANT, RATE),), counts_dollars=False)
-    assert [scope.windows for scope in only_rates.demands(1, 0, UTC)[0]] == [()]
+    assert [scope.windows for scope in only_rates.outline(0, UTC).scopes] == [()]
     assert [scope.name for scope in only_rates.hit_scopes] == [TENANT]

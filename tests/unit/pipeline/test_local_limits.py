@@ -3,16 +3,16 @@
 import pytest
 
 from proxy.admission.answers import LimitKind, LimitRefused
-from proxy.admission.limits import requests_bucket, tokens_bucket
-from proxy.admission.terms import Demand, ScopeDemand
+from proxy.admission.limits import requests_bucket
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, outline_of
 from proxy.core.errors import StateUnavailable
 from proxy.pipeline.local_limits import AWAY_US_MAX, LocalLimits
 
 SECOND_US = 1_000_000
 
 
-def demand(*scopes: ScopeDemand, tenant_id: str = "acme") -> Demand:
-    return Demand(tenant_id, "run_1", 0, 0, 0, scopes, 30_000, None, b"{}")
+def demand(*scopes: ScopeDemand, tenant_id: str = "acme", expected_tokens: int = 0) -> Demand:
+    return Demand(RunStep(tenant_id, "run_1", 0), 0, expected_tokens, outline_of(scopes), 30_000, None, b"{}")
 
 
 def two_at_once(name: str = "tenant") -> ScopeDemand:
@@ -47,7 +47,7 @@ def test_what_one_scope_refuses_is_taken_from_none() -> None:
 
 def test_tokens_are_counted_and_a_full_bucket_takes_any_one_call() -> None:
     limits = LocalLimits()
-    asked = demand(ScopeDemand("tenant", tokens=tokens_bucket(60, 120)))  # two minutes' worth
+    asked = demand(ScopeDemand("tenant", tokens_per_minute=60), expected_tokens=120)  # two minutes' worth
     assert limits.admit(asked, 0) is None
     # Full again after 120 s, beyond what is let through here: by then the store decides or nobody does.
     assert limits.admit(asked, 0) == LimitRefused("tenant", LimitKind.TOKENS, 120_000)

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from proxy.admission.terms import Demand
+from proxy.admission.terms import Demand, RunStep, outline_of
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable, TenantShredded
 from proxy.core.secret import Secret
@@ -45,7 +45,7 @@ def call() -> Exchange:
 
 
 async def admit(exchange: Exchange, store: KeyringStore) -> None:
-    demand = Demand("acme", "run_1", 0, 0, 0, (), 1_000, None, b"")
+    demand = Demand(RunStep("acme", "run_1", 0), 0, 0, outline_of(()), 1_000, None, b"")
     epoch = await store.epoch("acme")
     exchange.ticket = Ticket(demand, 0, keyring_epoch=epoch)
 
