@@ -62,12 +62,17 @@ class UpstreamAnswer:
     __slots__ = ("_next", "_provider", "_stream", "beginning", "fields", "headers", "status")
 
     def __init__(
-        self, status: int, headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream, provider: str
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        fields: dict[bytes, bytes],
+        stream: httpx.AsyncByteStream,
+        provider: str,
     ) -> None:
-        """`headers` have names in lower case."""
+        """`headers` have names in lower case; `fields` holds the first value of each."""
         self.status = status
         self.headers = headers
-        self.fields = dict(reversed(headers))  # the first value of each
+        self.fields = fields
         self.beginning: bytes | None = None  # the first bytes of the body, held until somebody takes them
         self._provider = provider
         self._stream = stream
@@ -104,7 +109,7 @@ class UpstreamAnswer:
     def let_head_go(self) -> None:
         """All that is in it has been said: a stream may be open for long, and be one of thousands."""
         self.headers.clear()  # and not another list: whoever has read the head still has this one
-        self.fields = {}
+        self.fields.clear()
 
     @property
     def is_delimited(self) -> bool:
@@ -187,7 +192,7 @@ class UpstreamClient:
             assert self._own_transport is not None, "it prepared the head"
             round_trip = await self._own_transport.ask(head, body, timeouts_s)
             answer = await round_trip.wait_head()
-            return UpstreamAnswer(answer.status, answer.headers, round_trip, self._name)
+            return UpstreamAnswer(answer.status, answer.headers, answer.fields, round_trip, self._name)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
 
@@ -200,7 +205,7 @@ class UpstreamClient:
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
         lowered = [(name.lower(), value) for name, value in response.headers.raw]
-        return UpstreamAnswer(response.status_code, lowered, response.stream, self._name)
+        return UpstreamAnswer(response.status_code, lowered, dict(reversed(lowered)), response.stream, self._name)
 
 
 def _before_head(error: httpx.TransportError, provider: str) -> GatewayError:

@@ -47,7 +47,8 @@ async def test_asked_without_httpxs_objects(transport):
         ask = Ask("POST", Target.of(httpx.URL(server.url)), [(b"host", b"up")])
         round_trip = await transport.ask(frame_head(ask), WholeBody(b"hello"), {"total": 9.0})
         await round_trip.wait_head()
-        assert round_trip.head == (404, b"Nope", b"HTTP/1.1", [(b"x-one", b"1"), (b"content-length", b"3")])
+        headers = [(b"x-one", b"1"), (b"content-length", b"3")]
+        assert round_trip.head == (404, b"Nope", b"HTTP/1.1", headers, dict(headers))
         assert [chunk async for chunk in round_trip] == [b"abc"]
         assert server.requests == [b"POST / HTTP/1.1\r\nhost: up\r\nContent-Length: 5\r\n\r\nhello"]
         assert transport.idle_connections == 1
