@@ -5,12 +5,14 @@ itself, because httpx's own client and pool cost more than the rest of the gatew
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeAlias
 
 import httpx
 
 from proxy.adapters.http.framing import Ask, FramedHead, Target, frame_head
+from proxy.adapters.http.round_trip import Bounds
 from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
@@ -130,8 +132,8 @@ class UpstreamClient:
         "_name",
         "_origin",
         "_own_transport",
-        "_plain_timeouts_s",
-        "_stream_timeouts_s",
+        "_plain_bounds",
+        "_stream_bounds",
         "_transport",
     )
 
@@ -146,10 +148,10 @@ class UpstreamClient:
         self._transport = transport
         # Ours can be asked without httpx's request and response, which every call would pay for.
         self._own_transport = transport if isinstance(transport, Transport) else None
-        bounds = provider.timeouts_s
-        common = {"connect": bounds.connect, "pool": bounds.pool, "write": bounds.idle, "total": bounds.total}
-        self._plain_timeouts_s = common
-        self._stream_timeouts_s = {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}
+        told = provider.timeouts_s
+        plain = Bounds(connect=told.connect, pool=told.pool, write=told.idle, total=told.total)
+        self._plain_bounds = plain
+        self._stream_bounds = plain._replace(first_byte=told.first_byte, idle=told.idle)
 
     def prepare(
         self, method: str, target: str, headers: list[tuple[bytes, bytes]], *, bound_to: str | None = None
@@ -183,24 +185,25 @@ class UpstreamClient:
             NoDeploymentAvailable: no connection came free in time.
             UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
         """
-        timeouts_s = self._stream_timeouts_s if stream else self._plain_timeouts_s
-        if total_s is not None and total_s < timeouts_s["total"]:
-            timeouts_s = {**timeouts_s, "total": total_s}
+        bounds = self._stream_bounds if stream else self._plain_bounds
+        if total_s is not None and total_s < bounds.total:
+            bounds = bounds._replace(total=total_s)
         try:
             if isinstance(head, StockHead):
-                return await self._send_by_httpx(head, body, timeouts_s)
+                return await self._send_by_httpx(head, body, bounds)
             assert self._own_transport is not None, "it prepared the head"
-            round_trip = await self._own_transport.ask(head, body, timeouts_s)
+            round_trip = await self._own_transport.ask(head, body, bounds)
             answer = await round_trip.wait_head()
             return UpstreamAnswer(answer.status, answer.headers, answer.fields, round_trip, self._name)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
 
-    async def _send_by_httpx(self, head: StockHead, body: RequestBody, timeouts_s: dict[str, float]) -> UpstreamAnswer:
+    async def _send_by_httpx(self, head: StockHead, body: RequestBody, bounds: Bounds) -> UpstreamAnswer:
         headers = [*head.headers, (b"host", self._base.netloc)]
         if isinstance(body, WholeBody) and (body.content or head.method in ("POST", "PUT", "PATCH")):
             headers.append((b"content-length", b"%d" % len(body.content)))
-        extensions = {"timeout": dict(timeouts_s)}
+        timeouts_s = {name: bound for name, bound in bounds._asdict().items() if bound < math.inf}
+        extensions = {"timeout": timeouts_s}
         request = httpx.Request(head.method, head.url, headers=headers, stream=body, extensions=extensions)
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
