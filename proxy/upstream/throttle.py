@@ -60,7 +60,7 @@ class Throttle:
 
     def left_us(self, now_us: int) -> int:
         """How long it is still to be left alone; 0: it may be asked."""
-        return max(0, self._until_us - now_us)
+        return self._until_us - now_us if self._until_us > now_us else 0
 
     def told(self, asked_ms: int | None, now_us: int) -> None:
         """It answered 429. Where it does not say for how long, the wait doubles each time."""

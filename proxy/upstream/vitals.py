@@ -47,10 +47,10 @@ class Vitals:
             self._score = score + _WEIGHT * (1.0 - score)
             self._at_us = now_us
         before = self._first_byte_us[stream]
-        is_first = not before or now_us - self._measured_at_us[stream] > STALE_US
-        self._first_byte_us[stream] = (
-            first_byte_us if is_first else before + _FIRST_BYTE_WEIGHT * (first_byte_us - before)
-        )
+        measured: float = first_byte_us
+        if before and now_us - self._measured_at_us[stream] <= STALE_US:
+            measured = before + _FIRST_BYTE_WEIGHT * (first_byte_us - before)
+        self._first_byte_us[stream] = measured
         self._measured_at_us[stream] = now_us
 
     def failed(self, now_us: int) -> None:
