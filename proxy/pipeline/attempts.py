@@ -115,7 +115,8 @@ class Attempts:
         attempt = exchange.attempt
         assert attempt is not None
         provider = exchange.snapshot.providers[attempt.candidate.deployment.provider].settings
-        attempt.payer = await self._payment.confirmed(exchange, provider, attempt.payer)
+        if exchange.ticket is not None:
+            attempt.payer = await self._payment.confirmed(exchange, provider, attempt.payer)
         condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
         began_us = self._clock.monotonic_us()
         # The first one has all of its provider's time.
@@ -203,7 +204,7 @@ class Attempts:
             condition.breaker.left()
             raise
         status = answer.status
-        if is_failure(status):
+        if status >= 400 and is_failure(status):
             return Failed(Failure.STATUS, answer)
         if attempt.opening is Opening.ERROR:
             return Failed(Failure.ERROR_EVENT, answer)

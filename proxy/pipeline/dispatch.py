@@ -82,11 +82,10 @@ class Dispatch:
         status = attempt.upstream_status = answer.status
         content_type = answer.fields.get(b"content-type")
         content_encoding = answer.fields.get(b"content-encoding")
+        first_chunk = answer.take_beginning() or await answer.next_chunk()
         if status in (401, 403) and attempt.payer.source is not KeySource.CALLER:
-            first_chunk = await _beginning(answer)
+            first_chunk = await _beginning(answer, first_chunk)
             _refuse_credentials(attempt, answer, first_chunk)
-        else:
-            first_chunk = await answer.next_chunk()
         if attempt.call.stream:
             if first_chunk is not None and status == 200 and is_event_stream(content_type, content_encoding):
                 first_chunk = await self._first_event(exchange, attempt, answer, first_chunk)
@@ -210,16 +209,17 @@ def _renamed(exchange: Exchange, text: bytes, model: str) -> bytes:
     return replace_string(text, "model", model)
 
 
-async def _beginning(answer: UpstreamAnswer) -> bytes | None:
+async def _beginning(answer: UpstreamAnswer, first_chunk: bytes | None) -> bytes | None:
     """Enough of a refusal's body to tell what it is about."""
     pieces: list[bytes] = []
     held_bytes = 0
-    while held_bytes < _REFUSAL_BYTES_MAX:
-        chunk = await answer.next_chunk()
-        if chunk is None:
-            break
+    chunk = first_chunk
+    while chunk is not None:
         pieces.append(chunk)
         held_bytes += len(chunk)
+        if held_bytes >= _REFUSAL_BYTES_MAX:
+            break
+        chunk = await answer.next_chunk()
     return b"".join(pieces) or None
 
 

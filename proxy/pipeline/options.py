@@ -83,8 +83,10 @@ class Options:
         """
         choice = exchange.choice
         assert choice is not None
-        for place, candidate in enumerate(choice.asked, 1):
-            exchange.options_left = choice.asked[place:]
+        exchange.options_left = choice.asked
+        while exchange.options_left:
+            candidate, *left = exchange.options_left
+            exchange.options_left = tuple(left)
             attempt = await self.prepare(exchange, candidate)
             if candidate is choice.first or not self._absorbing.is_bounded(exchange):
                 return attempt

@@ -70,12 +70,14 @@ class UpstreamAnswer:
         fields: dict[bytes, bytes],
         stream: httpx.AsyncByteStream,
         provider: str,
+        beginning: bytes | None = None,
     ) -> None:
-        """`headers` have names in lower case; `fields` holds the first value of each."""
+        """`headers` have names in lower case; `fields` holds the first value of each; `beginning` is
+        what has come of the body already."""
         self.status = status
         self.headers = headers
         self.fields = fields
-        self.beginning: bytes | None = None  # the first bytes of the body, held until somebody takes them
+        self.beginning = beginning  # the first bytes of the body, held until somebody takes them
         self._provider = provider
         self._stream = stream
         self._next = aiter(stream).__anext__
@@ -194,7 +196,8 @@ class UpstreamClient:
             assert self._own_transport is not None, "it prepared the head"
             round_trip = await self._own_transport.ask(head, body, bounds)
             answer = await round_trip.wait_head()
-            return UpstreamAnswer(answer.status, answer.headers, answer.fields, round_trip, self._name)
+            begun = round_trip.take() or None
+            return UpstreamAnswer(answer.status, answer.headers, answer.fields, round_trip, self._name, begun)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
 

@@ -141,14 +141,8 @@ class RoundTrip(httpx.AsyncByteStream):
             httpx.ReadTimeout, ReadError, RemoteProtocolError: the body broke off.
         """
         while True:
-            chunks = self._chunks
-            if chunks:
-                chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                chunks.clear()
-                self._buffered_bytes = 0
-                if self._connection is not None:
-                    self._connection.resume_reading()
-                return chunk
+            if self._buffered_bytes:
+                return self.take()
             if self._ended:
                 raise StopAsyncIteration
             if self._error is not None:
@@ -157,16 +151,29 @@ class RoundTrip(httpx.AsyncByteStream):
                 self._enter("idle", self._loop.time() + self._bounds.idle)
             await self._wait()
 
+    def take(self) -> bytes:
+        """What has come of the body by now and was not taken yet; often nothing."""
+        chunks = self._chunks
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered_bytes = 0
+        if self._connection is not None:
+            self._connection.resume_reading()
+        return chunk
+
     async def aclose(self) -> None:
         """Let go: of the connection too, unless the answer is complete. Safe at any moment."""
-        self.abort()
+        if self._connection is not None or self._buffered_bytes:
+            self.abort()
 
     def abort(self) -> None:
         """`aclose`, at once."""
+        is_unread = bool(self._chunks)
         self._chunks.clear()
+        self._buffered_bytes = 0
         if self._connection is not None:
             self.fail(httpx.ReadError("the answer was closed before its end"))
-        elif self._buffered_bytes:
+        elif is_unread:
             # A complete answer that was not read: who iterates now must not take it for an empty one.
             self._ended = False
             self._error = httpx.ReadError("the answer was closed before it was read")
@@ -188,14 +195,15 @@ class RoundTrip(httpx.AsyncByteStream):
             pieces.clear()
             self._chunks.append(chunk)
             self._buffered_bytes += len(chunk)
+        if reader.is_complete:
+            self._connection = None
+            self._ended = True
+        elif self._buffered_bytes:
             self._phase = "idle"  # which is bounded only while somebody waits
             self._phase_until = math.inf
             if self._buffered_bytes > BUFFERED_BYTES_MAX:
                 assert self._connection is not None
                 self._connection.pause_reading()
-        if reader.is_complete:
-            self._connection = None
-            self._ended = True
         self._wake()
 
     def fail(self, error: BaseException) -> None:
