@@ -7,7 +7,6 @@ already holds part of an answer and nothing can be taken back.
 import asyncio
 from typing import Final
 
-from proxy.adapters.http.transport import WholeBody
 from proxy.core import jsonio
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed, UpstreamTimedOut
@@ -163,9 +162,9 @@ def _outbound_body(
         if model is not None and (model != call.model_alias or exchange.request.model_of_path is not None):
             text = _renamed(exchange, text, model)
     if text is not call.text:
-        return WholeBody(text), True, None
+        return text, True, None
     assert call.body is not None, "its text was read from it"
-    return WholeBody(call.body), False, None
+    return call.body, False, None
 
 
 def _unread_body(
@@ -174,9 +173,9 @@ def _unread_body(
     """`_outbound_body` where the body is none, is no text, or is passed on as it comes."""
     call, model = attempt.call, attempt.candidate.deployment.model
     if call.body is not None:
-        return WholeBody(call.body), False, None
+        return call.body, False, None
     if not exchange.request.has_body:
-        return WholeBody(b""), False, None
+        return b"", False, None
     if exchange.form is not None:
         renamed = exchange.request.model_of_path is not None or call.model_alias not in (None, model)
         passing, length = exchange.form.outbound(model if renamed else None)

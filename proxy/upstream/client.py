@@ -54,7 +54,7 @@ class StockHead(NamedTuple):
         return f"StockHead({self.method!r})"
 
 
-RequestBody: TypeAlias = WholeBody | ArrivingBody
+RequestBody: TypeAlias = bytes | ArrivingBody
 PreparedHead: TypeAlias = FramedHead | StockHead
 
 
@@ -203,11 +203,12 @@ class UpstreamClient:
 
     async def _send_by_httpx(self, head: StockHead, body: RequestBody, bounds: Bounds) -> UpstreamAnswer:
         headers = [*head.headers, (b"host", self._base.netloc)]
-        if isinstance(body, WholeBody) and (body.content or head.method in ("POST", "PUT", "PATCH")):
-            headers.append((b"content-length", b"%d" % len(body.content)))
+        stream = body if isinstance(body, ArrivingBody) else WholeBody(body)
+        if isinstance(stream, WholeBody) and (stream.content or head.method in ("POST", "PUT", "PATCH")):
+            headers.append((b"content-length", b"%d" % len(stream.content)))
         timeouts_s = {name: bound for name, bound in bounds._asdict().items() if bound < math.inf}
         extensions = {"timeout": timeouts_s}
-        request = httpx.Request(head.method, head.url, headers=headers, stream=body, extensions=extensions)
+        request = httpx.Request(head.method, head.url, headers=headers, stream=stream, extensions=extensions)
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
         lowered = [(name.lower(), value) for name, value in response.headers.raw]

@@ -93,9 +93,15 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.LocalProtocolError: the request is not.
             httpx.UnsupportedProtocol: neither http nor https.
         """
-        assert isinstance(request.stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
+        stream = request.stream
+        assert isinstance(stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
+        body: bytes | httpx.AsyncByteStream = stream
+        if isinstance(stream, WholeBody):
+            body = stream.content
+        elif isinstance(stream, httpx.ByteStream):
+            body = b"".join(stream)
         framed = frame_head(Ask(request.method, Target.of(request.url), request.headers.raw))
-        round_trip = await self.ask(framed, request.stream, Bounds.of(request.extensions.get("timeout", {})))
+        round_trip = await self.ask(framed, body, Bounds.of(request.extensions.get("timeout", {})))
         head = await round_trip.wait_head()
         return httpx.Response(
             head.status,
@@ -104,14 +110,12 @@ class Transport(httpx.AsyncBaseTransport):
             extensions={"http_version": head.http_version, "reason_phrase": head.reason},
         )
 
-    async def ask(self, framed: FramedHead, body: httpx.AsyncByteStream, bounds: Bounds) -> RoundTrip:
+    async def ask(self, framed: FramedHead, body: bytes | httpx.AsyncByteStream, bounds: Bounds) -> RoundTrip:
         """`handle_async_request` without httpx's objects, which cost as much as the hop itself:
         the request is sent or on its way; wait for the answer's head, then iterate for its raw
         body. Raises the same, here or there."""
         pool = self._pools.get(framed.target.origin) or self._add_pool(framed.target)
-        content = body.content if isinstance(body, WholeBody) else None
-        if isinstance(body, httpx.ByteStream):
-            content = b"".join(body)
+        content = None if isinstance(body, httpx.AsyncByteStream) else body
         request_head, content_length = framed.before(content)
         now = pool.loop.time()
         total_until = now + bounds.total
@@ -123,10 +127,10 @@ class Transport(httpx.AsyncBaseTransport):
         # No await until the round trip owns the connection.
         round_trip = RoundTrip(connection, bounds, total_until)
         bodiless = framed.method == "HEAD"
-        if content is not None:
-            round_trip.send(request_head, content, now, bodiless=bodiless)
-        else:
+        if isinstance(body, httpx.AsyncByteStream):
             round_trip.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
+        else:
+            round_trip.send(request_head, body, now, bodiless=bodiless)
         return round_trip
 
     async def aclose(self) -> None:
