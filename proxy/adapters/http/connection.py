@@ -225,7 +225,8 @@ class Connection(asyncio.BufferedProtocol):
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
         ):
-            self.resume_reading()
+            if self._is_reading_paused:
+                self.resume_reading()
             self._wake_at = math.inf
             self._give_back(self)
         else:

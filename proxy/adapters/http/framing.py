@@ -5,7 +5,6 @@ an answer ends, it is refused, or its connection is not used again.
 """
 
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 import httptools
@@ -21,7 +20,6 @@ _NAMES_BYTES: Final = _TOKEN_BYTES + b"\n"
 _EMPTY_BODY_SAID: Final = frozenset({"POST", "PUT", "PATCH"})
 _LENGTH_DIGITS_MAX: Final = 18  # below 2**63
 _VERSIONS: Final = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
-_NAME_OF: Final = itemgetter(0)
 _H: Final = ord("H")
 _LINE_ENDS: Final = b"\r\n"
 _ESCAPES: Final = b"\r\n\0"
@@ -293,21 +291,22 @@ class ResponseReader:
             self._measure_head()
         fields = dict(reversed(headers))
         coding = fields.get(b"transfer-encoding")
-        if coding is not None and not _is_chunked_alone(coding, headers):
+        is_chunked = coding is not None
+        if is_chunked and (coding != b"chunked" or len(fields) != len(headers)) and not _is_chunked_alone(headers):
             raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
         version = parser.get_http_version()
         if version != "1.1":
             if version != "1.0":
                 raise httpx.RemoteProtocolError(f"the answer is in HTTP/{version}")
-            if coding is not None:
+            if is_chunked:
                 raise httpx.RemoteProtocolError("an answer in HTTP/1.0 has no transfer-encoding")
         self.head = ResponseHead(status, self._reason, _VERSIONS[version], headers, fields)
         self._headers = []  # for trailers, which are no part of the head
         self.is_reusable = parser.should_keep_alive()
         self.is_complete = self._bodiless
-        self._is_chunked = coding is not None
+        self._is_chunked = is_chunked
         # llhttp itself refuses a second content-length, or a transfer-encoding beside it.
-        self._until_end = coding is None and b"content-length" not in fields and status != 204 and status != 304
+        self._until_end = not (is_chunked or b"content-length" in fields or status == 204 or status == 304)
 
     def on_message_complete(self) -> None:
         """The body's last byte, by its framing."""
@@ -332,9 +331,10 @@ class ResponseReader:
             raise httpx.RemoteProtocolError(f"the head is larger than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} fields")
 
 
-def _is_chunked_alone(coding: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-    """True where this transfer-encoding is `chunked`, and the only one."""
-    return coding.strip().lower() == b"chunked" and [*map(_NAME_OF, headers)].count(b"transfer-encoding") == 1
+def _is_chunked_alone(headers: list[tuple[bytes, bytes]]) -> bool:
+    """True where there is one transfer-encoding, and it is `chunked`."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return codings == [b"chunked"]
 
 
 def _refuse_body(_: bytes) -> None:
