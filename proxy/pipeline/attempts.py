@@ -32,6 +32,7 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.gates import Gates
 from proxy.pipeline.options import Options, may_be_billed_nusd
 from proxy.pipeline.payment import Payment, condition_of
+from proxy.settings.model import ProviderSettings
 from proxy.upstream.client import UpstreamAnswer
 from proxy.upstream.conditions import Condition, Conditions
 from proxy.upstream.fallback import Failure, Next, Outcome, decide, is_failure
@@ -114,9 +115,8 @@ class Attempts:
         """
         attempt = exchange.attempt
         assert attempt is not None
-        provider = exchange.snapshot.providers[attempt.candidate.deployment.provider].settings
-        if exchange.ticket is not None:
-            attempt.payer = await self._payment.confirmed(exchange, provider, attempt.payer)
+        if exchange.ticket is not None:  # an admission has read how the tenant's keys are
+            attempt.payer = await self._payment.confirmed(exchange, _provider_of(exchange, attempt), attempt.payer)
         condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
         began_us = self._clock.monotonic_us()
         # The first one has all of its provider's time.
@@ -124,7 +124,7 @@ class Attempts:
             exchange, attempt, condition, downstream, began_us, None
         )
         if isinstance(came, Failed):
-            course = _Course(began_us + int(provider.timeouts_s.total * 1e6))
+            course = _Course(began_us + int(_provider_of(exchange, attempt).timeouts_s.total * 1e6))
             came = await self._go_on(exchange, condition, came, downstream, course)
         if exchange.call.stream:
             exchange.let_body_go()  # nobody else is asked now
@@ -179,7 +179,7 @@ class Attempts:
     ) -> UpstreamAnswer | Failed:
         """Send it once; `left_s` is what is left of the time that the call may take, None: all of it."""
         vitals = condition.vitals
-        if condition.throttle.left_us(began_us) or not condition.breaker.enter(began_us):
+        if condition.throttle.until_us > began_us or not condition.breaker.enter(began_us):
             message = f"{attempt.deployment.label} fails or throttles calls just now. Try again shortly."
             return Failed(Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
         try:
@@ -266,6 +266,10 @@ class Attempts:
         if fields.get(_SHOULD_RETRY) == b"false":
             return inf
         return max(wait_asked_ms(fields, self._clock.now_ms()) or 0, condition.throttle.left_us(now_us) / 1_000)
+
+
+def _provider_of(exchange: Exchange, attempt: Attempt) -> ProviderSettings:
+    return exchange.snapshot.providers[attempt.candidate.deployment.provider].settings
 
 
 def _given_up(attempt: Attempt, failed: Failed) -> GivenUp:
