@@ -32,6 +32,7 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.gates import Gates
 from proxy.pipeline.options import Options, may_be_billed_nusd
 from proxy.pipeline.payment import Payment, condition_of
+from proxy.settings.model import ProviderSettings
 from proxy.upstream.client import UpstreamAnswer
 from proxy.upstream.conditions import Condition, Conditions
 from proxy.upstream.fallback import Failure, Next, Outcome, decide, is_failure
@@ -55,12 +56,20 @@ _FAILURES: Final = (
 _ERRORS: Final = tuple(kind for kind, _ in _FAILURES)
 
 
-class Tried(NamedTuple):
-    """What came of sending a call once: an answer, an error, or an answer that is a failure."""
+class Failed(NamedTuple):
+    """A call that was sent once, in vain: there was an error, or an answer that is a failure."""
 
+    failure: Failure
     answer: UpstreamAnswer | None = None
-    failure: Failure | None = None
     error: GatewayError | None = None
+
+    @property
+    def last_word(self) -> UpstreamAnswer | GatewayError:
+        """What the caller gets where nothing follows: the upstream's own error beats one that we invent."""
+        if self.answer is not None:
+            return self.answer
+        assert self.error is not None, "what gave no answer says why"
+        return self.error
 
     async def aclose(self) -> None:
         """Let go of the answer."""
@@ -70,7 +79,7 @@ class Tried(NamedTuple):
 
 @dataclass(slots=True)
 class _Course:
-    """How far a call has come."""
+    """How far a call has come whose first try has failed."""
 
     until_us: int  # all attempts together may take so long
     retries: int = 0
@@ -106,34 +115,22 @@ class Attempts:
         """
         attempt = exchange.attempt
         assert attempt is not None
-        provider = exchange.snapshot.providers[attempt.deployment.provider].settings
-        attempt.payer = await self._payment.confirmed(exchange, provider, attempt.payer)
-        course = _Course(self._clock.monotonic_us() + int(provider.timeouts_s.total * 1e6))
-        while True:
-            condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
-            tried = await self._try(exchange, attempt, condition, downstream, course)
-            if tried.failure is None:
-                break
-            try:
-                self._report(attempt, condition, tried, course)
-                following = await self._following(exchange, attempt, condition, tried, course)
-            except BaseException:
-                await tried.aclose()
-                raise
-            if following is None:
-                break
-            await tried.aclose()
-            exchange.given_up.append(_given_up(attempt, tried))
-            if following is not attempt:
-                self._gates.leave_deployment(exchange, attempt)
-                exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, tried.failure)
-            attempt = exchange.attempt = following
+        if exchange.ticket is not None:  # an admission has read how the tenant's keys are
+            attempt.payer = await self._payment.confirmed(exchange, _provider_of(exchange, attempt), attempt.payer)
+        condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
+        began_us = self._clock.monotonic_us()
+        # The first one has all of its provider's time.
+        came: UpstreamAnswer | Failed | GatewayError = await self._try(
+            exchange, attempt, condition, downstream, began_us, None
+        )
+        if isinstance(came, Failed):
+            course = _Course(began_us + int(_provider_of(exchange, attempt).timeouts_s.total * 1e6))
+            came = await self._go_on(exchange, condition, came, downstream, course)
         if exchange.call.stream:
             exchange.let_body_go()  # nobody else is asked now
-        if tried.answer is None:
-            assert tried.error is not None, "what gave no answer says why"
-            raise tried.error
-        return tried.answer
+        if isinstance(came, GatewayError):
+            raise came
+        return came
 
     def cut(self, exchange: Exchange) -> None:
         """An answer that had begun broke off: that tells of the deployment's health, and its breaker nothing."""
@@ -142,104 +139,139 @@ class Attempts:
             self._conditions.troubled(now_us)
             self._conditions.vitals(exchange.attempt.candidate.name).failed(now_us)
 
+    async def _go_on(
+        self, exchange: Exchange, condition: Condition, failed: Failed, downstream: Downstream, course: _Course
+    ) -> UpstreamAnswer | GatewayError:
+        """What comes in the end of a call whose first try has failed."""
+        attempt = exchange.attempt
+        assert attempt is not None
+        while True:
+            try:
+                self._report(attempt, condition, failed, course)
+                following = await self._following(exchange, attempt, condition, failed, course)
+            except BaseException:
+                await failed.aclose()
+                raise
+            if following is None:
+                return failed.last_word
+            await failed.aclose()
+            exchange.given_up.append(_given_up(attempt, failed))
+            if following is not attempt:
+                self._gates.leave_deployment(exchange, attempt)
+                exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, failed.failure)
+            attempt = exchange.attempt = following
+            condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
+            now_us = self._clock.monotonic_us()
+            left_s = max(_LEFT_US_MIN, course.until_us - now_us) / 1e6 if exchange.attempts else None
+            came = await self._try(exchange, attempt, condition, downstream, now_us, left_s)
+            if not isinstance(came, Failed):
+                return came
+            failed = came
+
     async def _try(
-        self, exchange: Exchange, attempt: Attempt, condition: Condition, downstream: Downstream, course: _Course
-    ) -> Tried:
-        """Send it once."""
-        began_us = self._clock.monotonic_us()
-        if condition.throttle.left_us(began_us) or not condition.breaker.enter(began_us):
+        self,
+        exchange: Exchange,
+        attempt: Attempt,
+        condition: Condition,
+        downstream: Downstream,
+        began_us: int,
+        left_s: float | None,
+    ) -> UpstreamAnswer | Failed:
+        """Send it once; `left_s` is what is left of the time that the call may take, None: all of it."""
+        vitals = condition.vitals
+        if condition.throttle.until_us > began_us or not condition.breaker.enter(began_us):
             message = f"{attempt.deployment.label} fails or throttles calls just now. Try again shortly."
-            return Tried(failure=Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
-        in_flight = 0
+            return Failed(Failure.BLOCKED, error=NoDeploymentAvailable(message, retry_after_ms=1_000))
         try:
             if attempt.candidate.in_flight_max is not None:
                 await self._gates.enter_deployment(exchange, attempt)
-            in_flight = 1
-            condition.vitals.in_flight += 1
-            # The first one has all of its provider's time.
-            left_s = max(_LEFT_US_MIN, course.until_us - began_us) / 1e6 if exchange.attempts else None
-            answer = await self._dispatch.send(exchange, attempt, downstream, left_s)
+            vitals.in_flight += 1
+            try:
+                answer = await self._dispatch.send(exchange, attempt, downstream, left_s)
+            finally:
+                vitals.in_flight -= 1
         except _ERRORS as error:
-            return Tried(failure=next(kind for known, kind in _FAILURES if isinstance(error, known)), error=error)
+            return Failed(next(kind for known, kind in _FAILURES if isinstance(error, known)), error=error)
         except RateLimited as error:  # by the deployment's own gate
             condition.breaker.left()
-            return Tried(failure=Failure.NO_ROOM, error=error)
+            return Failed(Failure.NO_ROOM, error=error)
         except ProviderAuthFailed as error:
             if attempt.key_source is KeySource.GATEWAY:
-                return Tried(failure=Failure.CREDENTIALS, error=error)
+                return Failed(Failure.CREDENTIALS, error=error)
             condition.breaker.left()
             raise  # it is the tenant's own key, which nobody else can mend
         except BaseException:  # the caller hung up, or a fault of ours: it says nothing of the deployment
             condition.breaker.left()
             raise
-        finally:
-            condition.vitals.in_flight -= in_flight
-        if is_failure(answer.status):
-            return Tried(answer, Failure.STATUS)
+        status = answer.status
+        if status >= 400 and is_failure(status):
+            return Failed(Failure.STATUS, answer)
         if attempt.opening is Opening.ERROR:
-            return Tried(answer, Failure.ERROR_EVENT)
-        if answer.status >= 400:
+            return Failed(Failure.ERROR_EVENT, answer)
+        if status >= 400:
             condition.breaker.left()
         else:
             now_us = exchange.first_byte_at_us
             assert now_us is not None, "dispatch notes it"
             condition.breaker.succeeded(now_us)
             condition.throttle.answered()
-            condition.vitals.answered(now_us, now_us - began_us, stream=attempt.call.stream)
-        self._conditions.budget(attempt.deployment.provider).called()
-        return Tried(answer)
+            vitals.answered(now_us, now_us - began_us, stream=attempt.call.stream)
+        self._conditions.budget(attempt.candidate.deployment.provider).called()
+        return answer
 
-    def _report(self, attempt: Attempt, condition: Condition, tried: Tried, course: _Course) -> None:
+    def _report(self, attempt: Attempt, condition: Condition, failed: Failed, course: _Course) -> None:
         """What a failure says of the deployment. One call is one failure, however often it was sent."""
-        if tried.failure is Failure.BLOCKED:
+        if failed.failure is Failure.BLOCKED:
             return
-        status = 0 if tried.answer is None else tried.answer.status
+        status = 0 if failed.answer is None else failed.answer.status
         now_us = self._clock.monotonic_us()
-        if tried.answer is not None and status == _TOO_MANY_REQUESTS:
-            condition.throttle.told(wait_asked_ms(tried.answer.fields, self._clock.now_ms()), now_us)
+        if failed.answer is not None and status == _TOO_MANY_REQUESTS:
+            condition.throttle.told(wait_asked_ms(failed.answer.fields, self._clock.now_ms()), now_us)
         self._conditions.troubled(now_us)
         is_told = course.reported == attempt.candidate.name
         course.reported = attempt.candidate.name
-        if is_told or status == _TOO_MANY_REQUESTS or status in _OF_THE_CALL or tried.failure is Failure.NO_ROOM:
+        if is_told or status == _TOO_MANY_REQUESTS or status in _OF_THE_CALL or failed.failure is Failure.NO_ROOM:
             condition.breaker.left()
             return
         condition.breaker.failed(now_us)
         condition.vitals.failed(now_us)
 
     async def _following(
-        self, exchange: Exchange, attempt: Attempt, condition: Condition, tried: Tried, course: _Course
+        self, exchange: Exchange, attempt: Attempt, condition: Condition, failed: Failed, course: _Course
     ) -> Attempt | None:
         """The attempt that follows a failure: the same, after a while, or another; None: that was all."""
-        assert tried.failure is not None
         if exchange.call.body is None and exchange.request.has_body:
             return None  # it is gone
         now_us = self._clock.monotonic_us()
         if now_us >= course.until_us:
             return None
-        asked_ms = self._asked_ms(condition, tried, now_us)
+        asked_ms = self._asked_ms(condition, failed, now_us)
         wait_ms = delay_ms(course.retries + 1, asked_ms, random())
-        outcome = Outcome(tried.failure, course.retries, wait_ms, has_fallback=bool(exchange.options_left))
+        outcome = Outcome(failed.failure, course.retries, wait_ms, has_fallback=bool(exchange.options_left))
         if decide(outcome) is Next.RETRY and now_us + wait_ms * 1_000 < course.until_us:
             budget = self._conditions.budget(attempt.deployment.provider)
             if condition.breaker.admits(now_us) and budget.take(now_us):
                 course.retries += 1
                 await asyncio.sleep(wait_ms / 1_000)
                 return attempt
-        following = await self._options.next(exchange, attempt, tried.failure)
+        following = await self._options.next(exchange, attempt, failed.failure)
         if following is None:
             assert exchange.choice is not None
             exchange.withheld = exchange.choice.withheld
         return following
 
-    def _asked_ms(self, condition: Condition, tried: Tried, now_us: int) -> float:
+    def _asked_ms(self, condition: Condition, failed: Failed, now_us: int) -> float:
         """How long the provider wants to be left alone; for ever, where it says so as OpenAI's does."""
-        fields = {} if tried.answer is None else tried.answer.fields
+        fields = {} if failed.answer is None else failed.answer.fields
         if fields.get(_SHOULD_RETRY) == b"false":
             return inf
         return max(wait_asked_ms(fields, self._clock.now_ms()) or 0, condition.throttle.left_us(now_us) / 1_000)
 
 
-def _given_up(attempt: Attempt, tried: Tried) -> GivenUp:
-    assert tried.failure is not None
-    status = tried.answer.status if tried.answer is not None and tried.failure is Failure.STATUS else None
-    return GivenUp(attempt.candidate.name, attempt.deployment.label, tried.failure, status)
+def _provider_of(exchange: Exchange, attempt: Attempt) -> ProviderSettings:
+    return exchange.snapshot.providers[attempt.candidate.deployment.provider].settings
+
+
+def _given_up(attempt: Attempt, failed: Failed) -> GivenUp:
+    status = failed.answer.status if failed.answer is not None and failed.failure is Failure.STATUS else None
+    return GivenUp(attempt.candidate.name, attempt.deployment.label, failed.failure, status)

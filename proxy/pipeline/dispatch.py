@@ -7,7 +7,6 @@ already holds part of an answer and nothing can be taken back.
 import asyncio
 from typing import Final
 
-from proxy.adapters.http.transport import WholeBody
 from proxy.core import jsonio
 from proxy.core.clock import Clock
 from proxy.core.errors import ProviderAuthFailed, UpstreamTimedOut
@@ -50,20 +49,22 @@ class Dispatch:
             ProviderAuthFailed: the provider refused a key that is not the caller's own.
             GatewayError: there is no answer to give (see `upstream.client`).
         """
-        provider, payer = exchange.snapshot.providers[attempt.deployment.provider], attempt.payer
+        deployment, source = attempt.candidate.deployment, attempt.payer.source
+        provider = exchange.snapshot.providers[deployment.provider]
         body, is_edited, told_length = _outbound_body(exchange, attempt, downstream)
         call = attempt.call
-        if call.text is not None and len(call.text) > _LARGE_BYTES:
+        text = call.text
+        if text is not None and len(text) > _LARGE_BYTES:
             exchange.let_document_go()  # nor need it be held for as long as the provider thinks
-        decompressed = is_edited and call.text is not call.body
-        if decompressed or told_length is not None or payer.source is KeySource.TENANT:
+        decompressed = is_edited and text is not call.body
+        if decompressed or told_length is not None or source is KeySource.TENANT:
             # Nothing keeps a stored provider key for longer than the keyring does.
             head = _outbound_head(exchange, attempt, provider, told_length, decompressed=decompressed)
         else:
             # The same for as often as the caller's head comes again, while the provider's settings hold.
             restores = attempt.asking is UsageAsking.RESTORE
-            model = attempt.deployment.model if provider.dialect.model_in_path else None
-            what = (provider.client, payer.source is KeySource.CALLER, restores, model)
+            model = deployment.model if provider.dialect.model_in_path else None
+            what = (provider.client, source is KeySource.CALLER, restores, model)
             head = exchange.request.once(what, lambda: _outbound_head(exchange, attempt, provider))
         exchange.attempts += 1
         if exchange.sent_at_us is None:
@@ -77,26 +78,22 @@ class Dispatch:
         return answer
 
     async def _wait_for_body(self, exchange: Exchange, attempt: Attempt, answer: UpstreamAnswer) -> None:
-        attempt.upstream_status = answer.status
-        fields = answer.fields
-        if answer.status in (401, 403) and attempt.key_source is not KeySource.CALLER:
-            first_chunk = await _beginning(answer)
+        status = attempt.upstream_status = answer.status
+        content_type = answer.fields.get(b"content-type")
+        content_encoding = answer.fields.get(b"content-encoding")
+        first_chunk = answer.take_beginning() or await answer.next_chunk()
+        if status in (401, 403) and attempt.payer.source is not KeySource.CALLER:
+            first_chunk = await _beginning(answer, first_chunk)
             _refuse_credentials(attempt, answer, first_chunk)
-        else:
-            first_chunk = await answer.next_chunk()
-            if attempt.call.stream and first_chunk is not None and _is_stream(answer):
+        if attempt.call.stream:
+            if first_chunk is not None and status == 200 and is_event_stream(content_type, content_encoding):
                 first_chunk = await self._first_event(exchange, attempt, answer, first_chunk)
+            if exchange.ticket is not None and exchange.ticket.estimate is not None:
+                attempt.output_counter = StreamedOutputCounter(attempt.operation)
         exchange.first_byte_at_us = self._clock.monotonic_us()
-        if attempt.call.stream and exchange.ticket is not None and exchange.ticket.estimate is not None:
-            attempt.output_counter = StreamedOutputCounter(attempt.operation)
-        attempt.usage_tap = UsageTap(
-            attempt.operation,
-            fields.get(b"content-type"),
-            fields.get(b"content-encoding"),
-            attempt.output_counter,
-        )
+        tap = attempt.usage_tap = UsageTap(attempt.operation, content_type, content_encoding, attempt.output_counter)
         if first_chunk is not None:
-            attempt.usage_tap.feed(first_chunk)
+            tap.feed(first_chunk)
         answer.beginning = first_chunk
 
     async def _first_event(
@@ -116,11 +113,6 @@ class Dispatch:
                 raise UpstreamTimedOut(message) from None
         attempt.opening = opening
         return first_chunk
-
-
-def _is_stream(answer: UpstreamAnswer) -> bool:
-    fields = answer.fields
-    return answer.status == 200 and is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding"))
 
 
 def _outbound_head(
@@ -159,34 +151,51 @@ def _outbound_body(
     exchange: Exchange, attempt: Attempt, downstream: Downstream
 ) -> tuple[RequestBody, bool, bytes | None]:
     """The body of an attempt, whether anything in it was edited, and the length to tell."""
-    call, model = attempt.call, attempt.deployment.model
-    if call.body is None:
-        if not exchange.request.has_body:
-            return WholeBody(b""), False, None
-        if exchange.form is not None:
-            renamed = exchange.request.model_of_path is not None or call.model_alias not in (None, model)
-            passing, length = exchange.form.outbound(model if renamed else None)
-        else:
-            length = downstream.announced_bytes
-            passing = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
-        return passing, False, None if length is None else b"%d" % length
+    call, ticket = attempt.call, exchange.ticket
     text = call.text
     if text is None:
-        return WholeBody(call.body), False, None
-    ticket, document = exchange.ticket, call.document
-    is_edited = attempt.asking is not UsageAsking.LEAVE or (ticket is not None and ticket.inserted_ceiling is not None)
-    if is_edited and document is None:
+        return _unread_body(exchange, attempt, downstream)
+    if attempt.asking is not UsageAsking.LEAVE or (ticket is not None and ticket.inserted_ceiling is not None):
+        text = _extended(exchange, attempt, text)
+    if attempt.translation is None and call.model_alias is not None:
+        model = attempt.candidate.deployment.model
+        if model is not None and (model != call.model_alias or exchange.request.model_of_path is not None):
+            text = _renamed(exchange, text, model)
+    if text is not call.text:
+        return text, True, None
+    assert call.body is not None, "its text was read from it"
+    return call.body, False, None
+
+
+def _unread_body(
+    exchange: Exchange, attempt: Attempt, downstream: Downstream
+) -> tuple[RequestBody, bool, bytes | None]:
+    """`_outbound_body` where the body is none, is no text, or is passed on as it comes."""
+    call, model = attempt.call, attempt.candidate.deployment.model
+    if call.body is not None:
+        return call.body, False, None
+    if not exchange.request.has_body:
+        return b"", False, None
+    if exchange.form is not None:
+        renamed = exchange.request.model_of_path is not None or call.model_alias not in (None, model)
+        passing, length = exchange.form.outbound(model if renamed else None)
+    else:
+        length = downstream.announced_bytes
+        passing = ArrivingBody(downstream.stream_body(upload_bytes_max(exchange)))
+    return passing, False, None if length is None else b"%d" % length
+
+
+def _extended(exchange: Exchange, attempt: Attempt, text: bytes) -> bytes:
+    """The body's text, with what the gateway asks for on its own account: a report of usage, a ceiling."""
+    ticket, document = exchange.ticket, attempt.call.document
+    if document is None:
         document = jsonio.parse(text)  # it was let go when this was sent before
     if attempt.asking is not UsageAsking.LEAVE:
-        assert document is not None
         text = inject(text, document)
     if ticket is not None and ticket.inserted_ceiling is not None:
-        assert document is not None
         assert ticket.estimate is not None
         text = set_member(text, document, ticket.estimate.ceiling_names[0], b"%d" % ticket.inserted_ceiling)
-    if attempt.translation is None and model is not None and call.model_alias is not None:
-        text = _renamed(exchange, text, model)
-    return (WholeBody(call.body), False, None) if text is call.text else (WholeBody(text), True, None)
+    return text
 
 
 def _renamed(exchange: Exchange, text: bytes, model: str) -> bytes:
@@ -196,19 +205,20 @@ def _renamed(exchange: Exchange, text: bytes, model: str) -> bytes:
         if document.get("model") == model:
             return text
         return set_member(text, document, "model", jsonio.encode(model))
-    return text if model == exchange.call.model_alias else replace_string(text, "model", model)
+    return replace_string(text, "model", model)
 
 
-async def _beginning(answer: UpstreamAnswer) -> bytes | None:
+async def _beginning(answer: UpstreamAnswer, first_chunk: bytes | None) -> bytes | None:
     """Enough of a refusal's body to tell what it is about."""
     pieces: list[bytes] = []
     held_bytes = 0
-    while held_bytes < _REFUSAL_BYTES_MAX:
-        chunk = await answer.next_chunk()
-        if chunk is None:
-            break
+    chunk = first_chunk
+    while chunk is not None:
         pieces.append(chunk)
         held_bytes += len(chunk)
+        if held_bytes >= _REFUSAL_BYTES_MAX:
+            break
+        chunk = await answer.next_chunk()
     return b"".join(pieces) or None
 
 

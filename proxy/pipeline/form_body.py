@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from proxy.adapters.http.transport import WholeBody
 from proxy.dialects.form import Edit, FormReader, spliced
 from proxy.upstream.client import ArrivingBody, RequestBody
 
@@ -56,7 +55,7 @@ class FormBody:
         length where that is known and the body does not tell it."""
         edits = [] if model is None else self._reader.edits("model", model)
         if self.is_whole and self.held_bytes <= WHOLE_BYTES_MAX:
-            return WholeBody(b"".join(spliced(self._drained(), edits))), None
+            return b"".join(spliced(self._drained(), edits)), None
         length = self.held_bytes if self.is_whole else self._announced_bytes
         if length is not None:
             length += sum(len(new) - (end - start) for start, end, new in edits)

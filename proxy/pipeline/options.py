@@ -58,17 +58,18 @@ class Options:
             StatefulPathNotIsolated: the call names what the provider holds for every tenant of the gateway's key.
             GatewayError: see `Payment.find` and `translating.translate`.
         """
-        access = exchange.snapshot.providers[candidate.deployment.provider]
+        snapshot, operation, deployment = exchange.snapshot, exchange.operation, candidate.deployment
+        access = snapshot.providers[deployment.provider]
         payer = self._payment.known(exchange, access.settings)
         if payer is None:
             payer = await self._payment.find(exchange, access.settings)
         if payer.source is KeySource.GATEWAY and not access.settings.allow_shared_state:
             refuse_shared_objects(exchange.request, exchange.call)
-        prices, at_ms, choice = exchange.snapshot.prices, exchange.started_at_ms, exchange.choice
-        facts = prices.facts_of(candidate.deployment, exchange.operation, at_ms)
-        attempt = Attempt(candidate, exchange.operation, exchange.call, payer, facts)
+        at_ms, choice = exchange.started_at_ms, exchange.choice
+        facts = snapshot.prices.facts_of(deployment, operation, at_ms)
+        attempt = Attempt(candidate, operation, exchange.call, payer, facts)
         if choice is not None and candidate is not choice.first:
-            attempt.promised_facts = prices.facts_of(choice.first.deployment, exchange.operation, at_ms)
+            attempt.promised_facts = snapshot.prices.facts_of(choice.first.deployment, operation, at_ms)
         translate(exchange, attempt, access)
         return attempt
 

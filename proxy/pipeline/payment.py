@@ -42,8 +42,9 @@ class Payment:
         caller = exchange.caller
         assert caller is not None, "who calls is known before who pays"
         # In passthrough nobody has verified who calls: what a tenant stored is not for everybody.
-        if self._keyring is None or exchange.snapshot.settings.auth.mode is AuthMode.PASSTHROUGH:
-            return self._payer(exchange, provider, None)
+        auth = exchange.snapshot.settings.auth
+        if self._keyring is None or auth.mode is AuthMode.PASSTHROUGH:
+            return choose_payer(auth, caller, provider, gateway_keys=exchange.plan.gateway_keys, stores_keys=False)
         stored = self._keyring.cached(caller.tenant_id, provider.name, caller.user)
         return None if stored is MISS else self._payer(exchange, provider, stored)
 
@@ -95,8 +96,7 @@ class Payment:
             return Payer(KeySource.TENANT, stored.secret, stored.origin)
         assert exchange.caller is not None
         auth, gateway_keys = exchange.snapshot.settings.auth, exchange.plan.gateway_keys
-        stores_keys = self._keyring is not None and auth.mode is not AuthMode.PASSTHROUGH
-        return choose_payer(auth, exchange.caller, provider, gateway_keys=gateway_keys, stores_keys=stores_keys)
+        return choose_payer(auth, exchange.caller, provider, gateway_keys=gateway_keys, stores_keys=True)
 
 
 def condition_of(conditions: Conditions, exchange: Exchange, candidate: Candidate, payer: Payer) -> Condition:

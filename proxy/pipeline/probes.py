@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.adapters.http.transport import WholeBody
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError
 from proxy.pipeline.snapshot import ProviderAccess, SnapshotSlot
@@ -90,6 +89,6 @@ class Probes:
             shown = dialect.credential_prefix + provider_key.reveal().encode()
             headers.append((dialect.credential_header, shown))
         head = access.client.prepare("GET", _TARGET, headers)
-        answer = await access.client.send(head, WholeBody(b""), stream=False, total_s=_TOTAL_S)
+        answer = await access.client.send(head, b"", stream=False, total_s=_TOTAL_S)
         await answer.aclose()
         return answer.status

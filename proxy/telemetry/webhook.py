@@ -7,7 +7,8 @@ from typing import Any, Final
 import httpx
 
 from proxy.adapters.http.framing import Ask, Target, frame_head
-from proxy.adapters.http.transport import Transport, WholeBody
+from proxy.adapters.http.round_trip import Bounds
+from proxy.adapters.http.transport import Transport
 from proxy.core import jsonio
 from proxy.core.secret import Secret
 
@@ -22,6 +23,7 @@ class Webhook:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._bounds = Bounds.of(_TIMEOUTS_S)
         self._under_way: set[asyncio.Task[None]] = set()
 
     def post(self, url: Secret, document: dict[str, Any]) -> None:
@@ -43,7 +45,7 @@ class Webhook:
         # The URL is not logged: many are their own password.
         try:
             ask = Ask("POST", Target.of(httpx.URL(url.reveal())), [(b"content-type", b"application/json")])
-            round_trip = await self._transport.ask(frame_head(ask), WholeBody(content), _TIMEOUTS_S)
+            round_trip = await self._transport.ask(frame_head(ask), content, self._bounds)
             try:
                 head = await round_trip.wait_head()
             finally:

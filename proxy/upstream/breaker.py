@@ -37,13 +37,14 @@ class BreakerState(StrEnum):
 class Breaker:
     """One deployment's, for one provider key."""
 
-    __slots__ = ("_bucket", "_calls", "_failed", "_in_a_row", "_leases", "_opened_at_us")
+    __slots__ = ("_bucket", "_bucket_until_us", "_calls", "_failed", "_in_a_row", "_leases", "_opened_at_us")
 
     def __init__(self) -> None:
         self._in_a_row = 0
         self._opened_at_us: int | None = None  # None: it is closed
         self._leases: list[int] = []  # when each probe's ends
         self._bucket = 0  # which part of the window the last count is of
+        self._bucket_until_us = _BUCKET_US
         self._calls = [0] * _BUCKETS
         self._failed = [0] * _BUCKETS
 
@@ -78,7 +79,9 @@ class Breaker:
                 return  # asked before it tripped; a probe has the word
             self._close()
         self._in_a_row = 0
-        self._calls[self._bucket_of(now_us)] += 1
+        if now_us >= self._bucket_until_us:
+            self._turn_to(now_us)
+        self._calls[self._bucket % _BUCKETS] += 1
 
     def failed(self, now_us: int) -> None:
         """The deployment failed the call. Of one call, tell it once, however often it was sent again."""
@@ -86,7 +89,9 @@ class Breaker:
             if now_us - self._opened_at_us >= OPEN_US:
                 self._trip(now_us)
             return
-        bucket = self._bucket_of(now_us)
+        if now_us >= self._bucket_until_us:
+            self._turn_to(now_us)
+        bucket = self._bucket % _BUCKETS
         self._calls[bucket] += 1
         self._failed[bucket] += 1
         self._in_a_row += 1
@@ -109,12 +114,10 @@ class Breaker:
         self._calls = [0] * _BUCKETS
         self._failed = [0] * _BUCKETS
 
-    def _bucket_of(self, now_us: int) -> int:
-        """The window's bucket of this instant; those that have gone by since the last count are emptied."""
+    def _turn_to(self, now_us: int) -> None:
+        """Count in this instant's bucket from now on; those that have gone by since the last count are emptied."""
         bucket = now_us // _BUCKET_US
-        gone_by = bucket - self._bucket
-        if gone_by > 0:
-            for past in range(max(self._bucket + 1, bucket - _BUCKETS + 1), bucket + 1):
-                self._calls[past % _BUCKETS] = self._failed[past % _BUCKETS] = 0
-            self._bucket = bucket
-        return bucket % _BUCKETS
+        for past in range(max(self._bucket + 1, bucket - _BUCKETS + 1), bucket + 1):
+            self._calls[past % _BUCKETS] = self._failed[past % _BUCKETS] = 0
+        self._bucket = bucket
+        self._bucket_until_us = (bucket + 1) * _BUCKET_US

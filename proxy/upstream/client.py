@@ -5,12 +5,14 @@ itself, because httpx's own client and pool cost more than the rest of the gatew
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from typing import NamedTuple, TypeAlias
 
 import httpx
 
 from proxy.adapters.http.framing import Ask, FramedHead, Target, frame_head
+from proxy.adapters.http.round_trip import Bounds
 from proxy.adapters.http.transport import Transport, WholeBody
 from proxy.core.errors import (
     GatewayError,
@@ -52,7 +54,7 @@ class StockHead(NamedTuple):
         return f"StockHead({self.method!r})"
 
 
-RequestBody: TypeAlias = WholeBody | ArrivingBody
+RequestBody: TypeAlias = bytes | ArrivingBody
 PreparedHead: TypeAlias = FramedHead | StockHead
 
 
@@ -62,13 +64,20 @@ class UpstreamAnswer:
     __slots__ = ("_next", "_provider", "_stream", "beginning", "fields", "headers", "status")
 
     def __init__(
-        self, status: int, headers: list[tuple[bytes, bytes]], stream: httpx.AsyncByteStream, provider: str
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        fields: dict[bytes, bytes],
+        stream: httpx.AsyncByteStream,
+        provider: str,
+        beginning: bytes | None = None,
     ) -> None:
-        """`headers` have names in lower case."""
+        """`headers` have names in lower case; `fields` holds the first value of each; `beginning` is
+        what has come of the body already."""
         self.status = status
         self.headers = headers
-        self.fields = dict(reversed(headers))  # the first value of each
-        self.beginning: bytes | None = None  # the first bytes of the body, held until somebody takes them
+        self.fields = fields
+        self.beginning = beginning  # the first bytes of the body, held until somebody takes them
         self._provider = provider
         self._stream = stream
         self._next = aiter(stream).__anext__
@@ -104,7 +113,7 @@ class UpstreamAnswer:
     def let_head_go(self) -> None:
         """All that is in it has been said: a stream may be open for long, and be one of thousands."""
         self.headers.clear()  # and not another list: whoever has read the head still has this one
-        self.fields = {}
+        self.fields.clear()
 
     @property
     def is_delimited(self) -> bool:
@@ -125,8 +134,8 @@ class UpstreamClient:
         "_name",
         "_origin",
         "_own_transport",
-        "_plain_timeouts_s",
-        "_stream_timeouts_s",
+        "_plain_bounds",
+        "_stream_bounds",
         "_transport",
     )
 
@@ -141,10 +150,10 @@ class UpstreamClient:
         self._transport = transport
         # Ours can be asked without httpx's request and response, which every call would pay for.
         self._own_transport = transport if isinstance(transport, Transport) else None
-        bounds = provider.timeouts_s
-        common = {"connect": bounds.connect, "pool": bounds.pool, "write": bounds.idle, "total": bounds.total}
-        self._plain_timeouts_s = common
-        self._stream_timeouts_s = {**common, "first_byte": bounds.first_byte, "idle": bounds.idle}
+        told = provider.timeouts_s
+        plain = Bounds(connect=told.connect, pool=told.pool, write=told.idle, total=told.total)
+        self._plain_bounds = plain
+        self._stream_bounds = plain._replace(first_byte=told.first_byte, idle=told.idle)
 
     def prepare(
         self, method: str, target: str, headers: list[tuple[bytes, bytes]], *, bound_to: str | None = None
@@ -178,29 +187,32 @@ class UpstreamClient:
             NoDeploymentAvailable: no connection came free in time.
             UpstreamUnreachable, UpstreamTimedOut, UpstreamMalformed: there is no answer.
         """
-        timeouts_s = self._stream_timeouts_s if stream else self._plain_timeouts_s
-        if total_s is not None and total_s < timeouts_s["total"]:
-            timeouts_s = {**timeouts_s, "total": total_s}
+        bounds = self._stream_bounds if stream else self._plain_bounds
+        if total_s is not None and total_s < bounds.total:
+            bounds = bounds._replace(total=total_s)
         try:
             if isinstance(head, StockHead):
-                return await self._send_by_httpx(head, body, timeouts_s)
+                return await self._send_by_httpx(head, body, bounds)
             assert self._own_transport is not None, "it prepared the head"
-            round_trip = await self._own_transport.ask(head, body, timeouts_s)
+            round_trip = await self._own_transport.ask(head, body, bounds)
             answer = await round_trip.wait_head()
-            return UpstreamAnswer(answer.status, answer.headers, round_trip, self._name)
+            begun = round_trip.take() or None
+            return UpstreamAnswer(answer.status, answer.headers, answer.fields, round_trip, self._name, begun)
         except httpx.TransportError as error:
             raise _before_head(error, self._name) from error
 
-    async def _send_by_httpx(self, head: StockHead, body: RequestBody, timeouts_s: dict[str, float]) -> UpstreamAnswer:
+    async def _send_by_httpx(self, head: StockHead, body: RequestBody, bounds: Bounds) -> UpstreamAnswer:
         headers = [*head.headers, (b"host", self._base.netloc)]
-        if isinstance(body, WholeBody) and (body.content or head.method in ("POST", "PUT", "PATCH")):
-            headers.append((b"content-length", b"%d" % len(body.content)))
-        extensions = {"timeout": dict(timeouts_s)}
-        request = httpx.Request(head.method, head.url, headers=headers, stream=body, extensions=extensions)
+        stream = body if isinstance(body, ArrivingBody) else WholeBody(body)
+        if isinstance(stream, WholeBody) and (stream.content or head.method in ("POST", "PUT", "PATCH")):
+            headers.append((b"content-length", b"%d" % len(stream.content)))
+        timeouts_s = {name: bound for name, bound in bounds._asdict().items() if bound < math.inf}
+        extensions = {"timeout": timeouts_s}
+        request = httpx.Request(head.method, head.url, headers=headers, stream=stream, extensions=extensions)
         response = await self._transport.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an asynchronous transport answers with one"
         lowered = [(name.lower(), value) for name, value in response.headers.raw]
-        return UpstreamAnswer(response.status_code, lowered, response.stream, self._name)
+        return UpstreamAnswer(response.status_code, lowered, dict(reversed(lowered)), response.stream, self._name)
 
 
 def _before_head(error: httpx.TransportError, provider: str) -> GatewayError:

@@ -89,13 +89,14 @@ class Conditions:
             if own is None:
                 own = self._own[name] = Condition(self.vitals(name))
             return own
-        known = self._of_callers.get((label, payer))
+        whose = (label, payer)
+        known = self._of_callers.get(whose)
         if known is None:
             if len(self._of_callers) >= CONDITIONS_MAX:
                 self._of_callers.popitem(last=False)
-            known = self._of_callers[label, payer] = Condition(self.vitals(name))
+            known = self._of_callers[whose] = Condition(self.vitals(name))
         else:
-            self._of_callers.move_to_end((label, payer))
+            self._of_callers.move_to_end(whose)
         return known
 
     def own(self) -> Iterator[tuple[str, Condition]]:

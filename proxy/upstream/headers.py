@@ -126,8 +126,7 @@ def response_headers(
     """The upstream's headers that reach the caller; the gateway's own are added to them.
     `fields` holds the first value of each."""
     dropped = HOP_BY_HOP if payer is KeySource.CALLER else _DROPPED_FROM_GATEWAY
-    named = _named_by_connection(upstream, fields)
-    if named:
+    if b"connection" in fields and (named := _named_by_connection(upstream, fields)):
         dropped |= named
     if status in (204, 304):
         dropped |= {b"content-length"}

@@ -52,22 +52,22 @@ def wait_asked_ms(fields: Mapping[bytes, bytes], now_ms: int) -> int | None:
 class Throttle:
     """The clock of one deployment and provider key."""
 
-    __slots__ = ("_in_a_row", "_until_us")
+    __slots__ = ("_in_a_row", "until_us")
 
     def __init__(self) -> None:
-        self._until_us = 0
+        self.until_us = 0  # it is to be left alone
         self._in_a_row = 0
 
     def left_us(self, now_us: int) -> int:
         """How long it is still to be left alone; 0: it may be asked."""
-        return max(0, self._until_us - now_us)
+        return self.until_us - now_us if self.until_us > now_us else 0
 
     def told(self, asked_ms: int | None, now_us: int) -> None:
         """It answered 429. Where it does not say for how long, the wait doubles each time."""
         if asked_ms is None:
             asked_ms = FIRST_WAIT_MS << min(self._in_a_row, _DOUBLINGS_MAX)
         self._in_a_row += 1
-        self._until_us = max(self._until_us, now_us + min(asked_ms, WAIT_MS_MAX) * 1_000)
+        self.until_us = max(self.until_us, now_us + min(asked_ms, WAIT_MS_MAX) * 1_000)
 
     def answered(self) -> None:
         """It answered something else."""

@@ -18,16 +18,25 @@ STALE_US: Final = 30_000_000
 """A time to the first byte that is older is measured anew, by one call."""
 
 
+class _FirstByte:
+    """How soon answers of one kind begin: plain ones, or streams."""
+
+    __slots__ = ("after_us", "measured_at_us")
+
+    def __init__(self) -> None:
+        self.after_us = 0.0  # 0: never measured
+        self.measured_at_us = -STALE_US - 1
+
+
 class Vitals:
     """One deployment's, over all provider keys."""
 
-    __slots__ = ("_at_us", "_first_byte_us", "_measured_at_us", "_score", "in_flight")
+    __slots__ = ("_at_us", "_first_bytes", "_score", "in_flight")
 
     def __init__(self) -> None:
         self._score = 1.0
         self._at_us = 0
-        self._first_byte_us = [0.0, 0.0]  # of plain calls, of streams; 0: never measured
-        self._measured_at_us = [-STALE_US - 1] * 2
+        self._first_bytes = (_FirstByte(), _FirstByte())  # of plain calls, of streams
         self.in_flight = 0
 
     def score(self, now_us: int) -> float:
@@ -46,12 +55,13 @@ class Vitals:
             score = self.score(now_us)
             self._score = score + _WEIGHT * (1.0 - score)
             self._at_us = now_us
-        before = self._first_byte_us[stream]
-        is_first = not before or now_us - self._measured_at_us[stream] > STALE_US
-        self._first_byte_us[stream] = (
-            first_byte_us if is_first else before + _FIRST_BYTE_WEIGHT * (first_byte_us - before)
-        )
-        self._measured_at_us[stream] = now_us
+        first_byte = self._first_bytes[stream]
+        before_us = first_byte.after_us
+        if not before_us or now_us - first_byte.measured_at_us > STALE_US:
+            first_byte.after_us = first_byte_us
+        else:
+            first_byte.after_us = before_us + _FIRST_BYTE_WEIGHT * (first_byte_us - before_us)
+        first_byte.measured_at_us = now_us
 
     def failed(self, now_us: int) -> None:
         """A call failed, before its answer or in the middle of it."""
@@ -61,18 +71,16 @@ class Vitals:
     def is_unmeasured(self, now_us: int, *, stream: bool) -> bool:
         """True where nobody knows how soon answers of this kind begin: the call that asks measures it. The calls
         behind it are told the old time until then."""
-        return now_us - self._measured_at_us[stream] > STALE_US
+        return now_us - self._first_bytes[stream].measured_at_us > STALE_US
 
     def to_be_measured(self, now_us: int, *, stream: bool) -> None:
         """A call is on its way that will measure it anew."""
-        self._measured_at_us[stream] = now_us
+        self._first_bytes[stream].measured_at_us = now_us
 
 
 def first_bytes_us(deployments: Iterable[Vitals], now_us: int, *, stream: bool) -> list[float]:
     """How soon the answers of each begin, in one look for a call that has to choose: 0 for one that is unmeasured,
     infinite while the first call is still on its way."""
     oldest_us = now_us - STALE_US
-    return [
-        (each._first_byte_us[stream] or inf) if each._measured_at_us[stream] >= oldest_us else 0.0
-        for each in deployments
-    ]
+    measured = [each._first_bytes[stream] for each in deployments]
+    return [(each.after_us or inf) if each.measured_at_us >= oldest_us else 0.0 for each in measured]

@@ -73,10 +73,6 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         return not (self.is_closed or transport is None or transport.is_closing() or self._poll.poll(0))
 
-    def rest(self, until: float) -> None:
-        """Stay idle, and close at the loop's time `until` unless taken before."""
-        self.wake_by(until)
-
     def close(self) -> None:
         """Close at once, without lingering."""
         if self.is_closed:
@@ -92,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         if round_trip is not None:
             round_trip.lost(None)
 
-    # For the round trip.
+    # For the round trip, and `wake_by` for the pool too.
 
     def begin(self, round_trip: RoundTrip, *, bodiless: bool) -> None:
         """Take up a round trip; `bodiless` if its answer will have no body."""
@@ -131,7 +127,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
     def wake_by(self, at: float) -> None:
-        """Look at the round trip's deadlines at the loop's time `at`; replaces the last such wish."""
+        """Look at the round trip's deadlines at the loop's time `at`, or close if there is none by
+        then; replaces the last such wish."""
         self._wake_at = at
         if at < self._timer_at:
             if self._timer is not None:
@@ -195,6 +192,7 @@ class Connection(asyncio.BufferedProtocol):
         """The upstream will send no more. An answer without a length ends here."""
         round_trip = self._round_trip
         if round_trip is not None and self._reader.finish():
+            round_trip.advance(self._reader)
             self._finish(round_trip)
         else:
             self.close()
@@ -217,19 +215,19 @@ class Connection(asyncio.BufferedProtocol):
             self._round_trip.drained()
 
     def _finish(self, round_trip: RoundTrip) -> None:
+        """The whole answer has been taken."""
         transport = self._transport
         assert transport is not None
-        is_reusable = (
+        self._round_trip = None
+        if (
             self._reader.is_reusable
             and round_trip.is_sent
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
-        )
-        self._round_trip = None
-        self._wake_at = math.inf
-        round_trip.complete()
-        if is_reusable:
-            self.resume_reading()
+        ):
+            if self._is_reading_paused:
+                self.resume_reading()
+            self._wake_at = math.inf
             self._give_back(self)
         else:
             self.close()

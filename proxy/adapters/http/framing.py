@@ -4,6 +4,7 @@ Pure: bytes in, values and refusals out. Invariant: where two readers could disa
 an answer ends, it is refused, or its connection is not used again.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import httptools
@@ -31,6 +32,7 @@ class ResponseHead(NamedTuple):
     reason: bytes
     http_version: bytes
     headers: list[tuple[bytes, bytes]]
+    fields: dict[bytes, bytes]  # the first value of each
 
 
 class Target(NamedTuple):
@@ -176,38 +178,39 @@ class ResponseReader:
         "_headers",
         "_interims",
         "_is_chunked",
-        "_keep_alive",
         "_parser",
         "_reason",
-        "_spent",
-        "_started",
         "_until_end",
         "head",
         "is_complete",
         "is_reusable",
+        "on_body",
         "pieces",
     )
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
+        # What httptools calls with the bytes of the body, without their framing.
+        self.on_body: Callable[[bytes], None] = self.pieces.append
         self._parser = httptools.HttpResponseParser(self)
-        self._spent = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._bodiless = self._is_chunked = self._until_end = False
         self.expect(bodiless=False)
 
     def expect(self, *, bodiless: bool) -> None:
         """Prepare for the next response; `bodiless` if it answers HEAD."""
         assert not self.pieces
-        if self._spent:
+        if bodiless or self._bodiless:
             # After HEAD the parser still waits for a body that will not come.
+            self._bodiless = bodiless
+            self.on_body = _refuse_body if bodiless else self.pieces.append
             self._parser = httptools.HttpResponseParser(self)
         self.head: ResponseHead | None = None
         self.is_complete = False
         self.is_reusable = False  # holds once complete: the next request may use the connection
-        self._spent = self._bodiless = bodiless
-        self._started = self._until_end = self._keep_alive = False
-        self._is_chunked = False
-        self._interims = self._barren_bytes = 0
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._interims = 0
+        self._barren_bytes = -1  # nothing came yet
+        self._headers.clear()
         self._reason = b""
 
     def feed(self, received: memoryview) -> None:
@@ -217,8 +220,8 @@ class ResponseReader:
             httpx.RemoteProtocolError: what came is no HTTP/1.1 response. What preceded it is
                 in `head` and `pieces`.
         """
-        if not self._started:
-            self._started = True
+        if self._barren_bytes < 0:
+            self._barren_bytes = 0
             # llhttp would skip empty lines, and read RTSP and ICE as well.
             if received[0] != _H:
                 raise httpx.RemoteProtocolError("the answer does not begin with an HTTP status line")
@@ -233,7 +236,9 @@ class ResponseReader:
                 raise error.__context__ from None
             raise httpx.RemoteProtocolError(f"the answer is malformed: {error}") from None
         if self.is_complete:
-            self.is_reusable = self.is_reusable and self._ends_cleanly(received)
+            # A second message would have been noticed; stray line ends after the first are not.
+            if self._bodiless or received[-1] in _LINE_ENDS:
+                self.is_reusable = self.is_reusable and self._ends_cleanly(received)
         elif self.pieces:
             self._barren_bytes = 0
         elif self._barren_bytes > HEAD_BYTES_MAX:
@@ -242,18 +247,18 @@ class ResponseReader:
 
     def finish(self) -> bool:
         """Take note of the stream's end; True if that is where the response properly ends."""
-        if self._until_end and not self.is_complete:
+        if self.head is not None and self._until_end and not self.is_complete:
             self.is_complete = True
+            self.is_reusable = False
         return self.is_complete
 
     def _ends_cleanly(self, received: memoryview) -> bool:
-        # A second message would have been noticed; stray line ends after the first are not.
         if self._bodiless:
             head_end = bytes(received).find(b"\r\n\r\n")
             return head_end + 4 == len(received)
         if self.pieces and not self._is_chunked:
             piece = self.pieces[-1]
-            return received[-1] not in _LINE_ENDS or received[-len(piece) :] == piece
+            return received[-len(piece) :] == piece
         tail = bytes(received[-6:])
         return tail.endswith(b"\r\n\r\n") and not tail.startswith(b"\r\n\r\n\r")
 
@@ -269,55 +274,44 @@ class ResponseReader:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field of the head, or of the trailers after a chunked body (which are ignored)."""
-        if self.head is None:
-            self._headers.append((name.lower(), value))
+        """One field of the head, or of the trailers after a chunked body (which nobody looks at)."""
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The empty line after the head."""
         if self.head is not None:
             return
-        status = self._parser.get_status_code()
+        parser = self._parser
+        status = parser.get_status_code()
         if status < 200:
             self._skip_interim(status)
             return
         headers = self._headers
         if len(headers) > HEADERS_MAX or self._barren_bytes > HEAD_BYTES_MAX:
             self._measure_head()
-        named = dict(headers)
-        is_sized = b"content-length" in named  # llhttp itself refuses another one, or a transfer-encoding beside it
-        if b"transfer-encoding" in named:
-            codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
-            if codings != [b"chunked"]:
-                raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
-            self._is_chunked = True
-        version = self._parser.get_http_version()
+        fields = dict(reversed(headers))
+        coding = fields.get(b"transfer-encoding")
+        is_chunked = coding is not None
+        if is_chunked and (coding != b"chunked" or len(fields) != len(headers)) and not _is_chunked_alone(headers):
+            raise httpx.RemoteProtocolError("the answer's transfer-encoding is not exactly chunked")
+        version = parser.get_http_version()
         if version != "1.1":
             if version != "1.0":
                 raise httpx.RemoteProtocolError(f"the answer is in HTTP/{version}")
-            if self._is_chunked:
+            if is_chunked:
                 raise httpx.RemoteProtocolError("an answer in HTTP/1.0 has no transfer-encoding")
-        self.head = ResponseHead(status, self._reason, _VERSIONS[version], headers)
-        self._keep_alive = self._parser.should_keep_alive()
-        if self._bodiless:
-            self._complete()
-        else:
-            self._until_end = not (is_sized or self._is_chunked or status == 204 or status == 304)
-
-    def on_body(self, piece: bytes) -> None:
-        """Bytes of the body, without their framing."""
-        if self.is_complete:
-            raise httpx.RemoteProtocolError("more bytes follow the answer")
-        self.pieces.append(piece)
+        self.head = ResponseHead(status, self._reason, _VERSIONS[version], headers, fields)
+        self._headers = []  # for trailers, which are no part of the head
+        self.is_reusable = parser.should_keep_alive()
+        self.is_complete = self._bodiless
+        self._is_chunked = is_chunked
+        # llhttp itself refuses a second content-length, or a transfer-encoding beside it.
+        self._until_end = not (is_chunked or b"content-length" in fields or status == 204 or status == 304)
 
     def on_message_complete(self) -> None:
         """The body's last byte, by its framing."""
-        if self.head is not None and not self.is_complete:
-            self._complete()
-
-    def _complete(self) -> None:
-        self.is_complete = True
-        self.is_reusable = self._keep_alive
+        if self.head is not None:  # else it was an interim response
+            self.is_complete = True
 
     def _skip_interim(self, status: int) -> None:
         if status < 100 or status == 101:
@@ -335,3 +329,13 @@ class ResponseReader:
         head_bytes = sum([len(name) + len(value) for name, value in self._headers])
         if head_bytes > HEAD_BYTES_MAX or len(self._headers) > HEADERS_MAX:
             raise httpx.RemoteProtocolError(f"the head is larger than {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} fields")
+
+
+def _is_chunked_alone(headers: list[tuple[bytes, bytes]]) -> bool:
+    """True where there is one transfer-encoding, and it is `chunked`."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return codings == [b"chunked"]
+
+
+def _refuse_body(_: bytes) -> None:
+    raise httpx.RemoteProtocolError("more bytes follow the answer")

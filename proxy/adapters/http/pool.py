@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from proxy.adapters.http.connection import Connection
-from proxy.adapters.http.round_trip import Timeouts, bound_s
+from proxy.adapters.http.round_trip import Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Pool:
             connection.close()
         return None
 
-    async def acquire(self, timeouts: Timeouts, total_until: float) -> Connection:
+    async def acquire(self, bounds: Bounds, total_until: float) -> Connection:
         """A connection: idle, given back by another, or a new one.
 
         Raises:
@@ -98,7 +98,7 @@ class Pool:
             httpx.ConnectTimeout, httpx.ConnectError: there is no connection to be had.
         """
         loop = self.loop
-        until = min(loop.time() + bound_s(timeouts, "pool"), total_until)
+        until = min(loop.time() + bounds.pool, total_until)
         is_back = False
         while True:
             if self._is_closed:
@@ -108,7 +108,7 @@ class Pool:
             if self._open < self._connections_max:
                 self._open += 1
                 break
-            connection = await self._wait_turn(loop, until, timeouts, is_back=is_back)
+            connection = await self._wait_turn(loop, until, bounds, is_back=is_back)
             if connection is None:
                 break
             if connection.is_usable():
@@ -116,15 +116,15 @@ class Pool:
             # It broke between two hands. Its slot goes to whoever is first: this caller, soon.
             connection.close()
             is_back = True
-        return await self._connect(loop, timeouts, total_until)
+        return await self._connect(loop, bounds, total_until)
 
     def give_back(self, connection: Connection) -> None:
         """Take back a connection that can carry another request."""
         if self._is_closed:
             connection.close()
-        elif not self._hand_on(connection):
+        elif not (self._waiters and self._hand_on(connection)):
             self._idle[connection] = None
-            connection.rest(connection.loop.time() + self._idle_s)
+            connection.wake_by(self.loop.time() + self._idle_s)
             if len(self._idle) > self._idle_connections_max:
                 oldest, _ = self._idle.popitem(last=False)
                 oldest.close()
@@ -159,7 +159,7 @@ class Pool:
         return False
 
     async def _wait_turn(
-        self, loop: asyncio.AbstractEventLoop, until: float, timeouts: Timeouts, *, is_back: bool
+        self, loop: asyncio.AbstractEventLoop, until: float, bounds: Bounds, *, is_back: bool
     ) -> Connection | None:
         waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._waiters[waiter] = None
@@ -167,7 +167,7 @@ class Pool:
             self._waiters.move_to_end(waiter, last=False)
         timer = None
         if until != math.inf:
-            bound = min(bound_s(timeouts, "pool"), bound_s(timeouts, "total"))
+            bound = min(bounds.pool, bounds.total)
             error = httpx.PoolTimeout(f"no connection to {self._origin} came free within {bound:g} s")
             timer = loop.call_at(until, _expire, waiter, error)
         try:
@@ -186,14 +186,14 @@ class Pool:
             if timer is not None:
                 timer.cancel()
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, total_until: float) -> Connection:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, bounds: Bounds, total_until: float) -> Connection:
         origin = self._origin
         if self._is_closed:  # between the slot's promise and now
             self._free_slot()
             raise httpx.ConnectError(f"the pool of connections to {origin} is closed")
         connection = Connection(loop, self._inbox, self.give_back, self.forget)
         self._connections.add(connection)
-        until = min(loop.time() + bound_s(timeouts, "connect"), total_until)
+        until = min(loop.time() + bounds.connect, total_until)
         deadline = asyncio.timeout_at(None if until == math.inf else until)
         try:
             async with deadline:
@@ -201,7 +201,7 @@ class Pool:
         except (OSError, UnicodeError) as error:  # refused, no such name, not trusted; TimeoutError is an OSError
             connection.close()
             if deadline.expired():
-                bound = min(bound_s(timeouts, "connect"), bound_s(timeouts, "total"))
+                bound = min(bounds.connect, bounds.total)
                 raise httpx.ConnectTimeout(f"no connection to {origin} within {bound:g} s") from None
             raise httpx.ConnectError(f"no connection to {origin}: {error}") from error
         except BaseException:

@@ -9,7 +9,7 @@ whole answer is; `_error` what broke it. Chunks that arrived are given out befor
 import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import httpx
 
@@ -26,28 +26,38 @@ Timeouts: TypeAlias = Mapping[str, float | None]
 first_byte and idle. What is absent or None does not bound."""
 
 
-def bound_s(timeouts: Timeouts, name: str) -> float:
-    """How long the wait of this name may last, in seconds; infinite if nothing bounds it."""
-    bound = timeouts.get(name)
-    if bound is None and name in ("first_byte", "idle"):
-        bound = timeouts.get("read")
-    return math.inf if bound is None else bound
+class Bounds(NamedTuple):
+    """How long each wait may last, in seconds, to be kept; infinite where nothing bounds it."""
+
+    connect: float = math.inf
+    pool: float = math.inf
+    write: float = math.inf
+    first_byte: float = math.inf
+    idle: float = math.inf
+    total: float = math.inf
+
+    @staticmethod
+    def of(timeouts: Timeouts) -> "Bounds":
+        """What `timeouts` say."""
+        told = {name: bound for name, bound in timeouts.items() if bound is not None}
+        read = told.get("read", math.inf)
+        told = {"first_byte": read, "idle": read, **told}
+        return Bounds(*(told.get(name, math.inf) for name in Bounds._fields))
 
 
 class RoundTrip(httpx.AsyncByteStream):
     """The stream of one answer's raw body, and everything that happens until its end."""
 
     __slots__ = (
+        "_bounds",
         "_buffered_bytes",
         "_chunks",
         "_connection",
         "_ended",
         "_error",
-        "_is_body_begun",
         "_loop",
         "_phase",
         "_phase_until",
-        "_timeouts",
         "_total_until",
         "_unsent_bytes",
         "_upload",
@@ -56,19 +66,18 @@ class RoundTrip(httpx.AsyncByteStream):
         "is_sent",
     )
 
-    def __init__(self, connection: "Connection", timeouts: Timeouts, total_until: float) -> None:
+    def __init__(self, connection: "Connection", bounds: Bounds, total_until: float) -> None:
         self.head: ResponseHead | None = None
         self.is_sent = False
         self._loop = connection.loop
         self._connection: Connection | None = connection
-        self._timeouts = timeouts
+        self._bounds = bounds
         self._total_until = total_until
-        self._phase = ""
+        self._phase = ""  # which bound holds, if any: write, first_byte, or idle once the body has begun
         self._phase_until = math.inf
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._buffered_bytes = 0
-        self._is_body_begun = False
         self._ended = False
         self._error: BaseException | None = None
         self._unsent_bytes = 0
@@ -76,16 +85,17 @@ class RoundTrip(httpx.AsyncByteStream):
 
     # What the caller does.
 
-    def send(self, head: bytes, content: bytes, *, bodiless: bool) -> None:
-        """Write a whole request, whose answer will have no body if `bodiless`."""
+    def send(self, head: bytes, content: bytes, now: float, *, bodiless: bool) -> None:
+        """Write a whole request, whose answer will have no body if `bodiless`. `now` is the loop's time."""
         connection = self._connection
         assert connection is not None
         connection.begin(self, bodiless=bodiless)
         connection.write(head, content)
         if connection.is_write_paused:
             self._await_drain(connection)
-        else:
-            self._sent()
+            return
+        self.is_sent = True
+        self._enter("first_byte", now + self._bounds.first_byte)
 
     def send_streamed(
         self, head: bytes, body: AsyncIterator[bytes], content_length: int | None, *, bodiless: bool
@@ -131,32 +141,39 @@ class RoundTrip(httpx.AsyncByteStream):
             httpx.ReadTimeout, ReadError, RemoteProtocolError: the body broke off.
         """
         while True:
-            chunks = self._chunks
-            if chunks:
-                chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                chunks.clear()
-                self._buffered_bytes = 0
-                if self._connection is not None:
-                    self._connection.resume_reading()
-                return chunk
+            if self._buffered_bytes:
+                return self.take()
             if self._ended:
                 raise StopAsyncIteration
             if self._error is not None:
                 raise self._error
-            if self._is_body_begun:
-                self._enter("idle")
+            if self._phase == "idle":
+                self._enter("idle", self._loop.time() + self._bounds.idle)
             await self._wait()
+
+    def take(self) -> bytes:
+        """What has come of the body by now and was not taken yet; often nothing."""
+        chunks = self._chunks
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered_bytes = 0
+        if self._connection is not None:
+            self._connection.resume_reading()
+        return chunk
 
     async def aclose(self) -> None:
         """Let go: of the connection too, unless the answer is complete. Safe at any moment."""
-        self.abort()
+        if self._connection is not None or self._buffered_bytes:
+            self.abort()
 
     def abort(self) -> None:
         """`aclose`, at once."""
+        is_unread = bool(self._chunks)
         self._chunks.clear()
+        self._buffered_bytes = 0
         if self._connection is not None:
             self.fail(httpx.ReadError("the answer was closed before its end"))
-        elif self._buffered_bytes:
+        elif is_unread:
             # A complete answer that was not read: who iterates now must not take it for an empty one.
             self._ended = False
             self._error = httpx.ReadError("the answer was closed before it was read")
@@ -164,35 +181,29 @@ class RoundTrip(httpx.AsyncByteStream):
     # What the connection tells.
 
     def advance(self, reader: ResponseReader) -> None:
-        """Take what the reader has read so far, and wake whoever waits for it."""
-        connection = self._connection
-        assert connection is not None
+        """Take what the reader has read so far, and wake whoever waits for it. If that is the whole
+        answer, the connection goes its own way."""
         if self.head is None:
             if reader.head is None:
                 return
             self.head = reader.head
             if not self.is_sent:
-                # Answered early: what is left of a streamed body need not be sent any more. Said
-                # before the caller is woken, so that it finds its body's source let go.
-                if self._upload is not None:
-                    self._upload.stop()
-                self._enter("first_byte")
+                self._stop_sending()
         pieces = reader.pieces
         if pieces:
             chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             self._chunks.append(chunk)
             self._buffered_bytes += len(chunk)
-            self._is_body_begun = True
+        if reader.is_complete:
+            self._connection = None
+            self._ended = True
+        elif self._buffered_bytes:
+            self._phase = "idle"  # which is bounded only while somebody waits
             self._phase_until = math.inf
             if self._buffered_bytes > BUFFERED_BYTES_MAX:
-                connection.pause_reading()
-        self._wake()
-
-    def complete(self) -> None:
-        """The whole answer is here. The connection goes its own way."""
-        self._connection = None
-        self._ended = True
+                assert self._connection is not None
+                self._connection.pause_reading()
         self._wake()
 
     def fail(self, error: BaseException) -> None:
@@ -229,7 +240,7 @@ class RoundTrip(httpx.AsyncByteStream):
         connection = self._connection
         assert connection is not None
         if now >= self._total_until:
-            self.fail(httpx.ReadTimeout(f"no complete answer within the total of {self._timeouts['total']:g} s"))
+            self.fail(httpx.ReadTimeout(f"no complete answer within the total of {self._bounds.total:g} s"))
             return
         if now >= self._phase_until:
             if self._phase != "write":
@@ -243,31 +254,42 @@ class RoundTrip(httpx.AsyncByteStream):
         connection.wake_by(min(self._phase_until, self._total_until))
 
     def _overdue(self) -> str:
-        waited_for = {
-            "write": "nothing of the request could be sent",
-            "first_byte": "no first byte of an answer",
-            "idle": "nothing more of the answer",
+        bounds = self._bounds
+        waited_for, bound_s = {
+            "write": ("nothing of the request could be sent", bounds.write),
+            "first_byte": ("no first byte of an answer", bounds.first_byte),
+            "idle": ("nothing more of the answer", bounds.idle),
         }[self._phase]
-        return f"{waited_for} within {bound_s(self._timeouts, self._phase):g} s ({self._phase})"
+        return f"{waited_for} within {bound_s:g} s ({self._phase})"
 
     # Inside.
 
-    def _enter(self, phase: str) -> None:
+    def _enter(self, phase: str, until: float) -> None:
         connection = self._connection
         assert connection is not None
         self._phase = phase
-        until = self._phase_until = self._loop.time() + bound_s(self._timeouts, phase)
+        self._phase_until = until
         connection.wake_by(until if until < self._total_until else self._total_until)
+
+    def _await_first_byte(self) -> None:
+        self._enter("first_byte", self._loop.time() + self._bounds.first_byte)
 
     def _await_drain(self, connection: "Connection") -> None:
         # A large body may take long: the bound is on progress.
         self._unsent_bytes = connection.unsent_bytes
-        self._enter("write")
+        self._enter("write", self._loop.time() + self._bounds.write)
 
     def _sent(self) -> None:
         self.is_sent = True
         if self.head is None:
-            self._enter("first_byte")
+            self._await_first_byte()
+
+    def _stop_sending(self) -> None:
+        # Answered early: what is left of a streamed body need not be sent any more. Said before the
+        # caller is woken, so that it finds its body's source let go.
+        if self._upload is not None:
+            self._upload.stop()
+        self._await_first_byte()
 
     async def _wait(self) -> None:
         assert self._waiter is None, "one reader at a time"

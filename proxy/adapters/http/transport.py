@@ -6,7 +6,6 @@ callers hang up, and costs more than the rest of the gateway together.
 """
 
 import asyncio
-import math
 import os
 import ssl
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ import httpx
 
 from proxy.adapters.http.framing import Ask, FramedHead, Target, frame_head
 from proxy.adapters.http.pool import Origin, Pool
-from proxy.adapters.http.round_trip import RoundTrip, Timeouts
+from proxy.adapters.http.round_trip import Bounds, RoundTrip
 
 _INBOX_BYTES: Final = 65_536
 _IDLE_S: Final = 60.0  # providers' front ends drop a connection after 60 to 120 s at rest
@@ -94,9 +93,15 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.LocalProtocolError: the request is not.
             httpx.UnsupportedProtocol: neither http nor https.
         """
-        assert isinstance(request.stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
+        stream = request.stream
+        assert isinstance(stream, httpx.AsyncByteStream), "an asynchronous transport sends one"
+        body: bytes | httpx.AsyncByteStream = stream
+        if isinstance(stream, WholeBody):
+            body = stream.content
+        elif isinstance(stream, httpx.ByteStream):
+            body = b"".join(stream)
         framed = frame_head(Ask(request.method, Target.of(request.url), request.headers.raw))
-        round_trip = await self.ask(framed, request.stream, request.extensions.get("timeout", {}))
+        round_trip = await self.ask(framed, body, Bounds.of(request.extensions.get("timeout", {})))
         head = await round_trip.wait_head()
         return httpx.Response(
             head.status,
@@ -105,28 +110,27 @@ class Transport(httpx.AsyncBaseTransport):
             extensions={"http_version": head.http_version, "reason_phrase": head.reason},
         )
 
-    async def ask(self, framed: FramedHead, body: httpx.AsyncByteStream, timeouts: Timeouts) -> RoundTrip:
+    async def ask(self, framed: FramedHead, body: bytes | httpx.AsyncByteStream, bounds: Bounds) -> RoundTrip:
         """`handle_async_request` without httpx's objects, which cost as much as the hop itself:
         the request is sent or on its way; wait for the answer's head, then iterate for its raw
         body. Raises the same, here or there."""
         pool = self._pools.get(framed.target.origin) or self._add_pool(framed.target)
-        content: bytes | None = None
-        if isinstance(body, WholeBody):
-            content = body.content
-        elif isinstance(body, httpx.ByteStream):
-            content = b"".join(body)
+        content = None if isinstance(body, httpx.AsyncByteStream) else body
         request_head, content_length = framed.before(content)
-        total_s = timeouts.get("total")
-        total_until = math.inf if total_s is None else pool.loop.time() + total_s
+        now = pool.loop.time()
+        total_until = now + bounds.total
 
-        connection = pool.take_idle() or await pool.acquire(timeouts, total_until)
+        connection = pool.take_idle()
+        if connection is None:
+            connection = await pool.acquire(bounds, total_until)
+            now = pool.loop.time()
         # No await until the round trip owns the connection.
-        round_trip = RoundTrip(connection, timeouts, total_until)
+        round_trip = RoundTrip(connection, bounds, total_until)
         bodiless = framed.method == "HEAD"
-        if content is not None:
-            round_trip.send(request_head, content, bodiless=bodiless)
-        else:
+        if isinstance(body, httpx.AsyncByteStream):
             round_trip.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
+        else:
+            round_trip.send(request_head, body, now, bodiless=bodiless)
         return round_trip
 
     async def aclose(self) -> None:

@@ -181,6 +181,15 @@ def test_the_head_is_as_the_wire_had_it_but_for_the_names_case():
         (b"x-ray", b"\xe9"),
         (b"set-cookie", b"b"),
     ]
+    assert reader.head.fields[b"set-cookie"] == b"a"  # the first one
+
+
+def test_trailers_are_no_part_of_the_head():
+    reader, _ = read(CHUNKED + b"2\r\nhi\r\n0\r\nDigest: x\r\n\r\n")
+    assert reader.head.headers == [(b"transfer-encoding", b"chunked")]
+    reader.expect(bodiless=False)
+    reader.feed(memoryview(STATUS + b"Content-Length: 0\r\n\r\n"))
+    assert reader.head.headers == [(b"content-length", b"0")]
 
 
 def test_an_interim_response_leaves_nothing_behind():

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from proxy.adapters.http.pool import Origin, Pool
+from proxy.adapters.http.round_trip import Bounds
 from proxy.adapters.http.transport import Transport
 from tests.unit.adapters.http.raw_server import (
     OK,
@@ -315,8 +316,8 @@ class HandedOver:
         self._waiters = waiters
 
     async def start(self) -> None:
-        self.lent = await self.pool.acquire({}, math.inf)
-        self.waiting = [asyncio.ensure_future(self.pool.acquire({}, math.inf)) for _ in range(self._waiters)]
+        self.lent = await self.pool.acquire(Bounds(), math.inf)
+        self.waiting = [asyncio.ensure_future(self.pool.acquire(Bounds(), math.inf)) for _ in range(self._waiters)]
         await asyncio.sleep(0)
 
 

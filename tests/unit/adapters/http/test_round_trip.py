@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from proxy.adapters.http.framing import LAST_CHUNK, frame_chunk
-from proxy.adapters.http.round_trip import BUFFERED_BYTES_MAX, bound_s
+from proxy.adapters.http.round_trip import BUFFERED_BYTES_MAX, Bounds
 from proxy.adapters.http.transport import Transport
 from tests.unit.adapters.http.raw_server import (
     CHUNKED_HEAD,
@@ -39,8 +39,8 @@ from tests.unit.adapters.http.raw_server import (
         ({"idle": 0.0}, "idle", 0.0),
     ],
 )
-def test_bound_s(timeouts, name, expected):
-    assert bound_s(timeouts, name) == expected
+def test_bounds_are_as_the_timeouts_say(timeouts, name, expected):
+    assert getattr(Bounds.of(timeouts), name) == expected
 
 
 # ── time-outs ────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ import pytest
 import respx
 
 from proxy.adapters.http.framing import LAST_CHUNK, Ask, Target, frame_chunk, frame_head
+from proxy.adapters.http.round_trip import Bounds
 from proxy.adapters.http.transport import Transport, WholeBody
 from tests.unit.adapters.http.raw_server import (
     CHUNKED_HEAD,
@@ -45,9 +46,10 @@ async def test_a_request_and_its_answer(transport):
 async def test_asked_without_httpxs_objects(transport):
     async with RawServer(answering(b"HTTP/1.1 404 Nope\r\nX-One: 1\r\nContent-Length: 3\r\n\r\nabc")) as server:
         ask = Ask("POST", Target.of(httpx.URL(server.url)), [(b"host", b"up")])
-        round_trip = await transport.ask(frame_head(ask), WholeBody(b"hello"), {"total": 9.0})
+        round_trip = await transport.ask(frame_head(ask), b"hello", Bounds(total=9.0))
         await round_trip.wait_head()
-        assert round_trip.head == (404, b"Nope", b"HTTP/1.1", [(b"x-one", b"1"), (b"content-length", b"3")])
+        headers = [(b"x-one", b"1"), (b"content-length", b"3")]
+        assert round_trip.head == (404, b"Nope", b"HTTP/1.1", headers, dict(headers))
         assert [chunk async for chunk in round_trip] == [b"abc"]
         assert server.requests == [b"POST / HTTP/1.1\r\nhost: up\r\nContent-Length: 5\r\n\r\nhello"]
         assert transport.idle_connections == 1
@@ -378,7 +380,7 @@ async def test_a_whole_body_gives_its_content_once():
 async def test_a_peer_that_vanishes_without_a_word_is_probed_for(transport):
     async with RawServer(answering(OK)) as server:
         target = Target.of(httpx.URL(server.url))
-        round_trip = await transport.ask(frame_head(Ask("GET", target, [])), WholeBody(b""), {"total": 9.0})
+        round_trip = await transport.ask(frame_head(Ask("GET", target, [])), b"", Bounds(total=9.0))
         await round_trip.wait_head()
         assert [chunk async for chunk in round_trip]
         (connection,) = transport._pools[target.origin]._idle
