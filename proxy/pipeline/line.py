@@ -173,7 +173,7 @@ class Line:
         headers += relay_headers(exchange, is_whole=answer.is_whole)
         passage = self._admittance.passage(exchange, answer)
         passage.copy = self._caching.copy(exchange, headers, is_delimited=answer.is_delimited)
-        if passage.rewriter is not None:  # what leaves is not as long as what came
+        if passage.rewriter is not None and b"content-length" in answer.fields:  # what leaves is of another length
             headers = [header for header in headers if header[0] != b"content-length"]
         await downstream.begin(answer.status, headers)
         return passage

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from proxy.adapters.busy_poll import POLL_S, REST_ANSWERS, BusyPoll
 
@@ -10,10 +11,10 @@ class Turns:
     """A loop that goes round by hand, and a clock that moves by hand."""
 
     def __init__(self) -> None:
-        self.due: list[object] = []
+        self.due: list[Callable[[], object]] = []
         self.s = 0.0
 
-    def call_soon(self, callback: object) -> None:
+    def call_soon(self, callback: Callable[[], object]) -> None:
         self.due.append(callback)
 
     def turn(self) -> int:
