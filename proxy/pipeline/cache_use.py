@@ -73,21 +73,12 @@ class CacheUse:
     material: bytes = field(default=b"", repr=False)  # what the fingerprint is made of
     check: bytes = field(default=b"", repr=False)
     secret: bytes = field(default=b"", repr=False)  # the tenant's
-    entry: CacheEntry | None = field(default=None, repr=False)  # the hit
+    # The kept answer that may leave, and has its row; None: there is none.
+    given: CacheEntry | None = field(default=None, repr=False)
+    saved_nusd: int | None = None  # what it would have cost; None: nothing was saved, or nobody knows
     own_us: int = 0  # of the hit, from accept to the step that gives it out
     hit: tuple[HitDemand, HitAdmitted] | None = field(default=None, repr=False)
     is_state_away: bool = False  # what was found could not be given out
     copy: AnswerCopy | None = field(default=None, repr=False)
     flight: Flight | None = None  # others that are the same wait for this one
     claimed_as: str | None = None  # the run that has the claim in the store
-
-    @property
-    def given(self) -> CacheEntry | None:
-        """The kept answer that may leave, and has its row; None: there is none."""
-        return None if self.hit is None else self.entry
-
-    @property
-    def saved_nusd(self) -> int | None:
-        """What the answer would have cost; None: nothing was saved, or nobody knows."""
-        given = self.given
-        return None if given is None else given.head.cost_nusd

@@ -215,11 +215,12 @@ class Caching:
         if not use.asked.looks:
             return None
         at_hand = self._shelf.at_hand(tenant_id, use.name)
-        entry = self._that_will_do(use, at_hand)
-        if entry is not None:
-            return entry
-        if at_hand is not None and self._is_of_the_future(at_hand):
-            self._shelf.forget(tenant_id, use.name)
+        if at_hand is not None:
+            entry = self._that_will_do(use, at_hand)
+            if entry is not None:
+                return entry
+            if self._is_of_the_future(at_hand):
+                self._shelf.forget(tenant_id, use.name)
         if use.asked.keeps and exchange.snapshot.settings.cache.wait_s:
             use.flight = self._flights.begin(tenant_id, use.name)
             if use.flight is None:
@@ -250,10 +251,12 @@ class Caching:
 
     def _that_will_do(self, use: CacheUse, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, if it is of this very call, and young enough for its policy and its caller."""
-        if entry is None or self._is_of_the_future(entry):
+        if entry is None:
             return None
-        age_s = max(0, self._clock.now_ms() - entry.head.asked_at_ms) / 1_000
-        max_age_s = use.asked.max_age_s
+        age_ms = self._clock.now_ms() - entry.head.asked_at_ms
+        if age_ms < -CLOCKS_APART_MS:
+            return None
+        age_s, max_age_s = max(0, age_ms) / 1_000, use.asked.max_age_s
         if age_s >= use.policy.ttl_s or (max_age_s is not None and age_s > max_age_s):
             return None
         use.check = use.check or fingerprint.check_of(use.material, use.secret)
@@ -270,7 +273,8 @@ class Caching:
         assert route is not None
         self._check_room()
         allowed = exchange.snapshot.allowances.find(exchange.plan, caller, route.alias, counts_dollars=False)
-        use.entry, use.own_us = entry, self._clock.monotonic_us() - exchange.accepted_at_us
+        began_us = self._clock.monotonic_us()
+        use.own_us = began_us - exchange.accepted_at_us
         demand = HitDemand(
             caller.tenant_id,
             exchange.run_id,
@@ -280,20 +284,19 @@ class Caching:
             allowed.hit_scopes,
             hit_row(exchange, entry, use.own_us),
         )
-        began_us = self._clock.monotonic_us()
         try:
             answer = await self._keeper.admit_hit(demand)
         except StateUnavailable:
-            use.entry, use.is_state_away = None, True
+            use.is_state_away = True
             # The hit may have its row all the same. A row is known by its run: this call's own must have another name.
             exchange.run_id += "_2"
             return False
         finally:
             self._metrics.state_called("admit_hit", (self._clock.monotonic_us() - began_us) / 1e6)
         if isinstance(answer, HitAdmitted):
-            use.result, use.hit = CacheResult.HIT, (demand, answer)
+            use.result, use.given, use.hit = CacheResult.HIT, entry, (demand, answer)
+            use.saved_nusd = entry.head.cost_nusd
             return True
-        use.entry = None
         if isinstance(answer, Purged):
             self._shelf.forget(caller.tenant_id, use.name)
             return False
@@ -311,9 +314,12 @@ class Caching:
 def pace_of(exchange: Exchange, entry: CacheEntry) -> int | None:
     """How many of its events leave in a second; None: all that is kept leaves at once."""
     assert exchange.cache is not None
+    events_per_s = exchange.cache.policy.events_per_s
+    if events_per_s is None:
+        return None
     fields = dict(entry.headers)
     is_stream = is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding"))
-    return exchange.cache.policy.events_per_s if is_stream else None
+    return events_per_s if is_stream else None
 
 
 def _not_cached(use: CacheUse | None) -> NotCached:

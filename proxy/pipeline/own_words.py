@@ -1,13 +1,14 @@
 """What the gateway itself says: its headers beside an answer, and the list of models."""
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from proxy.admission.figures import remaining_hit_requests
 from proxy.cache.entry import CacheEntry
 from proxy.core import jsonio
 from proxy.core.errors import ModelNotFound
 from proxy.core.money import usd_text
-from proxy.core.types import Answer
+from proxy.core.types import Answer, Headers
 from proxy.dialects.openai import model_in_path
 from proxy.dialects.usage_remover import is_event_stream
 from proxy.pipeline.charging import charge
@@ -15,6 +16,8 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import rfc3339
 from proxy.pipeline.ticket import Ticket
 from proxy.routing import listing
+
+_KEPT_MAX: Final = 1_024
 
 
 def own_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
@@ -67,22 +70,34 @@ def replay_headers(exchange: Exchange, entry: CacheEntry, now_ms: int, now_us: i
     use = exchange.cache
     assert use is not None
     assert use.hit is not None
-    fields = dict(entry.headers)
-    headers = [*entry.headers, *own_headers(exchange)]
-    if not is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
-        headers.append((b"content-length", b"%d" % len(entry.body)))
-    headers.append((b"x-tollway-cache", b"hit"))
-    headers.append((b"age", b"%d" % (max(0, now_ms - entry.head.asked_at_ms) // 1_000)))  # RFC 9111, section 5.1
-    headers.append((b"x-tollway-model", _header_text(entry.deployment)))
-    headers.append((b"x-tollway-attempts", b"0"))
-    headers.append((b"x-tollway-cost-usd", b"0"))
-    if use.saved_nusd is not None:
-        headers.append((b"x-tollway-saved-usd", usd_text(use.saved_nusd).encode()))
-    headers.append((b"server-timing", b"tollway;dur=%.3f" % ((now_us - exchange.accepted_at_us) / 1_000)))
+    headers = [
+        *_of_kept(entry.headers, len(entry.body), entry.deployment, use.saved_nusd),
+        *own_headers(exchange),
+        (b"age", b"%d" % (max(0, now_ms - entry.head.asked_at_ms) // 1_000)),  # RFC 9111, section 5.1
+        (b"server-timing", b"tollway;dur=%.3f" % ((now_us - exchange.accepted_at_us) / 1_000)),
+    ]
     requests = remaining_hit_requests(*use.hit)
     if requests is not None:
         headers.append((b"x-tollway-limit-remaining-requests", b"%d" % requests))
     return headers
+
+
+@lru_cache(maxsize=_KEPT_MAX)
+def _of_kept(kept: Headers, body_bytes: int, deployment: str, saved_nusd: int | None) -> Headers:
+    """Of the headers beside a kept answer, those that are the same each time."""
+    fields = dict(kept)
+    headers = [
+        *kept,
+        (b"x-tollway-cache", b"hit"),
+        (b"x-tollway-model", _header_text(deployment)),
+        (b"x-tollway-attempts", b"0"),
+        (b"x-tollway-cost-usd", b"0"),
+    ]
+    if not is_event_stream(fields.get(b"content-type"), fields.get(b"content-encoding")):
+        headers.append((b"content-length", b"%d" % body_bytes))
+    if saved_nusd is not None:
+        headers.append((b"x-tollway-saved-usd", usd_text(saved_nusd).encode()))
+    return tuple(headers)
 
 
 def _what_is_left(ticket: Ticket) -> list[tuple[bytes, bytes]]:
