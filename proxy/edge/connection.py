@@ -7,8 +7,8 @@ from False to True.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
@@ -40,6 +40,7 @@ class Connection:
         "_buffered_bytes",
         "_callback",
         "_chunks",
+        "_headers",
         "_http_1_0",
         "_length_left",
         "_unwritten_head",
@@ -52,14 +53,21 @@ class Connection:
         "head_sent",
         "keep_alive",
         "request_complete",
-        "scope",
         "task",
     )
 
-    def __init__(self, wire: "TollwayProtocol", head: Head, announced_bytes: int | None) -> None:
+    def __init__(
+        self,
+        wire: "TollwayProtocol",
+        head: Head,
+        headers: list[tuple[bytes, bytes]] | None,
+        announced_bytes: int | None,
+    ) -> None:
+        """`headers` as they came; None: those of a head that was told again."""
         self.head = head
         self.announced_bytes = announced_bytes  # of the request's body; None: there is none, or it comes in chunks
         self._wire = wire
+        self._headers = headers
         self._bodiless = head.method == "HEAD"
         self._http_1_0 = head.http_version == "1.0"
         self._chunks: list[bytes] = []
@@ -76,7 +84,6 @@ class Connection:
         self.head_sent = False
         self.complete = False  # the answer's last byte is written
         self.disconnected = False
-        self.scope: Scope = {}  # ASGI's, set by the wire
         self.task: asyncio.Task[None] | None = None  # what runs the application, set by the wire
 
     # ── for the application ──────────────────────────────────────────────────────────────
@@ -122,6 +129,24 @@ class Connection:
                 if wire.pending_bytes() >= pending_bytes:
                     self.lost()
                     wire.cut(flush=False)
+
+    def take_scope(self) -> Scope:
+        """ASGI's scope of the request: to be asked for once, and the application's own then."""
+        head, headers, wire = self.head, self._headers, self._wire
+        self._headers = None
+        if not head.scope:
+            head.scope = http_scope(head)
+        if headers is None:
+            assert self.announced_bytes is not None, "only a head that tells a length is told again"
+            headers = head.with_length(self.announced_bytes)
+        return {
+            **head.scope,
+            "scheme": wire.scheme,
+            "client": wire.client,
+            "server": wire.server,
+            "headers": headers,
+            "extensions": {CONNECTION_EXTENSION: self},
+        }
 
     async def receive(self) -> Message:
         """ASGI's receive: the body in pieces, then `http.disconnect` once the exchange is over."""
@@ -183,10 +208,10 @@ class Connection:
 
     # ── for the wire ─────────────────────────────────────────────────────────────────────
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self, serve: "Serve") -> None:
         """Let the application answer, and end the answer for it where it does not."""
         try:
-            await app(self._take_scope(), self.receive, self.send)
+            await serve(self)
             if not (self.complete or self.disconnected):
                 raise RuntimeError("the application returned before its answer was complete")
         except asyncio.CancelledError:
@@ -224,11 +249,6 @@ class Connection:
         self._tell()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────
-
-    def _take_scope(self) -> Scope:
-        """It is the application's alone, which can let it go."""
-        scope, self.scope = self.scope, {}
-        return scope
 
     def _take_body(self) -> bytes:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -299,6 +319,19 @@ class Connection:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
+
+
+Serve: TypeAlias = Callable[[Connection], Awaitable[None]]
+
+
+def serving(app: ASGIApp) -> Serve:
+    """How the application serves a connection: as it is, where it says so, else by the scope that it is told of."""
+
+    async def serve_by_scope(connection: Connection) -> None:
+        await app(connection.take_scope(), connection.receive, connection.send)
+
+    own: Serve | None = getattr(app, "serve_connection", None)
+    return serve_by_scope if own is None else own
 
 
 def connection_of(scope: Scope) -> Connection | None:

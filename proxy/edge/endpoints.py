@@ -1,8 +1,8 @@
 """The data plane as one raw ASGI callable: no middleware, no routing tree, no request objects."""
 
-from proxy.edge.connection import connection_of
+from proxy.edge.connection import Connection, connection_of
 from proxy.edge.intake import read_scope
-from proxy.edge.relay import AsgiDownstream, Receive, Scope, Send
+from proxy.edge.relay import AsgiDownstream, Receive, Scope, Send, announced_bytes
 from proxy.pipeline.line import Line
 
 
@@ -14,17 +14,23 @@ class DataPlane:
     def __init__(self, line: Line) -> None:
         self._line = line
 
+    async def serve_connection(self, connection: Connection) -> None:
+        """Serve one HTTP request of our own wire. Of a head that came before, all that a scope would say is known."""
+        head = connection.head
+        request = head.request
+        if request is None:
+            request = head.request = read_scope(connection.take_scope())
+        downstream = AsgiDownstream(
+            connection, request, connection.receive, connection.send, connection.announced_bytes
+        )
+        await self._line.serve(request, downstream)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; turn every other kind of connection away."""
         if scope["type"] == "http":
-            connection = connection_of(scope)
-            request = connection.head.request if connection is not None else None
-            if request is None:
-                request = read_scope(scope)
-                if connection is not None:
-                    connection.head.request = request
-            downstream = AsgiDownstream(connection, scope, request, receive, send)
-            del scope, connection  # the answer may take long, and needs neither
+            request = read_scope(scope)
+            downstream = AsgiDownstream(connection_of(scope), request, receive, send, announced_bytes(scope))
+            del scope  # the answer may take long, and does not need it
             await self._line.serve(request, downstream)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served here."})

@@ -21,7 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from proxy.core.errors import GatewayError, RequestTimedOut
-from proxy.edge.connection import CONNECTION_EXTENSION, Connection, http_scope, socket_address
+from proxy.edge.connection import Connection, serving, socket_address
 from proxy.edge.deadline import Deadline
 from proxy.edge.framing import ProtocolLimits
 from proxy.edge.head import Head, KnownHeads
@@ -61,7 +61,7 @@ class TollwayProtocol(asyncio.Protocol):
         and by whom it was sent."""
         if not config.loaded:
             config.load()
-        self._app = config.loaded_app
+        self._serve = serving(config.loaded_app)
         self._keep_alive_s = config.timeout_keep_alive
         self._state = server_state
         self._connections = cast("set[asyncio.Protocol]", server_state.connections)
@@ -89,11 +89,11 @@ class TollwayProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         high = self.limits.write_buffer_bytes_max
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
-        self._client = socket_address(transport.get_extra_info("peername"))
-        self._server = socket_address(transport.get_extra_info("sockname"))
-        peer = None if self._client is None else self._client[0]
+        self.client = socket_address(transport.get_extra_info("peername"))
+        self.server = socket_address(transport.get_extra_info("sockname"))
+        peer = None if self.client is None else self.client[0]
         self._reader = RequestReader(self, self.limits, self._known_heads, peer)
-        self._scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        self.scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         self._connections.add(self)
         self._deadline.set(self.limits.head_s)
 
@@ -152,21 +152,11 @@ class TollwayProtocol(asyncio.Protocol):
 
     # ── the reader's side ────────────────────────────────────────────────────────────────
 
-    def request_begun(self, head: Head, headers: list[tuple[bytes, bytes]], announced_bytes: int | None) -> None:
-        if not head.scope:
-            head.scope = http_scope(head)
-        connection = self._connection = Connection(self, head, announced_bytes)
+    def request_begun(self, head: Head, headers: list[tuple[bytes, bytes]] | None, announced_bytes: int | None) -> None:
+        connection = self._connection = Connection(self, head, headers, announced_bytes)
         self._phase = _Phase.BODY
         self._pace.begin()
-        connection.scope = {
-            **head.scope,
-            "scheme": self._scheme,
-            "client": self._client,
-            "server": self._server,
-            "headers": headers,
-            "extensions": {CONNECTION_EXTENSION: connection},
-        }
-        task = connection.task = self._loop.create_task(connection.run(self._app))
+        task = connection.task = self._loop.create_task(connection.run(self._serve))
         task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
 
@@ -338,7 +328,7 @@ class TollwayProtocol(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if self._on_refused is not None:
-            self._on_refused(error, self._client)
+            self._on_refused(error, self.client)
         connection = self._connection
         if connection is not None and not connection.complete:
             connection.lost()

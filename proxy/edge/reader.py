@@ -19,8 +19,9 @@ _REQUEST_LINE_BYTES_MAX: Final = 64  # a request line without its target: method
 class Owner(Protocol):
     """Who is told what was read."""
 
-    def request_begun(self, head: Head, headers: list[tuple[bytes, bytes]], announced_bytes: int | None) -> None:
-        """A head is here; `announced_bytes` is its content-length, None where it has none."""
+    def request_begun(self, head: Head, headers: list[tuple[bytes, bytes]] | None, announced_bytes: int | None) -> None:
+        """A head is here, with its headers unless it was told again; `announced_bytes` is its content-length, None
+        where it has none."""
         ...
 
     def body_came(self, body: bytes) -> None:
@@ -133,7 +134,7 @@ class RequestReader:
             return False
         self.begun = True
         self._body_left, body_at = told
-        self._owner.request_begun(head, head.with_length(self._body_left), self._body_left)
+        self._owner.request_begun(head, None, self._body_left)
         if body_at < len(data):
             self.feed_body(data[body_at:])
         return True

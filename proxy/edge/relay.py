@@ -53,8 +53,14 @@ class AsgiDownstream:
     )
 
     def __init__(
-        self, connection: Connection | None, scope: Scope, request: InboundRequest, receive: Receive, send: Send
+        self,
+        connection: Connection | None,
+        request: InboundRequest,
+        receive: Receive,
+        send: Send,
+        announced_bytes: int | None,
     ) -> None:
+        """`connection` is our own wire's, None behind a host application's server."""
         self._connection = connection
         # Our own wire made the task, and has it at hand; to ask which runs is a system call.
         self.task: asyncio.Task[None] | None = asyncio.current_task() if connection is None else connection.task
@@ -63,7 +69,7 @@ class AsgiDownstream:
         self._gone = False
         self._on_gone: Callable[[], object] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self.announced_bytes = _announced_bytes(scope) if connection is None else connection.announced_bytes
+        self.announced_bytes = announced_bytes
         self._request = request
         self._ended = False  # the answer's last byte was given
         self.head_sent = False
@@ -274,7 +280,8 @@ class _ArrivingBody:
         raise StopAsyncIteration
 
 
-def _announced_bytes(scope: Scope) -> int | None:
+def announced_bytes(scope: Scope) -> int | None:
+    """The length of the request's body, where its head tells it in digits."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() and len(value) <= _LENGTH_DIGITS_MAX else None
