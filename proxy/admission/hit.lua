@@ -1,5 +1,5 @@
 -- hit.lua: let a kept answer be given out: take its request buckets and write its row, or say why not.
--- Stands behind reservation.lua.
+-- Stands behind common.lua.
 -- KEYS  1 keyring (hash)   2 revoked virtual keys (hash)   3 cache (hash: purged, purged:ALIAS)
 --       then each scope's counters (hash)
 -- ARGV  1 run id   2 virtual key id, or ""   3 alias   4 asked_at_ms: when the provider was asked for what is kept
@@ -24,8 +24,9 @@ local answer, scopes = {ADMITTED, now_us}, {}
 for s = 1, #KEYS - SCOPES_AT do
   local use = KEYS[SCOPES_AT + s]
   assert(string.sub(use, 1, #prefix + 4) == prefix .. 'use:', 'hit: counters of another tenant')
-  local tat_us, pending = unpack(call('HMGET', use, 'r', 'n'))
-  scopes[s] = {use = use, r = tonumber(tat_us or '0'), n = tonumber(pending or '0'),
+  local tat_us, pending, total, tokens_tat_us = unpack(call('HMGET', use, 'r', 'n', 't:s', 't'))
+  scopes[s] = {use = use, r = tonumber(tat_us or '0'), n = tonumber(pending or '0'), t = tokens_tat_us,
+    stays = (total or '0') ~= '0',  -- what has spent of a total was told to stay when it did
     increment_us = whole(ARGV[4 + 2 * s], 'increment_us'), capacity_us = whole(ARGV[5 + 2 * s], 'capacity_us')}
   answer[2 + s] = scopes[s].r
 end
@@ -45,13 +46,13 @@ append_new(run_id, ARGV[5])
 for s, scope in ipairs(scopes) do
   answer[2 + s] = math.max(scope.r, now_us) + scope.increment_us
   call('HSET', scope.use, 'r', decimal(answer[2 + s]))
-  if scope.n == 0 then
+  if scope.n == 0 and not scope.stays then
     local periods = {}
     for _, field in ipairs(call('HKEYS', scope.use)) do
       local period = string.match(field, '^([hdm]%d+):[sh]$')
       if period then periods[#periods + 1] = period end
     end
-    forget_later(scope.use, periods)
+    keep_for(scope.use, periods, {answer[2 + s], scope.t})
   end
 end
 return answer

@@ -1,31 +1,15 @@
--- reservation.lua: what the scripts of admission share; its text stands before each of theirs.
+-- reservation.lua: what the scripts that reserve and settle share. Stands behind common.lua, and before theirs.
 -- KEYS  1 a name of the tenant's state. Names that only a reservation knows (the scopes that it touched) are built
---         from its prefix: they carry the same hash tag, so they lie in the same cluster slot.
+--         from its prefix.
 -- ARGV  none of its own
 -- Returns nothing: it defines what follows. docs/state.md names every field.
 -- Invariants, for each scope and period: held is the sum over its pending reservations, spent the sum over what was
 -- settled and what expired, `n` the number of its pending reservations; a scope with one of them never expires.
 -- The row is appended before any money moves: if Redis refuses a write, it refuses the first one.
-local call = redis.call
-local HOUR_S = 3600
 local DEBT_US_MAX = 365 * 24 * HOUR_S * 1000000
 local TOMBSTONE_MS, EXPIRED_TOMBSTONE_MS = HOUR_S * 1000, 24 * HOUR_S * 1000
-local PERIOD_KEPT_S = {h = 26 * HOUR_S, d = 3 * 24 * HOUR_S, m = 64 * 24 * HOUR_S}
 local PRUNED_MAX = 200
-
-local prefix = assert(string.match(KEYS[1], '^tollway:%d+:{[%w_-]+}:'), 'KEYS[1] names no tenant')
 local leases = prefix .. 'leases'
-local time = redis.call('TIME')
-local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local now_ms = math.floor(now_us / 1000)
-
-local function whole(text, name)  -- tostring() of a large number is not its decimal: see `decimal`
-  local number = tonumber(text)
-  assert(number and number >= 0 and number < 2^53 and number == math.floor(number), name .. ' out of range')
-  return number
-end
-
-local function decimal(number) return string.format('%.0f', number) end
 
 local function add(use, field, amount)
   if amount ~= 0 then call('HINCRBY', use, field, decimal(amount)) end
@@ -35,37 +19,14 @@ local function member_of(run) return string.sub(run, #prefix + #'run:' + 1) end 
 
 local function row_id_of(member) return (string.gsub(member, ':0$', '')) end  -- a run's first step is its row's name
 
-local function has_row(row_id) return call('ZSCORE', prefix .. 'ledger-positions', row_id) end
-
--- As ledger/append.lua does. The stream comes first: it alone can refuse (a position that went back).
-local function append_new(row_id, row)
-  local positions, rows = prefix .. 'ledger-positions', prefix .. 'ledger'
-  local position = decimal(call('INCR', prefix .. 'ledger-last'))
-  call('XADD', rows, position .. '-0', 'row', row)
-  call('ZADD', positions, position, row_id)
-  call('PERSIST', positions)  -- an export that found nothing left lets it go
-end
-
-local function append(row_id, row)
-  if not has_row(row_id) then append_new(row_id, row) end
-end
-
--- A scope without pending reservations may go once its windows are over and its buckets full; one that has a total
--- stays for ever.
+-- Of a scope without pending reservations; one that has spent of a total stays for ever.
 local function forget_later(use, periods)
-  if (call('HGET', use, 't:s') or '0') ~= '0' then
+  local total, requests_tat_us, tokens_tat_us = unpack(call('HMGET', use, 't:s', 'r', 't'))
+  if (total or '0') ~= '0' then
     call('PERSIST', use)  -- before it spent, it may have had an end
-    return
+  else
+    keep_for(use, periods, {requests_tat_us, tokens_tat_us})
   end
-  local kept_ms = 24 * HOUR_S * 1000
-  for _, period in ipairs(periods) do
-    local kept_s = PERIOD_KEPT_S[string.sub(period, 1, 1)] or 0
-    kept_ms = math.max(kept_ms, kept_s * 1000)
-  end
-  for _, tat_us in ipairs(call('HMGET', use, 'r', 't')) do
-    if tat_us then kept_ms = math.max(kept_ms, math.ceil((tonumber(tat_us) - now_us) / 1000)) end
-  end
-  call('PEXPIRE', use, decimal(kept_ms))
 end
 
 -- Whether no window can ask for a period any more. What is posted to it is dropped, what it holds may be pruned.

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -144,10 +144,10 @@ class Scripts:
     def load(cls) -> Self:
         """Blocks on the disk for a moment: call it at start."""
 
-        def behind(name: str) -> Script:
-            folder = Path(__file__).parent
-            return Script((folder / "reservation.lua").read_text() + (folder / name).read_text())
+        def joined(*names: str) -> Script:
+            return Script("".join((Path(__file__).parent / name).read_text() for name in ("common.lua", *names)))
 
+        behind = partial(joined, "reservation.lua")
         return cls(
             admit=behind("admit.lua"),
             settle=behind("settle.lua"),
@@ -155,7 +155,7 @@ class Scripts:
             extend=behind("extend.lua"),
             grow=behind("grow.lua"),
             sweep=behind("sweep.lua"),
-            hit=behind("hit.lua"),
+            hit=joined("hit.lua"),
             epoch=Script.beside(__file__, "epoch.lua"),
             announce=Script.beside(__file__, "announce.lua"),
         )
