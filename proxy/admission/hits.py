@@ -5,6 +5,7 @@ the checks: the tenant, its virtual key, the answer, then the request buckets of
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from proxy.admission import limits
@@ -13,6 +14,8 @@ from proxy.admission.book import Scopes, ScopeState, forgotten_later
 from proxy.admission.limits import requests_bucket
 from proxy.admission.terms import AMOUNT_NUSD_MAX, RunStep, ScopeDemand, require_run_step
 from proxy.core.limits import ScopeLimits
+
+_ALIKE_MAX: Final = 10_000
 
 CLOCKS_APART_MS: Final = 5_000
 """So far the clocks of two hosts may be apart. What was asked for later than that from now has no age that could be
@@ -88,11 +91,16 @@ def require_hit(demand: HitDemand) -> HitDemand:
     require_run_step(RunStep(demand.tenant_id, demand.run_id, 0))
     if not 0 <= demand.asked_at_ms <= AMOUNT_NUSD_MAX:
         raise ValueError("When the provider was asked is out of range.")
-    if len({scope.name for scope in demand.scopes}) != len(demand.scopes):
-        raise ValueError("A scope is named once.")
-    if any(scope.requests is None for scope in demand.scopes):
-        raise ValueError("A scope without a request bucket is not asked for a kept answer.")
+    _require_scopes(demand.scopes)
     return demand
+
+
+@lru_cache(maxsize=_ALIKE_MAX)  # of callers who are alike they are the same
+def _require_scopes(scopes: tuple[ScopeDemand, ...]) -> None:
+    if len({scope.name for scope in scopes}) != len(scopes):
+        raise ValueError("A scope is named once.")
+    if any(scope.requests is None for scope in scopes):
+        raise ValueError("A scope without a request bucket is not asked for a kept answer.")
 
 
 def _met(demand: ScopeDemand, scope: ScopeState, now_us: int) -> LimitRefused | None:

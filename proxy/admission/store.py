@@ -26,7 +26,7 @@ from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, 
 from proxy.admission.book import ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitDemand, require_hit
-from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step, touched_json
+from proxy.admission.terms import Demand, RunStep, ScopeDemand, Touched, require_demand, require_run_step, touched_json
 from proxy.core.errors import StateUnavailable
 from proxy.core.tenant import require_tenant_id
 
@@ -232,17 +232,9 @@ class RedisAdmissionStore:
         tenant_id = require_hit(demand).tenant_id
         if tenant_id not in self._ledgers_seen:
             await self._index_ledger(tenant_id)
-        of_tenant = tenant_name(tenant_id, "")
-        names = [f"{of_tenant}keyring", f"{of_tenant}virtual-keys-revoked", f"{of_tenant}cache"]
-        names += [f"{of_tenant}use:{scope.name}" for scope in demand.scopes]
-        args: list[Argument] = [
-            demand.run_id,
-            demand.virtual_key_id or "",
-            demand.alias,
-            demand.asked_at_ms,
-            demand.row,
-        ]
-        args += [part for scope in demand.scopes if scope.requests is not None for part in scope.requests]
+        names, buckets = _hit_asks(tenant_id, demand.scopes)
+        whose = (demand.run_id, demand.virtual_key_id or "", demand.alias)
+        args: tuple[Argument, ...] = (*whose, demand.asked_at_ms, demand.row, *buckets)
         return encoding.hit_admission_of(_listed(await self._door.run(self._scripts.hit, names, args)), demand)
 
     async def restore(self, demand: Demand) -> Admission:
@@ -381,6 +373,14 @@ def _admit_names(tenant_id: str, scope_names: tuple[str, ...]) -> tuple[str, ...
     """What an admission is given beside its run's name: calls of callers who are alike are given the same."""
     rests = ("leases", "epoch", "virtual-keys-revoked", *(f"use:{scope}" for scope in scope_names))
     return tuple(tenant_name(tenant_id, rest) for rest in rests)
+
+
+@lru_cache(maxsize=ALIKE_MAX)
+def _hit_asks(tenant_id: str, scopes: tuple[ScopeDemand, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Likewise of the step that gives a kept answer out; and the request buckets that it takes of."""
+    rests = ("keyring", "virtual-keys-revoked", "cache", *(f"use:{scope.name}" for scope in scopes))
+    buckets = tuple(part for scope in scopes if scope.requests is not None for part in scope.requests)
+    return tuple(tenant_name(tenant_id, rest) for rest in rests), buckets
 
 
 def _shard_name(shard: int) -> str:

@@ -171,8 +171,14 @@ class AsgiDownstream:
             raise
 
     async def replay(self, body: bytes, headers: list[tuple[bytes, bytes]], events_per_s: int | None) -> None:
+        connection, begins = self._connection, 0
+        if connection is not None and events_per_s is None:  # all of it at once, and nothing to wait for
+            self.head_sent = self._ended = True
+            self.body_bytes = len(body)
+            connection.start(200, headers)
+            connection.put(body, more=False)
+            return
         await self._send_head(200, headers)
-        begins = 0
         while events_per_s is not None and (ends := next_event_end(body, begins)) < len(body):
             self.body_bytes = ends
             await self._send_chunk(body[begins:ends], more=True)

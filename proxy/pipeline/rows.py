@@ -5,7 +5,7 @@ Pure. None can hold a prompt, a completion or a key.
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from proxy.cache.entry import CacheEntry
 from proxy.core import jsonio
@@ -20,6 +20,7 @@ _ALIKE_MAX: Final = 256
 _NOBODY: Final = Caller("")  # who asked, of what is refused before that is known
 _NONE_OF_BOTH: Final[tuple[str | None, str | None]] = (None, None)
 _WORST_CASE: Final = str(UsageSource.WORST_CASE)
+_HIT: Final = b'{"run_id":"%b","started_at":"%b",%b,"latency_ms":%.3f,"first_byte_ms":null,"overhead_us":%d}'
 _FAULT_STATUS: Final = 500  # nobody was told anything, and no error says why
 _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller was told
 
@@ -67,24 +68,36 @@ def run_row(exchange: Exchange, charge: Charge) -> Entry:
 def hit_row(exchange: Exchange, kept: CacheEntry, own_us: int) -> bytes:
     """The row of a call that is answered from the cache, written before its first byte leaves: it costs nothing, and
     uses no tokens of anybody's. Who answered is who did when the answer was made."""
-    entry: Entry = {
-        **_begun(exchange, None),
-        "run_id": exchange.run_id,
-        "started_at": rfc3339(exchange.started_at_ms),
-        "served_model": kept.served_model,
-        "provider": kept.provider,
-        "deployment": kept.deployment,
+    of_answer = (kept.served_model, kept.provider, kept.deployment, kept.head.cost_nusd, kept.key_source)
+    return _HIT % (  # neither a run's name nor an instant has anything that JSON would escape
+        exchange.run_id.encode(),
+        rfc3339(exchange.started_at_ms).encode(),
+        _of_hits(of_answer, *_what_is_alike(exchange, None)),
+        own_us / 1_000,
+        own_us,
+    )
+
+
+@lru_cache(maxsize=_ALIKE_MAX)
+def _of_hits(of_answer: tuple[str | None, str, str, int | None, str], *alike: Any) -> bytes:
+    """What the rows of calls have in common that are alike and get the same answer: members of a JSON object."""
+    served_model, provider, deployment, saved_nusd, key_source = of_answer
+    entry: dict[str, Any] = {
+        **_alike(*alike),
+        "served_model": served_model,
+        "provider": provider,
+        "deployment": deployment,
         "attempts": 0,
         "status": 200,
         "cost_nusd": 0,
         "charged_nusd": 0,
-        "saved_nusd": kept.head.cost_nusd,
-        "key_source": kept.key_source,
+        "saved_nusd": saved_nusd,
+        "key_source": key_source,
         "cache": "hit",
-        "latency_ms": own_us / 1_000,
-        "overhead_us": own_us,
     }
-    return jsonio.encode_to_keep(entry)
+    for name in ("run_id", "started_at", "latency_ms", "first_byte_ms", "overhead_us"):
+        del entry[name]
+    return jsonio.encode(entry)[1:-1]
 
 
 def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
@@ -138,6 +151,13 @@ def _begun(exchange: Exchange, attempt: Attempt | None) -> Entry:
     well: to be read, not written to."""
     if exchange.row is not None and exchange.row[0] is attempt:
         return exchange.row[1]
+    entry = _alike(*_what_is_alike(exchange, attempt))
+    exchange.row = (attempt, entry)
+    return entry
+
+
+def _what_is_alike(exchange: Exchange, attempt: Attempt | None) -> tuple[Any, ...]:
+    """The arguments of `_alike`."""
     caller, route, call, snapshot = exchange.caller or _NOBODY, exchange.route, exchange.call, exchange.snapshot
     deployment, translated, price_version = None, _NONE_OF_BOTH, None
     if attempt is not None:
@@ -146,7 +166,7 @@ def _begun(exchange: Exchange, attempt: Attempt | None) -> Entry:
             translated = attempt.translation.name, attempt.translation.dropped
         if attempt.facts is not None:
             price_version = snapshot.prices.version
-    entry = _alike(
+    return (
         caller.tenant_id,
         caller.user,
         caller.feature,
@@ -160,8 +180,6 @@ def _begun(exchange: Exchange, attempt: Attempt | None) -> Entry:
         call.stream,
         price_version,
     )
-    exchange.row = (attempt, entry)
-    return entry
 
 
 @lru_cache(maxsize=_ALIKE_MAX)

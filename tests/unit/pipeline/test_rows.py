@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.cache.entry import CacheEntry, EntryHead
 from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource, Usage, UsageSource
 from proxy.dialects.openai import classify
 from proxy.identity.caller import Prompt
@@ -13,7 +14,7 @@ from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.charge import Charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import log_line
-from proxy.pipeline.rows import adjustment_row, pending_row, run_row
+from proxy.pipeline.rows import adjustment_row, hit_row, pending_row, run_row
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.translation import Translation
 from proxy.pricing.facts import own_facts
@@ -97,6 +98,29 @@ def test_the_rows_of_one_call_agree() -> None:
     unsaid = dict.fromkeys(("cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "overhead_us"))
     assert adjustment == {**row, **difference, **who, **unsaid}
     assert list(adjustment) == list(pending) == list(row)
+
+
+def test_the_row_of_a_kept_answer_has_all_that_a_row_has() -> None:
+    first, other = ended(user="zoe"), ended("run_2", user='zo"e')
+    for exchange in (first, other):
+        exchange.attempt, exchange.attempts = None, 0
+    kept = CacheEntry(EntryHead("m", 1_699_999_999_000, 27), b"", (), b"{}", "p/m", "p", "m-1", "gateway")
+    row = json.loads(hit_row(first, kept, 1_500))
+    of_answer = {"served_model": "m-1", "provider": "p", "deployment": "p/m", "key_source": "gateway", "saved_nusd": 27}
+    nothing = {"attempts": 0, "cost_nusd": 0, "charged_nusd": 0}
+    own = {"status": 200, "error_source": None, "cache": "hit", "latency_ms": 1.5, "overhead_us": 1_500}
+    without = run_row(first, Charge())
+    assert row == {**without, **of_answer, **nothing, **own}
+    assert list(row) == list(without)
+    assert json.loads(hit_row(other, kept, 7)) == {
+        **row,
+        "run_id": "run_2",
+        "user": 'zo"e',
+        "latency_ms": 0.007,
+        "overhead_us": 7,
+    }
+    dearer = kept._replace(head=EntryHead("m", 1_699_999_999_000, None), served_model=None)
+    assert json.loads(hit_row(first, dearer, 1_500)) == {**row, "saved_nusd": None, "served_model": None}
 
 
 def test_what_was_refused_before_anybody_was_known_is_logged_all_the_same() -> None:
