@@ -81,4 +81,5 @@ class CacheUse:
     is_state_away: bool = False  # what was found could not be given out
     copy: AnswerCopy | None = field(default=None, repr=False)
     flight: Flight | None = None  # others that are the same wait for this one
+    waits_until_us: int | None = None  # monotonic: for others that are asked the same; None: it has not begun to
     claimed_as: str | None = None  # the run that has the claim in the store

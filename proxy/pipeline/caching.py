@@ -99,10 +99,15 @@ class Caching:
         )
         use = exchange.cache = _use_of(exchange, asked)
         entry = None
-        if use is not None and use.reason is None and await self._name(exchange, use):
-            entry = await self._find(exchange, use)
-            if entry is None and asked.keeps:
-                use.copy = AnswerCopy(self._copies, exchange.snapshot.settings.cache.entry_bytes_max)
+        if use is not None and use.reason is None:
+            assert exchange.caller is not None
+            tenant_id = exchange.caller.tenant_id
+            secret = self._secrets.at_hand(tenant_id) or await self._secret(tenant_id)
+            if secret is not None:
+                _name(exchange, use, secret)
+                entry = await self._find(exchange, use)
+                if entry is None and asked.keeps:
+                    use.copy = AnswerCopy(self._copies, exchange.snapshot.settings.cache.entry_bytes_max)
         if entry is None and asked.only:
             raise _not_cached(use)
         return entry
@@ -180,47 +185,46 @@ class Caching:
 
     async def _find(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
         """An answer that will do, and may be given out."""
-        until_us = self._clock.monotonic_us() + int(exchange.snapshot.settings.cache.wait_s * 1e6)
         for _ in range(_LOOKS_MAX):
-            entry = await self._look(exchange, use, until_us)
+            entry = self._at_hand(exchange, use) or await self._look(exchange, use)
             if entry is None or await self._admit(exchange, use, entry):
                 return entry
             if use.is_state_away:
                 return None
         return None
 
-    async def _name(self, exchange: Exchange, use: CacheUse) -> bool:
-        """Work out the name of the entry. False: the tenant's secret cannot be had just now."""
-        assert exchange.caller is not None
-        tenant_id = exchange.caller.tenant_id
-        secret = self._secrets.at_hand(tenant_id)
-        if secret is None:
-            try:
-                secret = await self._secrets.read(tenant_id)
-            except StateUnavailable:
-                self._metrics.cache.failed("secret")
-                return False
-        call = exchange.call
-        assert call.text is not None
-        use.secret = secret
-        text = fingerprint.without_stream(call.text, call.document)
-        use.material = fingerprint.material(context_of(exchange, use.policy), text)
-        use.name = fingerprint.name_of(use.material, secret)
-        return True
+    async def _secret(self, tenant_id: str) -> bytes | None:
+        """What the names of the tenant's entries are made of. None: it cannot be had just now."""
+        try:
+            return await self._secrets.read(tenant_id)
+        except StateUnavailable:
+            self._metrics.cache.failed("secret")
+            return None
 
-    async def _look(self, exchange: Exchange, use: CacheUse, until_us: int) -> CacheEntry | None:
-        """An answer that will do; None: there is none, and this call is to be made. Waits until then at most."""
+    def _at_hand(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
+        """An answer that will do, if this process remembers one."""
+        assert exchange.caller is not None
+        if not use.asked.looks:
+            return None
+        at_hand = self._shelf.at_hand(exchange.caller.tenant_id, use.name)
+        if at_hand is None:
+            return None
+        entry = self._that_will_do(use, at_hand)
+        if entry is None and self._is_of_the_future(at_hand):
+            self._shelf.forget(exchange.caller.tenant_id, use.name)
+        return entry
+
+    async def _look(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
+        """An answer of others that will do; None: there is none, and this call is to be made. Waits for a bounded
+        time."""
         assert exchange.caller is not None
         tenant_id = exchange.caller.tenant_id
         if not use.asked.looks:
             return None
-        at_hand = self._shelf.at_hand(tenant_id, use.name)
-        if at_hand is not None:
-            entry = self._that_will_do(use, at_hand)
-            if entry is not None:
-                return entry
-            if self._is_of_the_future(at_hand):
-                self._shelf.forget(tenant_id, use.name)
+        until_us = use.waits_until_us
+        if until_us is None:
+            wait_us = int(exchange.snapshot.settings.cache.wait_s * 1e6)
+            until_us = use.waits_until_us = self._clock.monotonic_us() + wait_us
         if use.asked.keeps and exchange.snapshot.settings.cache.wait_s:
             use.flight = self._flights.begin(tenant_id, use.name)
             if use.flight is None:
@@ -251,12 +255,10 @@ class Caching:
 
     def _that_will_do(self, use: CacheUse, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, if it is of this very call, and young enough for its policy and its caller."""
-        if entry is None:
+        if entry is None or self._is_of_the_future(entry):
             return None
-        age_ms = self._clock.now_ms() - entry.head.asked_at_ms
-        if age_ms < -CLOCKS_APART_MS:
-            return None
-        age_s, max_age_s = max(0, age_ms) / 1_000, use.asked.max_age_s
+        age_s = max(0, self._clock.now_ms() - entry.head.asked_at_ms) / 1_000
+        max_age_s = use.asked.max_age_s
         if age_s >= use.policy.ttl_s or (max_age_s is not None and age_s > max_age_s):
             return None
         use.check = use.check or fingerprint.check_of(use.material, use.secret)
@@ -309,6 +311,16 @@ class Caching:
         if isinstance(answer, LimitRefused):
             self._metrics.limit_refused(scope_kind(answer.scope))
         return refusal(answer)
+
+
+def _name(exchange: Exchange, use: CacheUse, secret: bytes) -> None:
+    """Work out the name of the entry."""
+    call = exchange.call
+    assert call.text is not None
+    use.secret = secret
+    text = fingerprint.without_stream(call.text, call.document)
+    use.material = fingerprint.material(context_of(exchange, use.policy), text)
+    use.name = fingerprint.name_of(use.material, secret)
 
 
 def pace_of(exchange: Exchange, entry: CacheEntry) -> int | None:
