@@ -125,7 +125,14 @@ PURE = (
         "proxy.pipeline.refusals",
     ),
     "proxy.simulated.*",
-    *("proxy.edge.intake", "proxy.edge.problems", "proxy.edge.framing", "proxy.edge.head", "proxy.edge.pace"),
+    *(
+        "proxy.edge.intake",
+        "proxy.edge.problems",
+        "proxy.edge.answer_head",
+        "proxy.edge.framing",
+        "proxy.edge.head",
+        "proxy.edge.pace",
+    ),
     "proxy.adapters.http.framing",
 )
 NOT_PURE = several("proxy.core.clock proxy.simulated proxy.simulated.transport")  # what keeps the time, and what waits

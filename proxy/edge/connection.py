@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Scope
 
 from proxy.core.errors import InternalError
-from proxy.edge.framing import encode_head
+from proxy.edge.answer_head import encode_head
 from proxy.edge.head import Head
 from proxy.edge.problems import render
 

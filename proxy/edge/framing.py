@@ -1,15 +1,14 @@
-"""What a request's head may look like, and how an answer's head is written.
+"""What a request's head may look like.
 
-Pure. Requests: RFC 9112, less what two parsers in a row are known to read differently. The
+Pure. RFC 9112, less what two parsers in a row are known to read differently. The
 parser (llhttp, strict) already refuses obs-fold, bare LF, control characters in values,
 content-length beside transfer-encoding and a repeated content-length; what can be said again
 here for little is said again, so that no parser option can open a door.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from proxy.core.errors import HeadersTooLarge, MalformedRequest, MethodNotAllowed, TargetTooLong
@@ -20,12 +19,6 @@ _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"au
 # RFC 3986, section 3.2: what a registered name, an address and a port are made of.
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]+")
 _LENGTH_DIGITS_MAX: Final = 18  # below 2**63
-
-# Of this hop alone, and ours to write.
-_OF_THE_HOP: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive"})
-_FRAMING_NAMES: Final = _OF_THE_HOP | {b"content-length"}
-_TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # lower case, as ASGI demands
-_STATUS_LINES: Final = {int(s): b"HTTP/1.1 %d %s" % (s, s.phrase.encode()) for s in HTTPStatus if s >= 200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,70 +122,3 @@ def _check_host(host: bytes | None) -> None:
         )
     if _HOST.fullmatch(host) is None:
         raise MalformedRequest("The header `host` must be a host name with an optional port, and nothing else.")
-
-
-def encode_head(
-    status: int, headers: Iterable[tuple[bytes, bytes]], *, bodiless: bool, chunked_allowed: bool, close: bool
-) -> tuple[bytes, int | None, bool]:
-    """Write an answer's head. Gives its bytes, the content-length if any, and whether the connection closes.
-
-    The framing is decided here, whatever the application says: a content-length it gave, else
-    chunks, else (HTTP/1.0) the connection's end.
-
-    Raises:
-        RuntimeError: a header that would end the line early, or is no header.
-    """
-    lines = list(headers)
-    named = dict(lines)
-    length: int | None = None
-    stated = named.get(b"content-length")
-    if not _FRAMING_NAMES.isdisjoint(named):
-        if len(named) == len(lines) and stated is not None and stated.isdigit() and _OF_THE_HOP.isdisjoint(named):
-            length = int(stated)  # as most answers have it, and it stays where it stands
-        else:
-            lines, length, close = _without_framing(lines, close)
-            if length is not None:
-                lines.append((b"content-length", b"%d" % length))
-        if status == 204 and length is not None:  # RFC 9110, section 8.6: none beside 204
-            lines = [pair for pair in lines if pair[0] != b"content-length"]
-    if length is None and not bodiless:
-        if chunked_allowed:
-            lines.append((b"transfer-encoding", b"chunked"))
-        else:
-            close = True
-    if close:
-        lines.append((b"connection", b"close"))
-    block = b"\r\n".join([_status_line(status), *map(b": ".join, lines), b"\r\n"])
-    # Once for all headers instead of once for each: names of letters, and no CR or LF but ours.
-    if b"" in named or b"".join(named).translate(None, _TOKEN_BYTES):
-        raise RuntimeError("a header of the answer has a name that no header can have")
-    if len(block) - len(block.translate(None, b"\r\n\0")) != 2 * len(lines) + 4:
-        raise RuntimeError("a header of the answer holds a line break or a NUL")
-    return block, length, close
-
-
-def _without_framing(
-    headers: Iterable[tuple[bytes, bytes]], close: bool
-) -> tuple[list[tuple[bytes, bytes]], int | None, bool]:
-    """The headers that are not of this hop, and what those that are say: the length, and whether it closes."""
-    kept = []
-    length: int | None = None
-    for name, value in headers:
-        if name not in _FRAMING_NAMES:
-            kept.append((name, value))
-        elif name == b"content-length":
-            if not value.isdigit() or (length is not None and length != int(value)):
-                raise RuntimeError("the answer's content-length is not one number")
-            length = int(value)
-        elif name == b"connection":
-            close = close or b"close" in value.lower()
-    return kept, length, close
-
-
-def _status_line(status: int) -> bytes:
-    line = _STATUS_LINES.get(status)
-    if line is None:
-        if not 200 <= status <= 999:
-            raise RuntimeError(f"{status!r} is not the status of an answer")
-        line = b"HTTP/1.1 %d " % status
-    return line

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.edge.framing import encode_head
+from proxy.edge.answer_head import _encode, encode_head
 
 
 def encode(status=200, headers=(), *, bodiless=False, chunked_allowed=True, close=False):
@@ -113,3 +113,24 @@ def test_whatever_is_said_of_the_framing_one_reading_of_it_leaves(headers, statu
     expected += [(b"transfer-encoding", b"chunked")] if is_chunked else []
     expected += [(b"connection", b"close")] if closes else []
     assert [pair for pair in written if pair[0] in framing] == expected
+
+
+NAMES = st.sampled_from([b"a", b"x-b", b"content-length", b"connection", b"keep-alive", b"x%b", b"", b"A", b"c d"])
+VALUES = st.sampled_from([b"", b"7", b"1", b"%b %d", b"close", b"\xe9", b"a\r\nb: c", b"\0"])
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES), max_size=5), st.sampled_from([200, 204, 529]), st.tuples(*[st.booleans()] * 3)
+)
+def test_what_is_known_of_the_names_changes_nothing(headers, status, flags):
+    bodiless, chunked_allowed, close = flags
+    framing = {"bodiless": bodiless, "chunked_allowed": chunked_allowed, "close": close}
+
+    def outcome(encoder):
+        try:
+            block, length, closes = encoder(status, list(headers), **framing)
+        except RuntimeError as error:
+            return str(error)
+        return sorted(block.split(b"\r\n")), length, closes
+
+    assert outcome(encode_head) == outcome(_encode)
