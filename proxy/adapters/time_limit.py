@@ -11,16 +11,19 @@ from types import TracebackType
 class TimeLimit:
     """So much time for each wait. It belongs to one event loop."""
 
-    __slots__ = ("_is_armed", "_seconds", "_waits")
+    __slots__ = ("_is_armed", "_loop", "_seconds", "_waits")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of the first wait
         self._waits: dict[_Wait, float] = {}  # those that have begun, oldest first, and when they are over
         self._is_armed = False
 
     def wait(self) -> "_Wait":
         """A context in which to wait, from now on. Raises TimeoutError at its end, where the time was over before."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # to ask which runs is a system call
         wait = _Wait(asyncio.current_task(loop), self._waits)
         self._waits[wait] = over_at_s = loop.time() + self._seconds
         if not self._is_armed:
@@ -29,7 +32,8 @@ class TimeLimit:
         return wait
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        assert loop is not None
         now_s = loop.time()
         while self._waits:
             wait, over_at_s = next(iter(self._waits.items()))
