@@ -152,5 +152,9 @@ class Call(NamedTuple):
     text: bytes | None = None  # the body, decompressed, where it is a JSON object
     document: Mapping[str, Any] | None = None  # `text`, parsed
 
+    def without_body(self) -> "Call":
+        """What is left to know of it once it was sent."""
+        return Call(self.model_alias, self.stream)
+
     def __repr__(self) -> str:  # the rest is what somebody wrote to a model
         return f"Call(model_alias={self.model_alias!r}, stream={self.stream!r})"

@@ -49,7 +49,7 @@ class Attempt:
     def let_body_go(self) -> None:
         """It has been sent for the last time: all that is still asked of it is how long it was."""
         self.text_bytes = len(self.call.text or b"")
-        self.call = self.call._replace(document=None, body=None, text=None)
+        self.call = self.call.without_body()
 
     @property
     def key_source(self) -> KeySource:

@@ -79,7 +79,7 @@ class Exchange:
 
     def let_body_go(self) -> None:
         """Nobody else will be asked: a stream may be open for long, and be one of thousands."""
-        self.call = self.call._replace(document=None, body=None, text=None)
+        self.call = self.call.without_body()
         if self.attempt is not None:
             self.attempt.let_body_go()
 
