@@ -139,7 +139,9 @@ class UsageRemover:
 
     def _restored_events(self, events: bytes) -> bytes:
         """Whole events whose lines end in LF: at one go while they are as most are, the others one by one."""
-        report_at = events.find(_REPORT)
+        report_at = events.rfind(
+            _REPORT
+        )  # the last one: where there is another, not all that stands before it is plain
         start = len(events) if report_at < 0 else events.rfind(b"\n\n", 0, report_at) + 2  # of the first of the others
         plain = events[:start]
         restored, nulls = _PLAIN_NULL.subn(b"", plain)
@@ -164,13 +166,24 @@ class UsageRemover:
         if at >= 0:
             null = _NULL_NEAR_END.match(event, event.rfind(b",", 0, at))
             if null is None:
-                return self._restored_lines(event)
+                return b"" if self._is_removed(event[len(b"data:") :]) else self._restored_lines(event)
             if self._nulls_are_ours:
                 start, end = null.span()
                 event = event[:start].rstrip(b" \t") + event[end:]
         if not self._finish_seen and _has_finish(event):
             self._finish_seen = True
         return event
+
+    def _is_removed(self, text: bytes) -> bool:
+        """True for the one event that goes, of one line: its text says so."""
+        try:
+            document = jsonio.parse(text)
+        except InvalidJson:
+            return False
+        if not isinstance(document, dict) or "usage" not in document or not self._is_ours(document):
+            return False
+        self.event_removed = True
+        return True
 
     def _restored_lines(self, event: bytes) -> bytes:
         """The same for an event of any style."""
