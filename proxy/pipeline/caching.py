@@ -210,7 +210,7 @@ class Caching:
         if at_hand is None:
             return None
         entry = self._that_will_do(use, at_hand)
-        if entry is None and self._is_of_the_future(at_hand):
+        if entry is None and _is_of_the_future(self._clock.now_ms() - at_hand.head.asked_at_ms):
             self._shelf.forget(exchange.caller.tenant_id, use.name)
         return entry
 
@@ -255,18 +255,16 @@ class Caching:
 
     def _that_will_do(self, use: CacheUse, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, if it is of this very call, and young enough for its policy and its caller."""
-        if entry is None or self._is_of_the_future(entry):
+        if entry is None:
             return None
-        age_s = max(0, self._clock.now_ms() - entry.head.asked_at_ms) / 1_000
-        max_age_s = use.asked.max_age_s
+        age_ms, max_age_s = self._clock.now_ms() - entry.head.asked_at_ms, use.asked.max_age_s
+        if _is_of_the_future(age_ms):
+            return None
+        age_s = max(0, age_ms) / 1_000
         if age_s >= use.policy.ttl_s or (max_age_s is not None and age_s > max_age_s):
             return None
         use.check = use.check or fingerprint.check_of(use.material, use.secret)
         return entry if entry.check == use.check else None
-
-    def _is_of_the_future(self, entry: CacheEntry) -> bool:
-        """It would stay young for as long as it liked."""
-        return entry.head.asked_at_ms > self._clock.now_ms() + CLOCKS_APART_MS
 
     async def _admit(self, exchange: Exchange, use: CacheUse, entry: CacheEntry) -> bool:
         """One step of the state store. False: it was purged, and is forgotten; or the store is away."""
@@ -311,6 +309,11 @@ class Caching:
         if isinstance(answer, LimitRefused):
             self._metrics.limit_refused(scope_kind(answer.scope))
         return refusal(answer)
+
+
+def _is_of_the_future(age_ms: int) -> bool:
+    """It would stay young for as long as it liked."""
+    return age_ms < -CLOCKS_APART_MS
 
 
 def _name(exchange: Exchange, use: CacheUse, secret: bytes) -> None:

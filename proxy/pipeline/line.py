@@ -135,7 +135,7 @@ class Line:
         kept = await self._caching.find(exchange)
         if kept is not None:
             exchange.status = 200
-            headers = replay_headers(exchange, kept, self._clock.now_ms(), self._clock.monotonic_us())
+            headers = replay_headers(exchange, kept, self._clock.monotonic_us())
             await downstream.replay(kept.body, headers, pace_of(exchange, kept))
             return None
         exchange.choice = self._choosing.choose(exchange)

@@ -65,16 +65,17 @@ def relay_headers(exchange: Exchange, *, is_whole: bool) -> list[tuple[bytes, by
     return headers
 
 
-def replay_headers(exchange: Exchange, entry: CacheEntry, now_ms: int, now_us: int) -> list[tuple[bytes, bytes]]:
+def replay_headers(exchange: Exchange, entry: CacheEntry, now_us: int) -> list[tuple[bytes, bytes]]:
     """The headers beside a kept answer, its own ones included."""
     use = exchange.cache
     assert use is not None
     assert use.hit is not None
-    headers = [
+    own_us = now_us - exchange.accepted_at_us
+    headers = [  # an age: RFC 9111, section 5.1
         *_of_kept(entry.headers, len(entry.body), entry.deployment, use.saved_nusd),
         *own_headers(exchange),
-        (b"age", b"%d" % (max(0, now_ms - entry.head.asked_at_ms) // 1_000)),  # RFC 9111, section 5.1
-        (b"server-timing", b"tollway;dur=%.3f" % ((now_us - exchange.accepted_at_us) / 1_000)),
+        (b"age", b"%d" % (max(0, exchange.started_at_ms + own_us // 1_000 - entry.head.asked_at_ms) // 1_000)),
+        (b"server-timing", b"tollway;dur=%.3f" % (own_us / 1_000)),
     ]
     requests = remaining_hit_requests(*use.hit)
     if requests is not None:
