@@ -1,5 +1,7 @@
 """The data plane as one raw ASGI callable: no middleware, no routing tree, no request objects."""
 
+from collections.abc import Awaitable
+
 from proxy.edge.connection import Connection, connection_of
 from proxy.edge.intake import read_scope
 from proxy.edge.relay import AsgiDownstream, Receive, Scope, Send, announced_bytes
@@ -14,7 +16,7 @@ class DataPlane:
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    async def serve_connection(self, connection: Connection) -> None:
+    def serve_connection(self, connection: Connection) -> Awaitable[None]:
         """Serve one HTTP request of our own wire. Of a head that came before, all that a scope would say is known."""
         head = connection.head
         request = head.request
@@ -23,7 +25,7 @@ class DataPlane:
         downstream = AsgiDownstream(
             connection, request, connection.receive, connection.send, connection.announced_bytes
         )
-        await self._line.serve(request, downstream)
+        return self._line.serve(request, downstream)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; turn every other kind of connection away."""

@@ -105,7 +105,9 @@ class Caching:
             secret = self._secrets.at_hand(tenant_id) or await self._secret(tenant_id)
             if secret is not None:
                 _name(exchange, use, secret)
-                entry = await self._find(exchange, use)
+                entry = self._at_hand(exchange, use)
+                if entry is None or not await self._admit(exchange, use, entry):
+                    entry = await self._find(exchange, use)
                 if entry is None and asked.keeps:
                     use.copy = AnswerCopy(self._copies, exchange.snapshot.settings.cache.entry_bytes_max)
         if entry is None and asked.only:
@@ -184,13 +186,13 @@ class Caching:
             self._flights.end(tenant_id, use.name, use.flight, entry)
 
     async def _find(self, exchange: Exchange, use: CacheUse) -> CacheEntry | None:
-        """An answer that will do, and may be given out."""
+        """An answer of the store, or of others who ask the same now, that may be given out."""
         for _ in range(_LOOKS_MAX):
-            entry = self._at_hand(exchange, use) or await self._look(exchange, use)
+            if use.is_state_away:
+                break
+            entry = await self._look(exchange, use)
             if entry is None or await self._admit(exchange, use, entry):
                 return entry
-            if use.is_state_away:
-                return None
         return None
 
     async def _secret(self, tenant_id: str) -> bytes | None:
