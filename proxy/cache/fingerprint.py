@@ -16,7 +16,7 @@ from typing import Any, Final
 from xxhash import xxh3_128_hexdigest
 
 from proxy.cache.entry import CHECK_BYTES
-from proxy.dialects.splice import without_value
+from proxy.dialects.splice import edit_member
 
 SECRET_BYTES: Final = 32
 
@@ -54,7 +54,7 @@ def shaping_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def without_stream(text: bytes, document: Any) -> bytes:
     """A body's text without the value of `stream`. `document` is the text, parsed."""
-    return without_value(text, "stream") if "stream" in document else text
+    return edit_member(text, "stream", lambda _: b"") if "stream" in document else text
 
 
 def material(outside: bytes, text: bytes) -> bytes:

@@ -100,19 +100,6 @@ def edit_member(raw: bytes, name: str, edit: Callable[[bytes], bytes]) -> bytes:
     return _replaced(raw, edits)
 
 
-def without_value(raw: bytes, name: str) -> bytes:
-    """The text less the value of the member `name` of its top level; no JSON any more. As for `replace_string`,
-    `name` must be a member of the parsed text."""
-    pieces: list[bytes] = []
-    kept_until = 0
-    for offset in _value_offsets(raw, name):
-        start, end = _value_span(raw, offset)
-        pieces.append(raw[kept_until:start])
-        kept_until = end
-    pieces.append(raw[kept_until:])
-    return b"".join(pieces)
-
-
 def member_span(raw: bytes, name: str) -> tuple[int, int] | None:
     """What to cut out so that the top level never had the member `name`: from where to where.
 

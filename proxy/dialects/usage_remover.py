@@ -139,9 +139,8 @@ class UsageRemover:
 
     def _restored_events(self, events: bytes) -> bytes:
         """Whole events whose lines end in LF: at one go while they are as most are, the others one by one."""
-        report_at = events.rfind(
-            _REPORT
-        )  # the last one: where there is another, not all that stands before it is plain
+        # The last one: where there is another, not all that stands before it is plain.
+        report_at = events.rfind(_REPORT)
         start = len(events) if report_at < 0 else events.rfind(b"\n\n", 0, report_at) + 2  # of the first of the others
         plain = events[:start]
         restored, nulls = _PLAIN_NULL.subn(b"", plain)
