@@ -117,14 +117,16 @@ class RedisDoor:
         redis_keys: Sequence[str],
         args: Sequence[Argument],
         timeout_s: float | None = None,
+        *,
+        awake: bool = False,
     ) -> Reply:
         """Run one script; those that are asked for in one turn of the loop share a round trip. Raises as `call`;
-        `timeout_s` is the time for it, where that is another than a call's."""
+        `timeout_s` is the time for it, where that is another than a call's; `awake`: a caller waits for it."""
         if not self._schema_seen:
             await self._see_schema()
         command = ("EVALSHA", script.sha1, len(redis_keys), *redis_keys, *args)
         try:
-            reply = await self._wire.ask(*command, timeout_s=timeout_s)
+            reply = await self._wire.ask(*command, timeout_s=timeout_s, awake=awake)
             if not isinstance(reply, Exception):
                 return reply
             if str(reply).startswith("NOSCRIPT"):

@@ -91,8 +91,9 @@ class RedisWire:
         self._connecting: asyncio.Task[_Link] | None = None
         self._is_closed = False
 
-    def ask(self, *command: Argument, timeout_s: float | None = None) -> Awaitable[Answer]:
+    def ask(self, *command: Argument, timeout_s: float | None = None, awake: bool = False) -> Awaitable[Answer]:
         """Send one command, and wait for what this gives; an error that Redis answers is given back, not raised.
+        `awake`: some call of a caller waits for it, see `adapters.busy_poll`.
 
         Raises, when it is waited for:
             WireError: no answer within the time-out (this call's own, if it has one); a new connection has as long.
@@ -102,7 +103,7 @@ class RedisWire:
         link = self._link
         if link is None or link.is_lost:
             return self._ask_anew(command, timeout_s)
-        return link.ask(self._pack(command), timeout_s)
+        return link.ask(self._pack(command), timeout_s, awake=awake)
 
     async def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Answer]:
         """Send several commands together; their answers in order, once all are there. Raises as `ask`, where any of
@@ -212,7 +213,7 @@ class _Link(asyncio.Protocol):
         self._look_at_s = math.inf
         self._busy_poll = BusyPoll(loop)
 
-    def ask(self, command: bytes, timeout_s: float) -> "asyncio.Future[Answer]":
+    def ask(self, command: bytes, timeout_s: float, *, awake: bool = False) -> "asyncio.Future[Answer]":
         """Send a command; its answer, or WireError."""
         loop, waiting, transport = self._loop, self._waiting, self._transport
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -223,7 +224,8 @@ class _Link(asyncio.Protocol):
             self._send_together(command)
         else:
             transport.write(command)
-            self._busy_poll.begin()
+            if awake:
+                self._busy_poll.begin()
         due_at_s = loop.time() + timeout_s
         waiting.append((answer, due_at_s))
         if due_at_s < self._look_at_s:

@@ -235,7 +235,9 @@ class RedisAdmissionStore:
         names, buckets = _hit_asks(tenant_id, demand.scopes)
         whose = (demand.run_id, demand.virtual_key_id or "", demand.alias)
         args: tuple[Argument, ...] = (*whose, demand.asked_at_ms, demand.row, *buckets)
-        return encoding.hit_admission_of(_listed(await self._door.run(self._scripts.hit, names, args)), demand)
+        return encoding.hit_admission_of(
+            _listed(await self._door.run(self._scripts.hit, names, args, awake=True)), demand
+        )
 
     async def restore(self, demand: Demand) -> Admission:
         return encoding.admission_of(await self._reserve(demand, "restore", ""), demand)
@@ -302,7 +304,7 @@ class RedisAdmissionStore:
         if not self._is_announced(tenant_id, now_s):
             await self._announce(tenant_id)
         try:
-            return _listed(await self._door.run(self._scripts.admit, names, args))
+            return _listed(await self._door.run(self._scripts.admit, names, args, awake=True))
         except StateUnavailable:  # it may be reserved: the same name asks again, and adds nothing
             left_s = now_s + ADMIT_TIMEOUT_S - time.monotonic()
             if left_s <= 0:

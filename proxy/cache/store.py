@@ -98,7 +98,7 @@ class RedisCacheStore:
 
     async def find(self, tenant_id: str, name: str) -> bytes | None:
         args: list[Argument] = [self._data_bytes_max]
-        reply = await self._door.run(self._find, [_entry(tenant_id, name)], args, CACHE_TIMEOUT_S)
+        reply = await self._door.run(self._find, [_entry(tenant_id, name)], args, CACHE_TIMEOUT_S, awake=True)
         if reply is not None and not isinstance(reply, bytes):
             raise EntryUnreadable
         return reply
@@ -106,7 +106,7 @@ class RedisCacheStore:
     async def find_or_claim(self, tenant_id: str, name: str, run_id: str, claim_ms: int) -> bytes | bool:
         names = [_entry(tenant_id, name), _claim(tenant_id, name)]
         args: list[Argument] = [run_id, claim_ms, self._data_bytes_max]
-        reply = await self._door.run(self._claim, names, args, CACHE_TIMEOUT_S)
+        reply = await self._door.run(self._claim, names, args, CACHE_TIMEOUT_S, awake=True)
         if reply == _NO_ENTRY:
             raise EntryUnreadable
         return reply if isinstance(reply, bytes) else reply == 1

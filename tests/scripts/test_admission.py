@@ -368,8 +368,8 @@ async def test_an_answer_of_a_server_that_has_just_changed_is_not_believed(door,
     epoch = await store.epoch()
 
     class ChangingDoor(RedisDoor):
-        async def run(self, script, redis_keys, args, timeout_s=0.25):
-            reply = await super().run(script, redis_keys, args, timeout_s)
+        async def run(self, script, redis_keys, args, timeout_s=0.25, *, awake=False):
+            reply = await super().run(script, redis_keys, args, timeout_s, awake=awake)
             self.server_changes += 1  # noticed by another connection while this call was under way
             return reply
 
@@ -395,8 +395,8 @@ class LosingDoor(RedisDoor):
 
     answers_lost = 0
 
-    async def run(self, script, redis_keys, args, timeout_s=0.25):
-        reply = await super().run(script, redis_keys, args, timeout_s)
+    async def run(self, script, redis_keys, args, timeout_s=0.25, *, awake=False):
+        reply = await super().run(script, redis_keys, args, timeout_s, awake=awake)
         if self.answers_lost > 0:
             self.answers_lost -= 1
             raise StateUnavailable("lost")

@@ -361,3 +361,14 @@ async def test_whatever_the_server_does_an_answer_is_ones_own_or_none_and_nothin
 def nested(own: bytes) -> bytes:
     """An array that holds what was asked, an array with an error in it, and a number."""
     return b"*3\r\n$%d\r\n%b\r\n*2\r\n-ERR inside\r\n$-1\r\n:%b\r\n" % (len(own), own, own)
+
+
+async def test_only_what_a_caller_waits_for_is_waited_for_awake(door, monkeypatch):
+    begun = []
+    monkeypatch.setattr("proxy.adapters.busy_poll.BusyPoll.begin", lambda _poll: begun.append(1))
+    script = Script("return 1")
+    await door.run(script, [], [])
+    await door.run_each(script, [([], []), ([], [])])
+    assert begun == []
+    assert await door.run(script, [], [], awake=True) == 1
+    assert begun == [1]

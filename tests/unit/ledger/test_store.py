@@ -75,9 +75,9 @@ class CountingDoor(RedisDoor):
 
     rows_carried: list[int]
 
-    async def run(self, script, redis_keys, args, timeout_s=0.25):
+    async def run(self, script, redis_keys, args, timeout_s=0.25, *, awake=False):
         self.rows_carried.append((len(args) - 1) // 2)
-        return await super().run(script, redis_keys, args, timeout_s)
+        return await super().run(script, redis_keys, args, timeout_s, awake=awake)
 
 
 async def test_no_script_call_carries_more_rows_than_the_bound(redis_url, door):
