@@ -1,12 +1,13 @@
-"""Waits awake for an answer that is nearly here.
+"""Waits awake for what is nearly here: a store's answer, an upstream's, a caller's next request.
 
-A process that sleeps in the kernel is woken tens of microseconds after its answer came, and finds its code gone from
+A process that sleeps in the kernel is woken tens of microseconds after its bytes came, and finds its code gone from
 the processor's caches; a store on the same host has often answered sooner than that. So the event loop, which would
-sleep, goes round instead for as long as such an answer may take, and serves whoever else has something for it. The
-kernel does the same for sockets and for idle virtual processors (SO_BUSY_POLL in socket(7); KVM's halt polling).
+sleep, goes round instead for as long as they may take, and serves whoever else has something for it. The kernel does
+the same for sockets and for idle virtual processors (SO_BUSY_POLL in socket(7); KVM's halt polling), and HAProxy where
+it is asked to (`busy-polling` in its configuration manual).
 
-Where answers take longer, from another host or from a busy one, going round gains nothing: it is soon given up, and
-tried again once in a while.
+Where they take longer, as from another host or from a model that thinks, going round gains nothing: it is soon given
+up, and tried again once in a while.
 """
 
 import asyncio
@@ -15,16 +16,16 @@ from time import perf_counter
 from typing import Final
 
 POLL_S: Final = 0.0001
-"""So long at most, for one answer."""
+"""So long at most, each time."""
 
 _CREDIT_MAX: Final = 8
 _WON, _LOST = 1, 2  # it is to be worth it two times in three
-REST_ANSWERS: Final = 500
-"""So many answers are slept for, once that was not so."""
+REST: Final = 500
+"""So many times it is slept, once that was not so."""
 
 
 class BusyPoll:
-    """Of one connection, for one answer at a time."""
+    """Waits of one kind, one at a time: what was learned of some says whether the next is worth it."""
 
     __slots__ = ("_credit", "_is_on", "_is_scheduled", "_loop", "_now_s", "_resting", "_until_s")
 
@@ -32,13 +33,13 @@ class BusyPoll:
         self._loop = loop
         self._now_s = now_s
         self._credit = _CREDIT_MAX
-        self._resting = 0  # how many answers are still to be slept for
+        self._resting = 0  # how many are still to be slept for
         self._is_on = False
         self._is_scheduled = False  # the loop will look again: once, however often this was begun
         self._until_s = 0.0
 
     def begin(self) -> None:
-        """An answer is waited for, and nothing else of this connection."""
+        """It is waited for, and there is nothing else to do."""
         if self._resting:
             self._resting -= 1
             return
@@ -64,4 +65,4 @@ class BusyPoll:
             self._is_on = False
             self._credit -= _LOST
             if self._credit <= 0:
-                self._credit, self._resting = _LOST, REST_ANSWERS
+                self._credit, self._resting = _LOST, REST

@@ -20,6 +20,7 @@ from typing import Final, TypeAlias, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from proxy.adapters.busy_poll import BusyPoll
 from proxy.core.errors import GatewayError, RequestTimedOut
 from proxy.edge.connection import Connection, serving, socket_address
 from proxy.edge.deadline import Deadline
@@ -55,10 +56,11 @@ class TollwayProtocol(asyncio.Protocol):
         *,
         limits: ProtocolLimits = _LIMITS,
         known_heads: KnownHeads | None = None,
+        busy_poll: BusyPoll | None = None,
         on_refused: OnRefused | None = None,
     ) -> None:
-        """`known_heads` are those of all connections; `on_refused` hears of what is refused before the application,
-        and by whom it was sent."""
+        """`known_heads` and `busy_poll`, by which a next request is waited for, are those of all connections;
+        `on_refused` hears of what is refused before the application, and by whom it was sent."""
         if not config.loaded:
             config.load()
         self._serve = serving(config.loaded_app)
@@ -70,6 +72,7 @@ class TollwayProtocol(asyncio.Protocol):
         self.limits = limits
         self._on_refused = on_refused
         self._known_heads = KnownHeads() if known_heads is None else known_heads
+        self._busy_poll = BusyPoll(self._loop) if busy_poll is None else busy_poll
         self._reader: RequestReader | None = None
         self._transport: asyncio.Transport
         self._phase = _Phase.HEAD
@@ -125,6 +128,7 @@ class TollwayProtocol(asyncio.Protocol):
             self.writable = None
 
     def data_received(self, data: bytes) -> None:
+        self._busy_poll.end()
         phase = self._phase
         if phase is _Phase.ANSWERING or phase is _Phase.CLOSING:
             self._discard(data)
@@ -228,6 +232,8 @@ class TollwayProtocol(asyncio.Protocol):
                 self._reader.begin_next()
             self._discarded_bytes = 0
             self._deadline.set(self._keep_alive_s)
+            if len(self._tasks) == 1:  # this request's: nobody else is being served
+                self._busy_poll.begin()
 
     def cut(self, *, flush: bool) -> None:
         """End the connection in the middle of an answer.

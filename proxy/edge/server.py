@@ -16,6 +16,7 @@ from typing import Final, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from proxy.adapters.busy_poll import BusyPoll
 from proxy.edge.acceptor import Acceptor
 from proxy.edge.head import KnownHeads
 from proxy.edge.health import Readiness
@@ -65,7 +66,12 @@ class _Port(uvicorn.Server):
             place: where several processes listen on the socket, which one this is.
             takes_its_part: no more connections than the others have, if it can be helped.
         """
-        self._make_protocol = partial(TollwayProtocol, known_heads=KnownHeads(), on_refused=on_refused)
+        self._make_protocol = partial(
+            TollwayProtocol,
+            known_heads=KnownHeads(),
+            busy_poll=BusyPoll(asyncio.get_running_loop()),
+            on_refused=on_refused,
+        )
         config = uvicorn.Config(
             app,
             # It is called, and nothing else: a class with an argument filled in serves as well.

@@ -13,6 +13,7 @@ from typing import Final, cast
 
 import httpx
 
+from proxy.adapters.busy_poll import BusyPoll
 from proxy.adapters.http.framing import ResponseReader
 from proxy.adapters.http.round_trip import RoundTrip
 
@@ -27,6 +28,7 @@ class Connection(asyncio.BufferedProtocol):
     """A connection of the pool that gave the two callbacks."""
 
     __slots__ = (
+        "_busy_poll",
         "_forget",
         "_give_back",
         "_inbox",
@@ -47,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self,
         loop: asyncio.AbstractEventLoop,
         inbox: memoryview,
+        busy_poll: BusyPoll,
         give_back: "Callable[[Connection], None]",
         forget: "Callable[[Connection], None]",
     ) -> None:
@@ -54,6 +57,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_closed = False
         self.is_write_paused = False
         self._inbox = inbox  # shared by all connections of a loop: what it holds is read at once
+        self._busy_poll = busy_poll  # the pool's, to which it is told that something came
         self._give_back = give_back
         self._forget = forget
         self._transport: asyncio.Transport | None = None
@@ -171,6 +175,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
+        self._busy_poll.end()
         round_trip = self._round_trip
         if round_trip is None:
             # Nobody asked. What speaks unasked could answer the next request before it is made.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from proxy.adapters.busy_poll import BusyPoll
 from proxy.adapters.http.connection import Connection
 from proxy.adapters.http.round_trip import Bounds
 
@@ -32,6 +33,7 @@ class Pool:
     """Lends connections to one origin, and takes them back."""
 
     __slots__ = (
+        "_busy_poll",
         "_connections",
         "_connections_max",
         "_idle",
@@ -63,6 +65,7 @@ class Pool:
         self._connections_max = connections_max
         self._idle_connections_max = idle_connections_max
         self._idle_s = idle_s
+        self._busy_poll = BusyPoll(loop)
         self._is_closed = False
         self._open = 0
         self._connections: set[Connection] = set()
@@ -89,6 +92,11 @@ class Pool:
                 return connection
             connection.close()
         return None
+
+    def await_answer(self) -> None:
+        """A request was sent. One alone is waited for awake, if this origin is so near that it pays."""
+        if self._open - len(self._idle) == 1:
+            self._busy_poll.begin()
 
     async def acquire(self, bounds: Bounds, total_until: float) -> Connection:
         """A connection: idle, given back by another, or a new one.
@@ -191,7 +199,7 @@ class Pool:
         if self._is_closed:  # between the slot's promise and now
             self._free_slot()
             raise httpx.ConnectError(f"the pool of connections to {origin} is closed")
-        connection = Connection(loop, self._inbox, self.give_back, self.forget)
+        connection = Connection(loop, self._inbox, self._busy_poll, self.give_back, self.forget)
         self._connections.add(connection)
         until = min(loop.time() + bounds.connect, total_until)
         deadline = asyncio.timeout_at(None if until == math.inf else until)

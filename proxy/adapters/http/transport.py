@@ -131,6 +131,7 @@ class Transport(httpx.AsyncBaseTransport):
             round_trip.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
         else:
             round_trip.send(request_head, body, now, bodiless=bodiless)
+            pool.await_answer()
         return round_trip
 
     async def aclose(self) -> None:

@@ -1,10 +1,10 @@
-"""Waiting awake for an answer that is nearly here, and not for one that is far."""
+"""Waiting awake for what is nearly here, and not for what is far."""
 
 import asyncio
 import socket
 from collections.abc import Callable
 
-from proxy.adapters.busy_poll import POLL_S, REST_ANSWERS, BusyPoll
+from proxy.adapters.busy_poll import POLL_S, REST, BusyPoll
 
 
 class Turns:
@@ -57,9 +57,9 @@ def test_it_does_not_go_round_for_longer_than_the_bound():
 
 def test_where_answers_are_far_it_sleeps_and_tries_again_once_in_a_while():
     poll, turns = polling()
-    turned = [answered(poll, turns, 2 * POLL_S) for _ in range(3 * REST_ANSWERS)]
+    turned = [answered(poll, turns, 2 * POLL_S) for _ in range(3 * REST)]
     assert sum(map(bool, turned)) <= 8
-    assert any(turned[REST_ANSWERS:]), "a store that has come nearer is noticed"
+    assert any(turned[REST:]), "a store that has come nearer is noticed"
 
 
 def test_where_a_third_of_the_answers_is_late_it_goes_on():

@@ -18,6 +18,7 @@ from proxy.edge.connection import CONNECTION_EXTENSION, Connection
 from proxy.edge.framing import ProtocolLimits
 from proxy.edge.head import KnownHeads
 from proxy.edge.protocol import TollwayProtocol
+from tests.polls import CountedPoll
 
 PATIENCE_S = 10.0  # beyond this it hangs
 LONG_S = 600.0  # never, for a test
@@ -419,6 +420,35 @@ async def test_one_connection_serves_many_requests():
             assert answer == body
             assert b"connection: close" not in head
         assert served.state.total_requests == 5
+
+
+async def test_after_the_last_answer_the_next_request_is_waited_for_awake_until_it_comes(monkeypatch):
+    poll, hold, asked = CountedPoll(), asyncio.Event(), asyncio.Event()
+
+    async def answer(scope, receive, send):
+        asked.set()
+        assert not poll.is_on, "it is here"
+        if scope["path"] == "/slow":
+            await hold.wait()
+        await send(start(200, length=2))
+        await send(chunk(b"hi", more=False))
+
+    monkeypatch.setattr("proxy.edge.protocol.BusyPoll", lambda _loop: poll)
+    async with serving(answer) as served, connected(served.port) as (reader, writer):
+        for number in range(1, 4):
+            writer.write(GET + b"\r\n")
+            await read_answer(reader)
+            assert (poll.begun, poll.is_on) == (number, True)
+        asked.clear()
+        async with connected(served.port) as (slow_reader, slow_writer):
+            slow_writer.write(GET.replace(b"/", b"/slow", 1) + b"\r\n")
+            await asked.wait()
+            writer.write(GET + b"\r\n")
+            await read_answer(reader)
+            assert (poll.begun, poll.is_on) == (3, False), "another is still being served"
+            hold.set()
+            await read_answer(slow_reader)
+            assert (poll.begun, poll.is_on) == (4, True)
 
 
 KEYED = POST + b"Content-Length: %d\r\nX-Key: %b\r\n\r\n%b"

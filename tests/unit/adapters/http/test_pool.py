@@ -10,6 +10,7 @@ import pytest
 from proxy.adapters.http.pool import Origin, Pool
 from proxy.adapters.http.round_trip import Bounds
 from proxy.adapters.http.transport import Transport
+from tests.polls import CountedPoll
 from tests.unit.adapters.http.raw_server import (
     OK,
     Pieces,
@@ -65,6 +66,26 @@ async def test_the_last_one_back_is_the_first_one_out(transport):
             numbers.add((await fetch(transport, request(server.url)))[1])
         assert len(numbers) == 1
         assert server.accepted == 3
+
+
+async def test_the_answer_to_a_request_that_is_alone_is_waited_for_awake_until_it_comes(transport, monkeypatch):
+    poll = CountedPoll()
+    monkeypatch.setattr("proxy.adapters.http.pool.BusyPoll", lambda _loop: poll)
+    async with Gated() as server:
+        alone = asyncio.ensure_future(fetch(transport, request(server.url)))
+        await eventually(lambda: len(server.requests) == 1)
+        assert (poll.begun, poll.is_on) == (1, True)
+        beside = asyncio.ensure_future(fetch(transport, request(server.url)))
+        await eventually(lambda: len(server.requests) == 2)
+        assert poll.begun == 1, "there are two"
+        await server.let(1)
+        await asyncio.wait((alone, beside), return_when=asyncio.FIRST_COMPLETED)
+        assert not poll.is_on
+        await server.let(1)
+        await asyncio.gather(alone, beside)
+        await server.let(1)
+        await fetch(transport, request(server.url))
+        assert (poll.begun, poll.is_on) == (2, False)
 
 
 async def test_origins_share_nothing(transport):
