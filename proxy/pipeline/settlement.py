@@ -1,10 +1,10 @@
 """The last phase of every exchange: its row, its metrics, its log line. Once, always.
 
 `close` does not wait for anything: a caller that hangs up, or a task that is cancelled,
-cannot interrupt it. What was held is settled there and then; all else that is to be said of what
-ended is said in small groups right after, because the same work for many at once finds its code
-in the processor's caches; rows that nothing was held for are then written in larger groups.
-Shutdown waits for both, and a scrape for the first.
+cannot interrupt it. What was held is settled in the loop's next turn, when the answer's last bytes
+have left; all else that is to be said of what ended is said in small groups right after, because the
+same work for many at once finds its code in the processor's caches; rows that nothing was held for
+are then written in larger groups. Shutdown waits for all of it, and a scrape for the first two.
 """
 
 import asyncio
@@ -56,6 +56,7 @@ class Settlement:
         self._metrics = metrics
         self._access_log = access_log
         self._clock = clock
+        self._held: list[Exchange] = []  # what has ended in this turn, and is to be settled
         # What has ended, each with its summary where it is settled.
         self._ended: list[tuple[Exchange, tuple[Entry, Charge] | None]] = []
         self._rows: list[SealedRow] = []
@@ -84,8 +85,21 @@ class Settlement:
     def close(self, exchange: Exchange) -> None:
         """End an exchange."""
         exchange.ended_at_us = self._clock.monotonic_us()
-        # At once: what it held and did not use is room for the caller's next call.
-        summary = self._settle(exchange) if exchange.ticket is not None else None
+        if exchange.ticket is None:
+            self._note_ended(exchange, None)
+            return
+        # Before the caller's next call is read, since what this one held and did not use is room for it; and after
+        # the loop has sent what it writes at the end of a turn, since its caller waits for that, and for no row.
+        if not self._held:
+            asyncio.get_running_loop().call_soon(self._settle_held)
+        self._held.append(exchange)
+
+    def _settle_held(self) -> None:
+        held, self._held = self._held, []
+        for exchange in held:
+            self._note_ended(exchange, self._settle(exchange))
+
+    def _note_ended(self, exchange: Exchange, summary: tuple[Entry, Charge] | None) -> None:
         if not self._ended:
             asyncio.get_running_loop().call_later(_ENDED_S, self.sum_up)
         self._ended.append((exchange, summary))
@@ -101,6 +115,7 @@ class Settlement:
 
     def sum_up(self) -> None:
         """Make rows, metrics and log lines of what has ended by now."""
+        self._settle_held()
         ended, self._ended = self._ended, []
         for exchange, summary in ended:
             if summary is None and exchange.ticket is None:
