@@ -22,6 +22,8 @@ _APPEND = """
     WHERE NOT EXISTS (SELECT 1 FROM ledger_remembered WHERE tenant_id = ?1 AND run_id = ?2)
     ON CONFLICT (tenant_id, run_id) DO NOTHING
 """
+_ADD = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?) ON CONFLICT (tenant_id, run_id) DO NOTHING"
+_LAST_REMEMBERED = "SELECT max(run_id) FROM ledger_remembered WHERE tenant_id = ?"
 _TENANT_OF: Final = attrgetter("tenant_id")
 _READ = "SELECT position, data FROM ledger WHERE tenant_id = ? AND position > ? ORDER BY position LIMIT ?"
 _TENANTS = "SELECT tenant_id FROM ledger_backlog ORDER BY tenant_id"
@@ -60,12 +62,13 @@ class EmbeddedLedgerStore:
         self._remember_ms = remember_ms
 
     async def append(self, rows: Sequence[SealedRow]) -> None:
-        for tenant_id in {*map(_TENANT_OF, rows)}:
+        tenant_ids = {*map(_TENANT_OF, rows)}
+        for tenant_id in tenant_ids:
             require_tenant_id(tenant_id)
         values = tuple(rows)  # each as the statement takes it; the caller may go on with its list
 
         def step(connection: sqlite3.Connection) -> None:
-            connection.executemany(_APPEND, values)
+            connection.executemany(_ADD if _are_new(connection, tenant_ids, values) else _APPEND, values)
 
         if values:
             await self._door.run(step)
@@ -148,6 +151,14 @@ class EmbeddedLedgerStore:
 
     async def ping(self) -> None:
         await self._door.ping()
+
+
+def _are_new(connection: sqlite3.Connection, tenant_ids: set[str], rows: Sequence[SealedRow]) -> bool:
+    """True if none of the rows can have been exported. Names of runs grow with time, so most are beyond all that is
+    remembered, which is one look for a tenant instead of one for each row."""
+    first = min(row.run_id for row in rows)
+    last = (connection.execute(_LAST_REMEMBERED, (tenant_id,)).fetchone()[0] for tenant_id in tenant_ids)
+    return all(run_id is None or run_id < first for run_id in last)
 
 
 def _cursor(connection: sqlite3.Connection, tenant_id: str) -> Cursor:

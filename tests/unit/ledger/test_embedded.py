@@ -7,6 +7,7 @@ from proxy.adapters.sqlite import SqliteDoor
 from proxy.adapters.sqlite_schema import MIGRATIONS
 from proxy.ledger.cursor import Backlog
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.entry import SealedRow
 
 INSERT = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?)"
 ROWS = [("acme", "a", b"x" * 10), ("acme", "b", b"x" * 5), ("other", "a", b"x" * 7)]
@@ -42,3 +43,14 @@ async def test_what_waits_is_known_whoever_adds_the_rows(tmp_path, insert):
         await door.run(execute("DELETE FROM ledger WHERE run_id = 'a'"))
         assert list(await store.backlog()) == [Backlog("acme", 2, 8)]
         assert await store.unexported_bytes() == 8
+
+
+async def test_what_waits_in_an_older_file_is_counted_on(tmp_path):
+    """The trigger that counts was another."""
+    before = [SealedRow("acme", f"run_{number}", b"x" * 10) for number in range(3)]
+    async with SqliteDoor(tmp_path / "tollway.db", MIGRATIONS[:9]) as old:
+        await EmbeddedLedgerStore(old).append(before)
+    async with SqliteDoor(tmp_path / "tollway.db") as door:
+        ledger = EmbeddedLedgerStore(door)
+        await ledger.append([*before, SealedRow("acme", "run_3", b"x" * 5), SealedRow("other", "run_0", b"")])
+        assert list(await ledger.backlog()) == [Backlog("acme", 4, 35), Backlog("other", 1, 0)]
