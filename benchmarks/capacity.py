@@ -128,7 +128,8 @@ def measure(plan: Plan, field: Field, load: LoadProcess, progress: Progress) -> 
                 yield many_streams.measure(load, Contender("direct", field.direct, TOKEN), plan.crowd, lambda: None)
             for candidate in plan.of(part):
                 progress.show(f"{part}, {candidate.name}")
-                yield from _of_one(part, plan, candidate, field, load, runner, progress)
+                with contenders.emptied(field, part) as own:
+                    yield from _of_one(part, plan, candidate, own, load, runner, progress)
 
 
 def _of_one(

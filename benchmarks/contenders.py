@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -234,6 +234,17 @@ def chosen(modes: Sequence[str], stores: Sequence[str], given: Sequence[Given], 
         stores_of = stores[-1:] if mode == setups.PASSTHROUGH else stores[:1] if mode == setups.MISSES else stores
         found_ += [Tollway(mode, store) for store in stores_of]
     return [*found_, *given]
+
+
+@contextmanager
+def emptied(field: Field, folder: str) -> Iterator[Field]:
+    """The field with a folder of that name, and a Redis in which nothing is yet: to export what another load has left
+    is work."""
+    own = field.folder / folder
+    own.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        server = None if field.redis is None else stack.enter_context(RedisServer())
+        yield replace(field, folder=own, redis=server)
 
 
 @contextmanager

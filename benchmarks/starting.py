@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
 from typing import Final
 
 from benchmarks import rows
@@ -14,7 +12,6 @@ from benchmarks.load import LoadFailed
 from benchmarks.load_process import LoadProcess
 from benchmarks.rows import Row
 from benchmarks.targets import StartFailed, rss_mb
-from tests.redis_server import RedisServer
 
 START: Final = "start"
 NAME: Final = "start, and memory"
@@ -27,17 +24,7 @@ def measure(
     load: LoadProcess, field: Field, candidate: Candidate, starts: int, progress: Callable[[], object]
 ) -> Row | None:
     """One row; None where the process is not ours to start. The first start is not counted: others then find
-    what it has compiled and issued. Its store is an empty one: to export what another load has left is work."""
-    with ExitStack() as stack:
-        folder = field.folder / START
-        folder.mkdir(exist_ok=True)
-        server = None if field.redis is None else stack.enter_context(RedisServer())
-        return _measure(load, replace(field, folder=folder, redis=server), candidate, starts, progress)
-
-
-def _measure(
-    load: LoadProcess, field: Field, candidate: Candidate, starts: int, progress: Callable[[], object]
-) -> Row | None:
+    what it has compiled and issued."""
     figures, took_s = {}, []
     try:
         for number in range(starts + 1):
