@@ -284,7 +284,7 @@ async def test_the_fault_matrix(place: Place, fault: str, kind: str, tenant: str
 async def test_an_answer_is_no_failure(place: Place, kept: str, kind: str, tenant: str) -> None:
     model = f"{kept}.{kind}.{tenant}"
     status, headers, body = await call(place, model, kind, tenant)
-    assert place.asked(model) == (1, 0)
+    assert place.asked(model) == (1, 0), (status, body)
     assert b"x-tollway-fallback-available" not in headers
     if (kept, kind) == ("callers-error-first", "stream"):
         assert (status, body) == (200, CALLERS_ERROR_EVENT + DONE)
