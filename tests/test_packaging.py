@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "requirements-anthropic-1.lock")
+LOCKS = (
+    *("requirements.lock", "requirements-dev.lock", "requirements-build.lock"),
+    *("requirements-anthropic-1.lock", "requirements-redis-6.lock"),
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

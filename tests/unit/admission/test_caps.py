@@ -32,8 +32,8 @@ def ms(text: str) -> int:
         ("Asia/Kathmandu", "2026-05-01T18:15:00+00:00", "2026-05-02T00:00:00+05:45", "2026-05-03T00:00:00+05:45", 24),
         # Santiago: midnight of 2026-09-06 is skipped, -4 becomes -3; the day has 23 hours and begins at 01:00.
         ("America/Santiago", "2026-09-06T05:00:00-03:00", "2026-09-06T01:00:00-03:00", "2026-09-07T00:00:00-03:00", 23),
-        # Havana: 2026-11-01 01:00 becomes 00:00, so midnight comes twice; the day begins at the first and has 25 hours.
-        ("America/Havana", "2026-11-01T00:30:00-05:00", "2026-11-01T00:00:00-04:00", "2026-11-02T00:00:00-05:00", 25),
+        # Havana: 2024-11-03 01:00 became 00:00, so midnight came twice; the day begins at the first and has 25 hours.
+        ("America/Havana", "2024-11-03T00:30:00-05:00", "2024-11-03T00:00:00-04:00", "2024-11-04T00:00:00-05:00", 25),
     ],
 )
 def test_a_day_is_the_zones_own(zone, now, start, end, hours):
