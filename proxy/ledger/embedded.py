@@ -7,6 +7,7 @@ alone, so that an append of unknown outcome that is repeated adds nothing.
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
@@ -22,7 +23,9 @@ _APPEND = """
     WHERE NOT EXISTS (SELECT 1 FROM ledger_remembered WHERE tenant_id = ?1 AND run_id = ?2)
     ON CONFLICT (tenant_id, run_id) DO NOTHING
 """
+_TOGETHER: Final = 25  # rows of one statement: two thirds of the time that one for each takes, and more gain little
 _ADD = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?) ON CONFLICT (tenant_id, run_id) DO NOTHING"
+_ADD_TOGETHER = _ADD.replace("(?, ?, ?)", ", ".join(["(?, ?, ?)"] * _TOGETHER))
 _LAST_REMEMBERED = "SELECT max(run_id) FROM ledger_remembered WHERE tenant_id = ?"
 _TENANT_OF: Final = attrgetter("tenant_id")
 _READ = "SELECT position, data FROM ledger WHERE tenant_id = ? AND position > ? ORDER BY position LIMIT ?"
@@ -68,7 +71,10 @@ class EmbeddedLedgerStore:
         values = tuple(rows)  # each as the statement takes it; the caller may go on with its list
 
         def step(connection: sqlite3.Connection) -> None:
-            connection.executemany(_ADD if _are_new(connection, tenant_ids, values) else _APPEND, values)
+            if _are_new(connection, tenant_ids, values):
+                _add(connection, values)
+            else:
+                connection.executemany(_APPEND, values)
 
         if values:
             await self._door.run(step)
@@ -151,6 +157,13 @@ class EmbeddedLedgerStore:
 
     async def ping(self) -> None:
         await self._door.ping()
+
+
+def _add(connection: sqlite3.Connection, rows: Sequence[SealedRow]) -> None:
+    left = len(rows) % _TOGETHER
+    for begin in range(0, len(rows) - left, _TOGETHER):
+        connection.execute(_ADD_TOGETHER, tuple(chain.from_iterable(rows[begin : begin + _TOGETHER])))
+    connection.executemany(_ADD, rows[len(rows) - left :])
 
 
 def _are_new(connection: sqlite3.Connection, tenant_ids: set[str], rows: Sequence[SealedRow]) -> bool:
