@@ -4,9 +4,10 @@
     FOLDER/STORE/PROCESS/00000001.log     lines, oldest segment first; only ever appended to
 
 Lines of one turn of the event loop go out in one write, into the machine's page cache: they
-survive the end of the process. An fsync within 50 ms, in a thread, makes them survive the
-machine's. A write that fails is repeated whole, behind a line's end: what it left behind is a
-torn line, which readers pass over, and lines are such that a repeat does no harm.
+survive the end of the process. What may wait goes with the next of them, or after 50 ms. An fsync
+within 50 ms of a write, in a thread, makes it survive the machine's end. A write that fails is
+repeated whole, behind a line's end: what it left behind is a torn line, which readers pass over,
+and lines are such that a repeat does no harm.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from urllib.parse import urlsplit
 _log = logging.getLogger("tollway.journal")
 
 SEGMENT_BYTES_MAX = 16 * 1_048_576
+WRITE_AFTER_S = 0.05
 SYNC_AFTER_S = 0.05
 RETRY_S = 0.5
 READ_BYTES = 65_536
@@ -54,6 +56,7 @@ class JournalFile:
         "_descriptor",
         "_head",
         "_is_dirty",
+        "_is_due",
         "_is_torn",
         "_lock",
         "_retry",
@@ -63,6 +66,7 @@ class JournalFile:
         "_syncing",
         "_thread",
         "_unwritten",
+        "_write_later",
         "failure",
         "number",
         "path",
@@ -82,6 +86,8 @@ class JournalFile:
         self._unwritten = bytearray()
         self._size_bytes = 0  # of the segment, what waits for it included
         self._is_torn = False  # the segment may end within a line
+        self._is_due = False  # somebody will write what waits: at the end of this turn, or when the disk may have room
+        self._write_later: asyncio.TimerHandle | None = None  # for what may wait, and nothing else has come
         self._retry: asyncio.TimerHandle | None = None
         self._is_dirty = False  # something was written since the last fsync began
         self._sync_later: asyncio.TimerHandle | None = None
@@ -97,15 +103,20 @@ class JournalFile:
             raise OSError(error.errno, f"{message} journal", str(folder)) from error
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tollway-journal")
 
-    def append(self, line: bytes) -> int:
-        """Add a line, which is written at the end of this turn of the loop. Gives its segment's number."""
+    def append(self, line: bytes, *, may_wait: bool = False) -> int:
+        """Add a line, which is written at the end of this turn of the loop; where it may wait, with what is written
+        next, or after 50 ms. Gives its segment's number."""
         if self._size_bytes >= self._segment_bytes_max:
             self.begin(self._head)
-        unwritten = self._unwritten
-        if not unwritten:
-            asyncio.get_running_loop().call_soon(self.flush)
-        unwritten += line
+        self._unwritten += line
         self._size_bytes += len(line)
+        if self._is_due:
+            return self.number
+        if not may_wait:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
+        elif self._write_later is None:
+            self._write_later = asyncio.get_running_loop().call_later(WRITE_AFTER_S, self._write_waiting)
         return self.number
 
     def begin(self, head: bytes) -> None:
@@ -132,7 +143,7 @@ class JournalFile:
         except OSError as error:
             self._write_failed(error)
             return
-        self._is_torn = False
+        self._is_torn = self._is_due = False
         unwritten.clear()
         self._is_dirty = True
         if self._sync_later is None:
@@ -153,7 +164,7 @@ class JournalFile:
         if self._descriptor < 0:
             return
         await self.sync()
-        for timer in (self._retry, self._sync_later):
+        for timer in (self._retry, self._sync_later, self._write_later):
             if timer is not None:
                 timer.cancel()
         closing, self._descriptor = self._descriptor, -1
@@ -162,6 +173,11 @@ class JournalFile:
         if remove:
             _remove(self.path)
         os.close(self._lock)
+
+    def _write_waiting(self) -> None:
+        self._write_later = None
+        if not self._is_due:
+            self.flush()
 
     def _write(self, lines: bytes | bytearray) -> None:
         while (written := os.write(self._descriptor, lines)) < len(lines):  # there was no room for all of it
@@ -175,7 +191,7 @@ class JournalFile:
         return descriptor
 
     def _write_failed(self, error: OSError) -> None:
-        self._is_torn = True
+        self._is_torn = self._is_due = True
         self._fail(error)
         if self._retry is not None:
             self._retry.cancel()

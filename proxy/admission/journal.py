@@ -82,7 +82,8 @@ class Journal:
         """The store has answered. Safe to repeat."""
         run_step = ending.run_step
         if self._segment_of.pop(run_step, None) is not None:
-            self._file.append(line_of(Done(run_step)))
+            # Whoever does not find it asks the store again, which does no harm: it is worth no write of its own.
+            self._file.append(line_of(Done(run_step)), may_wait=True)
 
     async def trim(self) -> int:
         """Delete the oldest segments as far as nobody needs them. Gives how many.

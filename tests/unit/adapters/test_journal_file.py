@@ -54,6 +54,23 @@ async def test_what_one_turn_gathers_goes_out_in_one_write(tmp_path, monkeypatch
     await file.close()
 
 
+async def test_what_may_wait_goes_with_the_next_line_or_by_itself_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_file, "WRITE_AFTER_S", 0.02)
+    file = JournalFile(tmp_path, HEAD)
+    file.append(b"1\n", may_wait=True)
+    await turn()
+    assert all_lines(file.path) == [b"head"]
+    file.append(b"2\n")
+    file.append(b"3\n", may_wait=True)
+    await turn()
+    assert all_lines(file.path) == [b"head", b"1", b"2", b"3"]
+    file.append(b"4\n", may_wait=True)
+    await until(lambda: all_lines(file.path)[-1] == b"4")
+    file.append(b"5\n", may_wait=True)
+    await file.close()
+    assert all_lines(file.path) == [b"head", b"1", b"2", b"3", b"4", b"5"]
+
+
 async def test_an_fsync_follows_by_itself_and_not_for_each_write(tmp_path, monkeypatch):
     file = JournalFile(tmp_path, HEAD)
     synced = []
