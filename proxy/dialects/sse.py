@@ -47,14 +47,11 @@ class EventSplitter:
     def is_whole(self, chunk: bytes) -> bool:
         """True for what providers send: whole events and nothing else, a line feed at each line's end. Such a chunk
         need not be fed."""
-        if self._at_start and not self._held and not _BOM.startswith(chunk[:1]):
+        if not self.between_events:
+            if not self._at_start or self._held or _BOM.startswith(chunk[:1]):
+                return False
             self._at_start, self.between_events = False, True
-        return (
-            self.between_events
-            and chunk.endswith(b"\n\n")
-            and len(chunk) <= self._event_bytes_max
-            and b"\r" not in chunk
-        )
+        return chunk.endswith(b"\n\n") and b"\r" not in chunk and len(chunk) <= self._event_bytes_max
 
     def _feed_slowly(self, chunk: bytes) -> list[bytes]:
         if self.overflowed:

@@ -61,8 +61,9 @@ def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | 
     if not (
         type(input_tokens) is int
         and type(output_tokens) is int
-        and 0 <= input_tokens <= _COUNT_MAX
-        and 0 <= output_tokens <= _COUNT_MAX
+        and input_tokens >= 0
+        and output_tokens >= 0
+        and input_tokens + output_tokens <= _COUNT_MAX
     ):  # embeddings tell no completion
         input_tokens, output_tokens = _main(report, "prompt_tokens"), _main(report, "completion_tokens")
         if input_tokens is None or output_tokens is None or not _counts(report, "prompt_tokens", "completion_tokens"):
@@ -76,7 +77,7 @@ def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | 
     if not usage.cached_input_tokens and "prompt_cache_hit_tokens" in report:  # DeepSeek's name
         cached_tokens = min(_detail(report, "prompt_cache_hit_tokens"), input_tokens - usage.cache_write_tokens)
         usage = usage._replace(cached_input_tokens=cached_tokens)
-    return _with_server_side_tools(usage, report)
+    return _with_server_side_tools(usage, report) if "server_side_tool_usage_details" in report else usage
 
 
 def _with_details(

@@ -41,9 +41,12 @@ _END_MARKS: Final = {
 }
 _ERROR_MARK: Final = b"error"  # an event's name, or a member's
 _MODEL_MARK: Final = b'"model"'
+_USAGE_MARK: Final = b'"usage"'
 _REPORT_MARK: Final = re.compile(rb'"usage"(?!:null)')  # OpenAI's chunks before the last say `"usage":null` each
 _HEARING: Final = frozenset({"audio_transcriptions", "audio_translations"})
+_MAKING: Final = frozenset({"images", "audio_speech"})
 _JSON: Final = b"application/json"
+_EMPTY_LINE_BYTES: Final = 2
 _IDENTITY: Final = (b"", b"identity")
 _GZIP: Final = (b"gzip", b"x-gzip")
 _DEFLATE: Final = b"deflate"
@@ -93,6 +96,11 @@ class UsageTap:
         self._document: bytes | bytearray | None = None  # the body, or its tail once it is too large
         self._document_bytes = 0
         self._inflater: Inflater | None = None
+        if content_type == _JSON and content_encoding is None:  # as most are
+            self._document = b""
+            if output is not None:
+                output.give_up()  # no stream that could be counted
+            return
         if content_encoding is not None:
             coding = content_encoding.strip().lower()
             if coding in _GZIP or coding == _DEFLATE:
@@ -106,10 +114,10 @@ class UsageTap:
             if operation.stream_end is not None:
                 self.saw_end = False
             return
-        if content_type == _JSON or is_json(content_type):
+        if is_json(content_type):
             self._document = b""
         if output is not None:
-            output.give_up()  # no stream that could be counted
+            output.give_up()
 
     def feed(self, chunk: bytes) -> None:
         """Hear one chunk, as it came off the wire. Raises nothing."""
@@ -162,7 +170,18 @@ class UsageTap:
 
     def _hear_events(self, events: bytes) -> None:
         """Whole events whose lines end in LF, or a single one however it is written. Most tell nothing."""
-        heard, told_at, nowhere = 0, self._told_at(events, 0), len(events)
+        heard, nowhere = 0, len(events)
+        # To find from behind that it is nowhere takes a third of the time.
+        if (
+            events.rfind(_ERROR_MARK) >= 0
+            or events.rfind(self._end_mark) >= 0
+            or (events.rfind(_USAGE_MARK) >= 0 and _REPORT_MARK.search(events) is not None)
+        ):
+            told_at = self._told_at(events, 0)
+        elif self.served_model is not None:
+            return
+        else:
+            told_at = nowhere
         while True:
             at = told_at
             if self.served_model is None and (model_at := events.find(_MODEL_MARK, heard, told_at)) >= 0:
@@ -174,6 +193,8 @@ class UsageTap:
                 end = nowhere
             self._read_event(events[heard if before < 0 else before : end].lstrip(b"\n"))
             heard = end
+            if nowhere - end <= _EMPTY_LINE_BYTES:
+                return  # it was the last
             if told_at < end:
                 told_at = self._told_at(events, end)
 
@@ -219,30 +240,29 @@ class UsageTap:
             self._take_error()
 
     def _take(self, document: Mapping[str, Any]) -> None:
-        # A response's events hold it whole; Anthropic's first event holds the message. Its members stand before theirs.
-        inner = document["response"] if "response" in document else document.get("message")
-        holder, members = (inner, {**document, **inner}) if isinstance(inner, dict) else (document, document)
+        holder = members = document
+        if "response" in document or "message" in document:
+            # A response's events hold it whole; Anthropic's first event holds the message. Its members come first.
+            inner = document["response"] if "response" in document else document["message"]
+            if isinstance(inner, dict):
+                holder, members = inner, {**document, **inner}
         if self.served_model is None:
             model = members.get("model")
-            if isinstance(model, str) and 0 < len(model) <= _MODEL_CHARACTERS_MAX:
+            if model and isinstance(model, str) and len(model) <= _MODEL_CHARACTERS_MAX:
                 self.served_model = model
         # Beside the report, not in it; with a stream it may stand in an event before.
         tier = members.get("service_tier")
         if tier is not None:
             self._service_tier = label(tier) or self._service_tier
         report = holder.get("usage")
-        if not isinstance(report, dict):
-            groq = document.get("x_groq")
-            report = groq.get("usage") if isinstance(groq, dict) else document.get("usage")
-        if isinstance(report, dict):
+        if isinstance(report, dict) or isinstance(report := _report_elsewhere(document), dict):
             self._take_report(report)
         if self._operation.stream_end is not StreamEnd.DONE:
             self._take_what_no_report_counts(holder)
-        error, kind = document.get("error"), document.get("type")
-        if error and isinstance(error, str | dict):
+        if "error" in document and document["error"] and isinstance(document["error"], str | dict):
             self._take_error()
-        if isinstance(kind, str):
-            self._take_kind(kind)
+        if "type" in document and isinstance(document["type"], str):
+            self._take_kind(document["type"])
 
     def _take_kind(self, kind: str) -> None:
         if kind == "error" or kind == "response.failed":
@@ -254,7 +274,8 @@ class UsageTap:
             self.saw_end = True
 
     def _take_report(self, report: Mapping[str, Any]) -> None:
-        excludes_cached = self._operation.base_shape is Shape.ANTHROPIC
+        operation = self._operation
+        excludes_cached = operation.base_shape is Shape.ANTHROPIC
         if excludes_cached and self._events is not None:
             # message_start tells the input, message_delta the output so far, and what has changed.
             self._report.update((name, value) for name, value in report.items() if value is not None)
@@ -262,13 +283,7 @@ class UsageTap:
         usage = read_usage(report, excludes_cached=excludes_cached, service_tier=self._service_tier)
         if usage is None:
             return
-        if self._operation.name == "images" and not usage.image_output_tokens:
-            # Unless it says otherwise, what an endpoint of pictures or of speech makes is that.
-            if not isinstance(report.get("output_tokens_details"), dict):
-                usage = usage._replace(image_output_tokens=usage.output_tokens)
-        elif self._operation.name == "audio_speech" and not usage.audio_output_tokens:
-            usage = usage._replace(audio_output_tokens=usage.output_tokens)
-        self.usage = usage
+        self.usage = usage if operation.name not in _MAKING else _of_what_is_made(operation, usage, report)
 
     def _take_what_no_report_counts(self, holder: Mapping[str, Any]) -> None:
         """The provider's own tools that ran, the pictures that were made, the seconds heard."""
@@ -298,3 +313,17 @@ class UsageTap:
         models = _TAIL_MODEL.findall(tail)
         if models:
             self._read(b'{"model":' + models[-1] + b"}")
+
+
+def _report_elsewhere(document: Mapping[str, Any]) -> object:
+    groq = document.get("x_groq")
+    return groq.get("usage") if isinstance(groq, dict) else document.get("usage")
+
+
+def _of_what_is_made(operation: Operation, usage: Usage, report: Mapping[str, Any]) -> Usage:
+    """Unless it says otherwise, what an endpoint of pictures or of speech makes is that."""
+    if operation.name == "audio_speech":
+        return usage if usage.audio_output_tokens else usage._replace(audio_output_tokens=usage.output_tokens)
+    if usage.image_output_tokens or isinstance(report.get("output_tokens_details"), dict):
+        return usage
+    return usage._replace(image_output_tokens=usage.output_tokens)
