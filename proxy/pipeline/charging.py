@@ -64,11 +64,12 @@ def _says_too_little(exchange: Exchange, attempt: Attempt, usage: Usage) -> bool
     """True where a report is none: of a text that cost nothing, or of no output in a stream that had some
     (some servers report zeros, or before they begin); or of nothing that the model is sold by, as of minutes
     where tokens have a price."""
-    counter, ticket, facts = attempt.output_counter, exchange.ticket, attempt.facts
     if attempt.operation.stream_end is None:
+        ticket, facts = exchange.ticket, attempt.facts
         return ticket is not None and ticket.held_nusd > 0 and facts is not None and not price(usage, facts)
     if usage.output_tokens:
         return False
+    counter = attempt.output_counter
     return not usage.input_tokens or (counter is not None and counter.output_bytes > 0)
 
 

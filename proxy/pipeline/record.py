@@ -5,19 +5,18 @@ Pure. Nothing here can hold a prompt, a completion or a key.
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final
 
 from proxy.core.errors import GatewayError
 from proxy.ledger.entry import Entry
 from proxy.pipeline.exchange import Exchange
 
+ANSWERED: Final = "answered"
+"""How most attempts end, as a metric label."""
 
-def outcome(exchange: Exchange) -> str:
-    """How the attempt ended, as a metric label."""
-    error = exchange.error
-    if error is None:
-        return "answered"
+
+def failed_outcome(error: GatewayError) -> str:
+    """How another ended."""
     return "abandoned" if error.code == "caller_gone" else "failed"
 
 
@@ -29,42 +28,37 @@ def model_label(exchange: Exchange) -> str:
     return alias if exchange.snapshot.routes.is_routed(alias) else "other"
 
 
-_OF_ROW: Final = itemgetter(
-    *("started_at", "run_id", "endpoint", "tenant", "virtual_key_id", "requested_model", "deployment", "attempts"),
-    *("stream", "cache", "status", "error_source", "output_tokens", "latency_ms", "overhead_us", "config_version"),
-)
-
-
 def log_line(exchange: Exchange, row: Entry) -> dict[str, object]:
     """The access log's line. The query is left out: people put secrets there."""
-    started_at, run_id, endpoint, tenant_id, virtual_key_id, model, deployment, attempts, *rest = _OF_ROW(row)
-    stream, cache_result, status, error_source, output_tokens, latency_ms, overhead_us, config_version = rest
     request, error, cache = exchange.request, exchange.error, exchange.cache
-    if cache is not None and cache.given is not None:
-        deployment, overhead_us = cache.given.deployment, cache.own_us
-    return {
-        "at": started_at,
-        "run_id": run_id,
+    line: dict[str, object] = {
+        "at": row["started_at"],
+        "run_id": row["run_id"],
         "peer": request.peer,
         "method": request.method,
         "path": request.path,
-        "endpoint": endpoint,
-        "tenant": tenant_id or None,
-        "virtual_key_id": virtual_key_id,
-        "model": model,
-        "deployment": deployment,
-        "attempts": attempts,
-        "stream": stream,
-        "cache": cache_result,
-        "status": status,
-        "error": error.code if error is not None else None,
-        "error_source": error_source,
-        "body_bytes": exchange.body_bytes,
-        "output_tokens": output_tokens,
-        "latency_ms": latency_ms,
-        "overhead_us": overhead_us,
-        "config": config_version,
+        "endpoint": row["endpoint"],
+        "tenant": row["tenant"] or None,
+        "virtual_key_id": row["virtual_key_id"],
+        "model": row["requested_model"],
+        "deployment": row["deployment"],
+        "attempts": row["attempts"],
+        "stream": row["stream"],
     }
+    line |= {  # of more than 15 members, each would be put in by itself
+        "cache": row["cache"],
+        "status": row["status"],
+        "error": error.code if error is not None else None,
+        "error_source": row["error_source"],
+        "body_bytes": exchange.body_bytes,
+        "output_tokens": row["output_tokens"],
+        "latency_ms": row["latency_ms"],
+        "overhead_us": row["overhead_us"],
+        "config": row["config_version"],
+    }
+    if cache is not None and cache.given is not None:
+        line["deployment"], line["overhead_us"] = cache.given.deployment, cache.own_us
+    return line
 
 
 def refusal_line(at_ms: int, error: GatewayError, peer: str | None) -> dict[str, object]:

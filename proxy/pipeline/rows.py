@@ -21,6 +21,8 @@ _NOBODY: Final = Caller("")  # who asked, of what is refused before that is know
 _NONE_OF_BOTH: Final[tuple[str | None, str | None]] = (None, None)
 _WORST_CASE: Final = str(UsageSource.WORST_CASE)
 _HIT: Final = b'{"run_id":"%b","started_at":"%b",%b,"latency_ms":%.3f,"first_byte_ms":null,"overhead_us":%d}'
+_NO_TOKENS: Final = (None,) * 5
+_ERROR_STATUS_MIN: Final = 400
 _FAULT_STATUS: Final = 500  # nobody was told anything, and no error says why
 _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller was told
 
@@ -28,40 +30,46 @@ _UNKNOWN_STATUS: Final = 0  # the gateway vanished: nobody knows what the caller
 def run_row(exchange: Exchange, charge: Charge) -> Entry:
     """The row of an exchange that is over. One that was sent nowhere is kept in no ledger; its log line and its
     metrics are drawn from this as well."""
-    attempt, ticket, cache = exchange.attempt, exchange.ticket, exchange.cache
-    usage, error, accepted_at_us = charge.usage, exchange.error, exchange.accepted_at_us
+    attempt, error, accepted_at_us = exchange.attempt, exchange.error, exchange.accepted_at_us
     first_byte_at_us, sent_at_us = exchange.first_byte_at_us, exchange.sent_at_us
-    status = exchange.status or (error.status if error is not None else _FAULT_STATUS)
-    entry: Entry = {
+    usage, usage_source, cost_nusd, charged_nusd, absorbed_nusd = charge
+    input_tokens, cached_tokens, written_tokens, output_tokens, reasoning_tokens = usage[:5] if usage else _NO_TOKENS
+    status = exchange.status or (_FAULT_STATUS if error is None else error.status)
+    entry: Entry = {  # of more than 15 members beside others, each would be put in by itself
         **_begun(exchange, attempt),
         "run_id": exchange.run_id,
         "started_at": rfc3339(exchange.started_at_ms),
         "attempts": exchange.attempts,
         "status": status,
-        "error_source": error.source if error is not None else ("upstream" if status >= 400 else None),
-        "usage_source": None if charge.usage_source is None else str(charge.usage_source),
-        "held_nusd": ticket.held_nusd if ticket is not None and ticket.is_in_store else None,
-        "cost_nusd": charge.cost_nusd,
-        "charged_nusd": charge.charged_nusd,
-        "absorbed_nusd": charge.absorbed_nusd,
-        "cache": None if cache is None else str(cache.result),
+        "input_tokens": input_tokens,
+        "cached_input_tokens": cached_tokens,
+        "cache_write_tokens": written_tokens,
+        "output_tokens": output_tokens,
+        "reasoning_tokens": reasoning_tokens,
+        "usage_source": None if usage_source is None else str(usage_source),
+        "cost_nusd": cost_nusd,
+        "charged_nusd": charged_nusd,
         "latency_ms": (exchange.ended_at_us - accepted_at_us) / 1_000,
         "first_byte_ms": None if first_byte_at_us is None else (first_byte_at_us - accepted_at_us) / 1_000,
         "overhead_us": None if sent_at_us is None else sent_at_us - accepted_at_us,
     }
+    if error is not None or status >= _ERROR_STATUS_MIN:
+        entry["error_source"] = "upstream" if error is None else error.source
     if attempt is not None:
-        entry["fallback_reason"] = _fallback_reason(exchange, attempt)
         entry["key_source"] = str(attempt.payer.source)
-        if attempt.usage_tap is not None and attempt.usage_tap.served_model is not None:
-            entry["served_model"] = attempt.usage_tap.served_model
+        choice, tap = exchange.choice, attempt.usage_tap
+        if choice is not None and attempt.candidate is not choice.first:
+            entry["fallback_reason"] = exchange.fallback_reason
+        if tap is not None and tap.served_model is not None:
+            entry["served_model"] = tap.served_model
     if exchange.given_up:
         entry["given_up"] = ", ".join(str(each) for each in exchange.given_up)
-    if usage is not None:
-        entry["input_tokens"] = usage.input_tokens
-        entry["cached_input_tokens"] = usage.cached_input_tokens
-        entry["cache_write_tokens"] = usage.cache_write_tokens
-        entry["output_tokens"] = usage.output_tokens
-        entry["reasoning_tokens"] = usage.reasoning_tokens
+    if absorbed_nusd is not None:
+        entry["absorbed_nusd"] = absorbed_nusd
+    if (ticket := exchange.ticket) is not None and ticket.is_in_store:
+        entry["held_nusd"] = ticket.held_nusd
+    if (cache := exchange.cache) is not None:
+        entry["cache"] = str(cache.result)
     return entry
 
 
@@ -108,7 +116,7 @@ def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
         **_begun(exchange, attempt),
         "run_id": exchange.run_id,
         "started_at": rfc3339(exchange.started_at_ms),
-        "fallback_reason": _fallback_reason(exchange, attempt),
+        "fallback_reason": exchange.fallback_reason,
         "usage_source": _WORST_CASE,
         "held_nusd": held_nusd,
         "cost_nusd": held_nusd,
@@ -139,11 +147,6 @@ def adjustment_row(exchange: Exchange, row: Entry) -> bytes:
         "key_source": row["key_source"],
     }
     return jsonio.encode_to_keep(entry)
-
-
-def _fallback_reason(exchange: Exchange, attempt: Attempt) -> str | None:
-    choice = exchange.choice
-    return None if choice is None or attempt.candidate is choice.first else exchange.fallback_reason
 
 
 def _begun(exchange: Exchange, attempt: Attempt | None) -> Entry:

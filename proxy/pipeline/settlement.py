@@ -18,11 +18,10 @@ from proxy.core.errors import GatewayError, StateUnavailable
 from proxy.ledger.entry import Entry, SealedRow, encode
 from proxy.ledger.store import LedgerStore
 from proxy.pipeline.absorbing import Absorbing
-from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.charge import Charge
 from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.record import log_line, model_label, outcome, refusal_line
+from proxy.pipeline.record import ANSWERED, failed_outcome, log_line, model_label, refusal_line
 from proxy.pipeline.rows import adjustment_row, run_row
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.call_counts import CallFigures, CallKind
@@ -213,10 +212,13 @@ class Settlement:
             metrics.attempt_ended(given_up.name, given_up.failure)
         sent_to, how_it_ended, source, context_used = None, "", "", None
         if attempt is not None and exchange.attempts:
-            sent_to, how_it_ended = attempt.candidate.name, outcome(exchange)
-            source = _usage_source(attempt, charged)
-            if usage is not None and attempt.facts is not None and attempt.facts.context_tokens:
-                context_used = usage.input_tokens / attempt.facts.context_tokens
+            facts, sent_to = attempt.facts, attempt.candidate.name
+            how_it_ended = ANSWERED if error is None else failed_outcome(error)
+            source = row["usage_source"] or "unknown"
+            if facts is None:
+                source = "unknown" if charged.usage_source is None else "unpriced"
+            elif usage is not None and facts.context_tokens:
+                context_used = usage.input_tokens / facts.context_tokens
         metrics.calls.ended(
             CallKind(
                 row["endpoint"],
@@ -237,10 +239,3 @@ class Settlement:
                 charged.absorbed_nusd,
             ),
         )
-
-
-def _usage_source(attempt: Attempt, charged: Charge) -> str:
-    """How far a run's figures can be trusted, as a metric label."""
-    if charged.usage_source is None:
-        return "unknown"
-    return str(charged.usage_source) if attempt.facts is not None else "unpriced"
