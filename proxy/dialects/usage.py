@@ -202,11 +202,9 @@ class UsageTap:
         """Where a report, an error or an end may stand from there on; the events' length where none can."""
         nowhere = len(events)
         report = _REPORT_MARK.search(events, begins)
-        # Nothing follows `[DONE]`, so it is looked for from the end.
-        find_end = events.rfind if self._operation.stream_end is StreamEnd.DONE else events.find
         return min(
             # Where nothing is found it is at -1, and so at the end.
-            find_end(self._end_mark, begins) % (nowhere + 1),
+            events.find(self._end_mark, begins) % (nowhere + 1),
             events.find(_ERROR_MARK, begins) % (nowhere + 1),
             nowhere if report is None else report.start(),
         )

@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.core.types import Usage
@@ -479,6 +479,7 @@ EVENTS = st.sampled_from(
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([CHAT, RESPONSES, MESSAGES, OTHER]), st.lists(EVENTS, max_size=7))
+@example(CHAT, [data(b"[DONE]"), data({"choices": [{"delta": {"content": "[DONE] error"}}]})])
 def test_many_events_at_once_are_heard_as_each_by_itself(operation: Operation, events: list[bytes]) -> None:
     stream = b"".join(events)
     by_byte = listen(operation, stream, *range(1, len(stream)))
