@@ -68,8 +68,7 @@ def parse_call(operation: Operation, body: bytes, coding: bytes | None, bytes_ma
         DuplicateParameter: a deciding name stands twice, or in another case.
         UnsupportedEncoding, RequestTooLarge: the body cannot be decompressed, or has too many values.
     """
-    is_plain = coding is None or coding.strip().lower() in (b"", b"identity")
-    text = body if coding is None or is_plain else decompress(body, coding, bytes_max)
+    text = body if coding is None else _decoded(body, coding, bytes_max)
     if not text:
         if operation.body is BodyKind.JSON:
             raise InvalidJson("The request body is empty. Send one JSON object.")
@@ -103,6 +102,10 @@ def form_call(operation: Operation, fields: Mapping[str, str]) -> Call:
     return Call(model, fields.get("stream", "").strip().lower() in _TRUE, None, None, fields)
 
 
+def _decoded(body: bytes, coding: bytes, bytes_max: int) -> bytes:
+    return body if coding.strip().lower() in (b"", b"identity") else decompress(body, coding, bytes_max)
+
+
 def _values_at_most(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
@@ -111,7 +114,7 @@ def _refuse_other_case(document: dict[str, Any]) -> None:
     # Go's encoding/json, and what is written like it, takes `MODEL` for `model`, the last one if
     # there are two; we would have decided on another one than is served.
     names = "".join(document)
-    if names.isascii() and names == names.lower():
+    if names.islower() and names.isascii():
         return  # as in most bodies
     for name in document:
         if name.islower() and name.isascii():
@@ -123,16 +126,14 @@ def _refuse_other_case(document: dict[str, Any]) -> None:
 
 def _model(document: Mapping[str, Any]) -> str | None:
     model = document.get("model")
+    if isinstance(model, str) and model and len(model) <= MODEL_CHARACTERS_MAX and model.isprintable():
+        return model
     if model is None:
         return None
-    if isinstance(model, str) and model:
-        if len(model) > MODEL_CHARACTERS_MAX or not model.isprintable():
-            rule = f"at most {MODEL_CHARACTERS_MAX} printable characters"
-            raise InvalidParameter(f"`model` is {rule}. GET /v1/models lists yours.", param="model")
-        return model
-    if isinstance(model, str):
-        raise InvalidParameter("`model` is empty. GET /v1/models lists yours.", param="model")
-    raise InvalidParameter(f"`model` must be a string, not a JSON {_kind(model)}.", param="model")
+    if not isinstance(model, str):
+        raise InvalidParameter(f"`model` must be a string, not a JSON {_kind(model)}.", param="model")
+    rule = f"at most {MODEL_CHARACTERS_MAX} printable characters" if model else "empty"
+    raise InvalidParameter(f"`model` is {rule}. GET /v1/models lists yours.", param="model")
 
 
 def _stream(stream: object) -> bool:

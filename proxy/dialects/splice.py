@@ -40,15 +40,14 @@ def duplicates(raw: bytes, document: Mapping[str, Any], names: Iterable[str]) ->
 
     `document` is the text, parsed; the names hold ASCII letters and underscores alone.
     """
-    names = tuple(names)
-    doubtful: Iterable[str] = names
-    if not may_hide_names(raw):
+    doubtful = names = tuple(names)
+    if b"\\" not in raw or not may_hide_names(raw):
         # A name that stands once in the whole text cannot stand twice at its top level.
         found: list[bytes] = _names_pattern(names).findall(raw)
         if len(found) == len(set(found)):
             return None
-        doubtful = [name for name in names if found.count(name.encode()) > 1]
-    doubtful = [name for name in doubtful if name in document]
+        doubtful = tuple(name for name in names if found.count(name.encode()) > 1)
+    doubtful = tuple(name for name in doubtful if name in document)
     if not doubtful:
         return None
     seen: set[str] = set()

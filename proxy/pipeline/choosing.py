@@ -97,6 +97,8 @@ class Choosing:
         preferences = self._preferring.preferences(exchange, route, offer.leading, now_us)
         if preferences is None:
             choice, lowest = offer.plain[0], inf
+            if offer.are_alike and self._conditions.are_calm(now_us):
+                return choice  # as for most calls: nothing about this one decides
         else:
             lowest = min(preferences)
             choice = offer.plain[preferences.index(lowest)]
@@ -129,10 +131,10 @@ class Choosing:
 
     def _offers_to(self, exchange: Exchange) -> Offers:
         """Those that hold just now: a reload, a switch and the next hour each begin new ones."""
-        snapshot, drained, hour = exchange.snapshot, self._switches.current.drained, exchange.started_at_ms // _HOUR_MS
-        made_for, of_drained, of_hour = self._offers_made_for
-        if made_for is not snapshot or of_drained is not drained or of_hour != hour:
-            self._offers_made_for = (snapshot, drained, hour)
+        made_for = (exchange.snapshot, self._switches.current.drained, exchange.started_at_ms // _HOUR_MS)
+        if made_for != self._offers_made_for:
+            self._offers_made_for = made_for
+            snapshot, drained, _ = made_for
             abilities_of = partial(snapshot.prices.abilities, at_ms=exchange.started_at_ms)
             self._offers = Offers(drained, abilities_of)
         return self._offers
@@ -217,10 +219,9 @@ def consent_of(exchange: Exchange) -> Consent:
     assert caller is not None
     assert tenant is not None
     agreed = tenant.fallback if caller.fallback is None else caller.fallback
-    asked = exchange.request.fields.get(FALLBACK_HEADER)
-    if asked is None:
+    if FALLBACK_HEADER not in exchange.request.fields:
         return agreed
-    narrowed = _CONSENTS.get(asked.strip().lower())
+    narrowed = _CONSENTS.get(exchange.request.fields[FALLBACK_HEADER].strip().lower())
     if narrowed is None:
         raise InvalidHeader("`x-tollway-fallback` is none, equivalent or lower.")
     return narrower(agreed, narrowed)

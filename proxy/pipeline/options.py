@@ -70,7 +70,8 @@ class Options:
         attempt = Attempt(candidate, operation, exchange.call, payer, facts)
         if choice is not None and candidate is not choice.first:
             attempt.promised_facts = snapshot.prices.facts_of(choice.first.deployment, operation, at_ms)
-        translate(exchange, attempt, access)
+        if access.dialect.shape is not operation.base_shape:
+            translate(exchange, attempt, access)
         return attempt
 
     async def first(self, exchange: Exchange) -> Attempt:

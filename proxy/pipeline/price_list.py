@@ -100,7 +100,7 @@ class PriceList:
         """As `find`; of a call that names no model, what the provider then takes."""
         if deployment.model is None and operation.name in _UNNAMED:
             deployment = deployment._replace(model=_UNNAMED[operation.name])
-        return self.find(deployment, at_ms)
+        return self._known_at(deployment, at_ms).facts
 
     def find(self, deployment: Deployment, at_ms: int) -> ModelFacts | None:
         """What is known of a deployment's model at an instant; None where nobody says a price. A price begins with

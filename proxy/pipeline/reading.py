@@ -78,9 +78,9 @@ def upload_bytes_max(exchange: Exchange) -> int:
 
 def named_model(exchange: Exchange) -> str | None:
     """The alias that routes the call: from the body, or from a path that is a model's."""
-    if exchange.operation.name == "model":
+    operation, caller = exchange.operation.name, exchange.caller
+    if operation == "model":
         return model_in_path(exchange.request.segments)
-    caller = exchange.caller
-    if exchange.operation.name == "other" and caller is not None and caller.allowed_models is not None:
+    if operation == "other" and caller is not None and caller.allowed_models is not None:
         return None  # on a path that nobody here knows, the path may be what decides
     return exchange.call.model_alias
