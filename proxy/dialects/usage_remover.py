@@ -236,7 +236,9 @@ def _has_finish(text: bytes) -> bool:
         return False
     if _FINISH.match(text, at) is not None:
         return True
-    # In most events all of them are null.
+    # In most chunks it is the only one, or all of them are null.
+    if text.rfind(_FINISH_NAME, 0, at) < 0:
+        return False
     return text.count(_FINISH_NAME) > text.count(_NO_FINISH) and _FINISH.search(text, 0, at) is not None
 
 

@@ -143,7 +143,8 @@ class Settlement:
             charged = charge(exchange)
             row = run_row(exchange, charged)
             self._keep_row(exchange, row, charged)
-            self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
+            if exchange.absorption_day is not None:
+                self._absorbing.settle(exchange, charged.absorbed_nusd or 0)
         except Exception:  # noqa: BLE001  likewise
             _log.exception("run %s could not be recorded whole", exchange.run_id)
             if exchange.ticket is not None and exchange.ticket.is_in_store:
