@@ -20,6 +20,7 @@ EVENT_BYTES_MAX: Final = 262_144
 """Of an event that is still arriving. A larger one is passed on as it is."""
 
 _LF: Final = 10
+_LINES_OF_ONE: Final = 2  # an event of one line, and the empty one
 _LINE_ENDS: Final = b"\r\n"
 _USAGE: Final = b'"usage"'
 _REPORT: Final = b'"usage":{'
@@ -87,8 +88,11 @@ class UsageRemover:
     def feed(self, chunk: bytes) -> bytes:
         """What the caller gets of this chunk, and of what was held before; maybe nothing."""
         if self._is_between:
-            if chunk.endswith(b"\n\n") and b"\r" not in chunk and not chunk.endswith(b"\n\n\n"):
-                return self._restored_events(chunk)  # what providers send
+            if chunk.endswith(b"\n\n") and b"\r" not in chunk:  # what providers send
+                if chunk.count(b"\n") == _LINES_OF_ONE and chunk.startswith(b"data:"):
+                    return self._restored_line(chunk)
+                if not chunk.endswith(b"\n\n\n"):
+                    return self._restored_events(chunk)
             if _ONE_LINE.fullmatch(chunk) is not None:
                 return self._restored_line(chunk)  # its lines end in CRLF
         return self._feed_slowly(chunk)
