@@ -215,10 +215,11 @@ class Settlement:
         if attempt is not None and exchange.attempts:
             facts, sent_to = attempt.facts, attempt.candidate.name
             how_it_ended = ANSWERED if error is None else failed_outcome(error)
-            source = row["usage_source"] or "unknown"
-            if facts is None:
-                source = "unknown" if charged.usage_source is None else "unpriced"
-            elif usage is not None and facts.context_tokens:
+            if charged.usage_source is None:
+                source = "unknown"
+            else:  # how far its figures can be trusted
+                source = "unpriced" if facts is None else str(charged.usage_source)
+            if usage is not None and facts is not None and facts.context_tokens:
                 context_used = usage.input_tokens / facts.context_tokens
         metrics.calls.ended(
             CallKind(
