@@ -14,10 +14,9 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.payment import Payment, condition_of
 from proxy.pipeline.preferring import Preferring
 from proxy.pipeline.reading import named_model
-from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.soft_cap import SoftCaps
 from proxy.routing.offers import Offers
-from proxy.routing.resolve import Candidate, Route
+from proxy.routing.resolve import Candidate, Route, Routes
 from proxy.routing.rules import Asked
 from proxy.routing.selection import Abilities, Choice, Needs, Standing, can, choose
 from proxy.routing.switches import SwitchSlot
@@ -58,7 +57,7 @@ class Choosing:
         self._clock = clock
         self._preferring = Preferring(conditions)
         self._offers = Offers(frozenset(), lambda _deployment: Abilities())
-        self._offers_made_for: tuple[Snapshot | None, frozenset[str], int] = (None, frozenset(), -1)
+        self._offers_made_for: tuple[Routes | None, frozenset[str], int] = (None, frozenset(), -1)
 
     def resolve(self, exchange: Exchange) -> Route:
         """Where the call may go, through switches and rules.
@@ -131,12 +130,11 @@ class Choosing:
 
     def _offers_to(self, exchange: Exchange) -> Offers:
         """Those that hold just now: a reload, a switch and the next hour each begin new ones."""
-        made_for = (exchange.snapshot, self._switches.current.drained, exchange.started_at_ms // _HOUR_MS)
+        made_for = (exchange.snapshot.routes, self._switches.current.drained, exchange.started_at_ms // _HOUR_MS)
         if made_for != self._offers_made_for:
             self._offers_made_for = made_for
-            snapshot, drained, _ = made_for
-            abilities_of = partial(snapshot.prices.abilities, at_ms=exchange.started_at_ms)
-            self._offers = Offers(drained, abilities_of)
+            abilities_of = partial(exchange.snapshot.prices.abilities, at_ms=exchange.started_at_ms)
+            self._offers = Offers(self._switches.current.drained, abilities_of)
         return self._offers
 
     def _rank(
