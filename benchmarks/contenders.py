@@ -291,7 +291,8 @@ def wait_for_answer(contender: Contender, wait_s: float = FIRST_ANSWER_S_MAX) ->
         try:
             urllib.request.urlopen(request, timeout=wait_s).close()
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")[:_SHOWN_CHARS_MAX]
+            with error:
+                said = error.read().decode(errors="replace")[:_SHOWN_CHARS_MAX]
             what = f"status {error.code}: {said}"
         except OSError as error:
             what = str(error)

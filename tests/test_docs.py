@@ -7,6 +7,7 @@ A page that does not exist yet is not tested; from the day it does, it has to be
 import io
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import fields
@@ -254,8 +255,10 @@ def test_the_help_texts_are_the_real_ones() -> None:
     if not (ROOT / "proxy/__main__.py").exists():
         pytest.skip("there is no command yet")
     assert (DOCS / "commands.md").exists(), "`make docs` writes docs/commands.md"
-    # By their words: how they are laid out differs between versions of Python.
-    assert page("commands.md").split() == commands_page().split(), "`make docs` writes docs/commands.md again"
+    written, real = page("commands.md"), commands_page()
+    if sys.version_info >= (3, 13):  # lays out the same words in other columns
+        written, real = " ".join(written.split()), " ".join(real.split())
+    assert written == real, "`make docs` writes docs/commands.md again"
 
 
 def test_the_commands_of_a_help_text_are_found() -> None:
