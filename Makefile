@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/quickstart.toml
 CHECKED := $(wildcard proxy benchmarks tests)
-# The fastest first: docs/decisions.md, 2.
+# The fastest first: docs/decisions.md, 76.
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.14 python3.13 python3.11 python3.12 python3)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 

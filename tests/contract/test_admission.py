@@ -38,7 +38,6 @@ USERS = (
     Scope("user:v", (("hour", 200), ("total", 90)), max_concurrency=2),
 )
 FEATURE = Scope("feature:f", (), tokens_per_minute=1_000)
-HOURS_KEPT = 26  # from the beginning of an hour on, until nothing can ask for it any more
 OPEN_MAX = 8  # an admission expires so many; which of more would be first is nobody's promise
 REPEATED_MS = 9_000  # a denial is kept for 10 s, by a clock that Redis's tests cannot move
 
@@ -112,16 +111,6 @@ class Machine(RuleBasedStateMachine):
 
         return [run for run in self.model.reservations if is_kept(run)]
 
-    def told_runs(self) -> list[str]:
-        """Those of them whose answer is known to the last figure: an hour is kept for 26, and the rolling day of a
-        reservation asks for the 24 before its own, so one that has been pending for two may have lost the first."""
-
-        def is_told(run: str) -> bool:
-            each = self.model.reservations[run]
-            return each.state != "pending" or self.model.now // HOUR_MS - (each.hour - 24) < HOURS_KEPT
-
-        return [run for run in self.known_runs() if is_told(run)]
-
     def demand(self, run: str, scopes: tuple[Scope, ...], held: int, tokens: int, lease: int) -> Demand:
         hour = self.model.now // HOUR_MS
         demands = tuple(scope_demand(scope, hour) for scope in scopes)
@@ -147,11 +136,11 @@ class Machine(RuleBasedStateMachine):
                 used = sum(self.model.window(scope.name, kind, self.model.now // HOUR_MS))
                 assert cap is None or used <= cap, f"I1: {scope.name} {kind}: {used} of {cap}"
 
-    @precondition(lambda self: self.told_runs())
+    @precondition(lambda self: self.known_runs())
     @rule(data=st.data())
     def admit_again(self, data):
         """I4 and I5: the same name is the same reservation, whatever became of it."""
-        run = data.draw(st.sampled_from(self.told_runs()))
+        run = data.draw(st.sampled_from(self.known_runs()))
         demand = self.demands.get(run) or self.demand(run, (TENANT,), 1, 0, 1_000)
         expected = self.model.admit(run, (TENANT,), 1, 0, 1_000)
 
@@ -202,11 +191,11 @@ class Machine(RuleBasedStateMachine):
 
         self.both(expected, ask)
 
-    @precondition(lambda self: any(run in self.demands for run in self.told_runs()))
+    @precondition(lambda self: any(run in self.demands for run in self.known_runs()))
     @rule(data=st.data(), more=st.integers(-5, 60))
     def put_back(self, data, more):
         """A store that was promoted may know what was held before it grew, or nothing of its end."""
-        run = data.draw(st.sampled_from([run for run in self.told_runs() if run in self.demands]))
+        run = data.draw(st.sampled_from([run for run in self.known_runs() if run in self.demands]))
         held = max(0, self.model.reservations[run].held + more)
         expected = self.model.put_back(run, held)
 
@@ -216,10 +205,10 @@ class Machine(RuleBasedStateMachine):
 
         self.both(expected, ask)
 
-    @precondition(lambda self: any(run in self.demands for run in self.told_runs()))
+    @precondition(lambda self: any(run in self.demands for run in self.known_runs()))
     @rule(data=st.data(), more=st.integers(-5, 60))
     def grow(self, data, more):
-        run = data.draw(st.sampled_from([run for run in self.told_runs() if run in self.demands]))
+        run = data.draw(st.sampled_from([run for run in self.known_runs() if run in self.demands]))
         held = max(0, self.model.reservations[run].held + more)
         expected = self.model.grow(run, held)
 
@@ -340,10 +329,7 @@ class Machine(RuleBasedStateMachine):
             if period != "t":
                 hour = (int(period[1:]) * 1_000 - T0_MS) // HOUR_MS
                 expected = self.model.amounts(scope.name, range(hour, hour + 1))
-                is_over = self.model.now // HOUR_MS - hour >= HOURS_KEPT  # what is spent late of it is dropped
-                assert amounts == expected or (is_over and amounts[1] == expected[1]), (
-                    f"I2, I3: {where}: {period}: {amounts}, not {expected}"
-                )
+                assert amounts == expected, f"I2, I3: {where}: {period}: {amounts}, not {expected}"
 
     @invariant()
     def the_ledger_only_grows_and_sums_to_the_counters(self):

@@ -10,21 +10,13 @@ import pytest
 from proxy.adapters import journal_file
 from proxy.adapters.journal_file import journals
 from proxy.adapters.redis import RedisDoor
-from proxy.admission import backlog, keeper, store
+from proxy.admission import backlog
 from proxy.admission.answers import Admitted, CapRefused, Grown, Known, SettleCode, Settlement, State
 from proxy.admission.records import Settling
-from proxy.admission.store import ADMIT_TIMEOUT_S
 from proxy.admission.terms import touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from tests.keepers import Faulty, Kept, bill, demand, keeping, redis_place, sqlite_place, until
-
-
-@pytest.fixture(autouse=True)
-def patient_admission(monkeypatch) -> None:
-    """How long an admission may take is the outages' business: a disk that is busy for a moment is none."""
-    monkeypatch.setattr(keeper, "ADMIT_TIMEOUT_S", 5.0)
-    monkeypatch.setattr(store, "ADMIT_TIMEOUT_S", 5.0)
 
 
 @pytest.fixture(params=["redis", "sqlite"])
@@ -138,14 +130,13 @@ async def is_idle(place) -> bool:
     return (await place.total())[1:] == (0, 0)
 
 
-async def test_a_store_that_takes_too_long_is_not_waited_for(place, monkeypatch):
+async def test_a_store_that_takes_too_long_is_not_waited_for(place):
     class Slow(Faulty):
         async def admit(self, *args):
             answer = await place.store.admit(*args)
             await asyncio.sleep(5)
             return answer
 
-    monkeypatch.setattr(keeper, "ADMIT_TIMEOUT_S", ADMIT_TIMEOUT_S)
     async with keeping(place) as kept:
         await kept.keeper.admit(demand("first"))
         kept.keeper._store = Slow(place.store)
