@@ -130,6 +130,11 @@ def is_over(period: str, now_us: int) -> bool:
     return period != "t" and int(period[1:]) + PERIOD_KEPT_S[period[0]] <= now_us // 1_000_000
 
 
+def first_kept_hour_s(now_us: int) -> int:
+    """When the oldest hour that is not over began."""
+    return (now_us // 1_000_000 - PERIOD_KEPT_S["h"]) // HOUR_S * HOUR_S + HOUR_S
+
+
 def pruned(scope: ScopeState, now_us: int) -> ScopeState:
     """Without the periods that no window can ask for any more; what still holds something stays."""
     kept = {

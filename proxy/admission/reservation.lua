@@ -99,24 +99,26 @@ end
 
 -- ── what a scope has used ──────────────────────────────────────────────────────────────────────────────────────────
 
--- The hours whose sum a rolling window is: its own, the 24 before it, and those begun since that share a window with it.
+-- The hours whose sum a rolling window is: its own, the 24 before it, and those begun since that share a window with it,
+-- as long as they are kept: of a reservation from hours ago some may be pruned. Next, the place of its own among them.
 local function hours_of(period)
   local own_s = tonumber(string.sub(period, 2))
   local begun_s = math.floor(now_ms / 1000 / HOUR_S) * HOUR_S
   local last_s = math.max(own_s, math.min(begun_s, own_s + 24 * HOUR_S))
-  local hours = {}
-  for start_s = own_s - 24 * HOUR_S, last_s, HOUR_S do hours[#hours + 1] = start_s end
-  return hours
+  local kept_s = math.floor((now_ms / 1000 - PERIOD_KEPT_S.h) / HOUR_S) * HOUR_S + HOUR_S
+  local first_s, hours = math.max(own_s - 24 * HOUR_S, kept_s), {}
+  for start_s = first_s, last_s, HOUR_S do hours[#hours + 1] = start_s end
+  return hours, (own_s - first_s) / HOUR_S + 1
 end
 
 -- Read a scope's buckets, its pending reservations, and what each window has spent and holds. `is_new` says that its own
 -- period has no counter yet; of a rolling one `hours` are the starts, and `each` what is used in them.
 local function read_scope(use, windows)
-  local fields, hours, at = {'r', 't', 'n'}, {}, 3
+  local fields, hours, owns, at = {'r', 't', 'n'}, {}, {}, 3
   for i = 1, #windows do
     local period = windows[i][1]
     if windows[i][3] == 1 then
-      hours[i] = hours_of(period)
+      hours[i], owns[i] = hours_of(period)
       for k = 1, #hours[i] do
         local hour = 'h' .. decimal(hours[i][k])
         fields[at + 1], fields[at + 2], at = hour .. ':s', hour .. ':h', at + 2
@@ -130,7 +132,7 @@ local function read_scope(use, windows)
   for i = 1, #windows do
     local starts_s, spent_nusd, held_nusd, each, own = hours[i], 0, 0, nil, at
     if starts_s then
-      each, own = {}, at + 48  -- its own hour stands behind the 24 before it
+      each, own = {}, owns[i] > 0 and at + 2 * (owns[i] - 1) or #fields + 1
     end
     for k = 1, starts_s and #starts_s or 1 do
       local spent, held = tonumber(values[at] or '0'), tonumber(values[at + 1] or '0')

@@ -33,6 +33,7 @@ from proxy.admission.book import (
     Reservation,
     Scopes,
     ScopeState,
+    first_kept_hour_s,
     posted,
     pruned,
 )
@@ -121,13 +122,14 @@ def first_cap(demands: Iterable[ScopeDemand], scopes: Scopes, needed_nusd: int, 
 
 def use_of(window: Window, scope: ScopeState, now_us: int) -> Use:
     """What a window has spent and holds. A rolling day sums 25 hours: its own, the 24 before, and
-    those begun since that share a window of 24 hours with it."""
+    those begun since that share a window of 24 hours with it, as long as they are kept."""
     if window.kind is not WindowKind.ROLLING_24H:
         return Use(*scope.periods.get(window.period, Amounts()))
     own_s = window.start_ms // 1_000
     begun_s = now_us // 1_000_000 // HOUR_S * HOUR_S
     last_s = max(own_s, min(begun_s, own_s + DAY_S))
-    starts_s = range(own_s - DAY_S, last_s + 1, HOUR_S)
+    first_s = max(own_s - DAY_S, first_kept_hour_s(now_us))  # of a reservation from hours ago some may be pruned
+    starts_s = range(first_s, last_s + 1, HOUR_S)
     amounts = [scope.periods.get(f"h{start_s}", Amounts()) for start_s in starts_s]
     return Use(
         spent_nusd=sum(each.spent_nusd for each in amounts),

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from tests.admission_stores import DAY_START_S, T0_S
 
 HOUR_MS = 3_600_000
+HOURS_KEPT = (
+    26  # from its beginning on: then an hour is over, nobody asks for it, and what is spent late of it is dropped
+)
 DAY_END_MS = (DAY_START_S - T0_S) * 1_000 + 24 * HOUR_MS  # of T0's day
 
 Window = tuple[str, int | None]  # kind, cap
@@ -38,6 +41,7 @@ class Held:
     lease_until: int
     state: str = "pending"
     spent: int = 0
+    spent_in_hour: int = 0  # what its hour was told of that
     ended: int = 0
     answer: object = None
 
@@ -69,6 +73,9 @@ class Model:
 
     # ── sums ─────────────────────────────────────────────────────────────────────────────
 
+    def is_over(self, hour: int) -> bool:
+        return hour + HOURS_KEPT <= self.now // HOUR_MS
+
     def amounts(self, scope: str, hours: range | None = None) -> tuple[int, int]:
         """I2 and I3, as definitions: (spent, held) of a scope, in all or in some hours."""
         touching = [
@@ -77,7 +84,7 @@ class Model:
             if scope in [s.name for s in each.scopes] and (hours is None or each.hour in hours)
         ]
         held = sum(each.held for each in touching if each.state == "pending")
-        return sum(each.spent for each in touching), held
+        return sum(each.spent if hours is None else each.spent_in_hour for each in touching), held
 
     def pending(self, scope: str | None = None) -> int:
         return sum(
@@ -87,9 +94,14 @@ class Model:
 
     def window(self, scope: str, kind: str, hour: int) -> tuple[int, int]:
         """What a window has spent and holds, for a reservation of that hour."""
-        now_hour = self.now // HOUR_MS
-        hours = {"hour": range(hour, hour + 1), "24h": range(hour - 24, max(hour, now_hour) + 1), "total": None}
+        hours = {"hour": range(hour, hour + 1), "24h": self.rolling(hour), "total": None}
         return self.amounts(scope, hours[kind])
+
+    def rolling(self, hour: int) -> range:
+        """The hours that share 24 with it, of those that are kept and have begun."""
+        now_hour = self.now // HOUR_MS
+        last = min(max(hour, now_hour), hour + 24)
+        return range(max(hour - 24, now_hour - HOURS_KEPT + 1), last + 1)
 
     # ── admission ────────────────────────────────────────────────────────────────────────
 
@@ -181,9 +193,9 @@ class Model:
             return None
         if kind == "hour":
             return (hour + 1) * HOUR_MS
-        last = max(hour, self.now // HOUR_MS)
-        for first in range(hour - 24, last + 1):
-            if sum(self.amounts(scope, range(first + 1, last + 1))) + more <= cap:
+        hours = self.rolling(hour)
+        for first in hours:
+            if sum(self.amounts(scope, range(first + 1, hours.stop))) + more <= cap:
                 return (first + 25) * HOUR_MS
         return None
 
@@ -236,6 +248,8 @@ class Model:
         late = known.state == "expired"
         self.rows.append((run, cost - known.held if late else cost))
         self.correct(known, known.tokens if tokens is None else tokens)
+        if not (late and self.is_over(known.hour)):
+            known.spent_in_hour = cost
         known.state, known.spent, known.ended = "settled", cost, self.now
         return ["corrected" if late else "settled", cost, known.held]
 
@@ -244,7 +258,7 @@ class Model:
             return self.settle(run, cost, None)
         self.rows.append((run, cost))
         hour = self.now // HOUR_MS
-        self.reservations[run] = Held(run, scopes, hour, 0, 0, 0, "settled", cost, self.now)
+        self.reservations[run] = Held(run, scopes, hour, 0, 0, 0, "settled", cost, cost, self.now)
         return ["posted", cost, 0]
 
     def release(self, run: str) -> str:
@@ -278,6 +292,7 @@ class Model:
     def expire(self, at_most: int) -> int:
         due = [each for each in self.reservations.values() if each.state == "pending" and each.lease_until <= self.now]
         for each in sorted(due, key=lambda each: (each.lease_until, each.run))[:at_most]:
-            each.state, each.spent, each.ended = "expired", each.held, self.now
+            each.state, each.ended = "expired", self.now
+            each.spent = each.spent_in_hour = each.held
             self.rows.append((each.run, each.held))
         return min(len(due), at_most)
