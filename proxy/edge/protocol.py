@@ -28,6 +28,7 @@ from proxy.edge.framing import ProtocolLimits
 from proxy.edge.head import Head, KnownHeads
 from proxy.edge.pace import BodyPace
 from proxy.edge.problems import render_raw
+from proxy.edge.queued_writes import QueuedWrites
 from proxy.edge.reader import RequestReader
 from proxy.edge.sockets import reset_on_close, unsent_bytes
 
@@ -60,9 +61,10 @@ class TollwayProtocol(asyncio.Protocol):
         limits: ProtocolLimits = _LIMITS,
         known_heads: KnownHeads | None = None,
         busy_poll: BusyPoll | None = None,
+        writes: QueuedWrites | None = None,
         on_refused: OnRefused | None = None,
     ) -> None:
-        """`known_heads` and `busy_poll`, by which a next request is waited for, are those of all connections;
+        """`known_heads`, `busy_poll`, by which a next request is waited for, and `writes` are those of all connections;
         `on_refused` hears of what is refused before the application, and by whom it was sent."""
         if not config.loaded:
             config.load()
@@ -76,6 +78,8 @@ class TollwayProtocol(asyncio.Protocol):
         self._on_refused = on_refused
         self._known_heads = KnownHeads() if known_heads is None else known_heads
         self._busy_poll = BusyPoll(self._loop) if busy_poll is None else busy_poll
+        self._writes = QueuedWrites(self._loop) if writes is None else writes
+        self._unwritten = b""  # what leaves at the end of the loop's turn
         self._reader: RequestReader | None = None
         self._transport: asyncio.Transport
         self._phase = _HEAD
@@ -106,6 +110,7 @@ class TollwayProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._phase = _CLOSING
+        self._unwritten = b""
         self._deadline.close()
         self.resume_writing()
         if self._reader is not None:
@@ -187,19 +192,26 @@ class TollwayProtocol(asyncio.Protocol):
     # ── the connection's side ────────────────────────────────────────────────────────────
 
     def write(self, data: bytes) -> None:
-        """Write at once."""
-        self._transport.write(data)
+        """Write: at once for a caller who is alone, else at the end of the loop's turn."""
+        if self._is_alone or len(self._unwritten) + len(data) > self.limits.write_buffer_bytes_max:
+            self._write_at_once(data)  # of so much it has to be known whether the client takes it
+        elif self._unwritten:
+            self._unwritten += data
+        else:
+            self._unwritten = data
+            self._writes.add(self._write_unwritten)
 
     def pending_bytes(self) -> int:
         """What was written and has not reached the client's machine: in this process, and in its kernel.
 
         Without the kernel's megabytes a slow reader would look like one that has stopped.
         """
-        return self._transport.get_write_buffer_size() + unsent_bytes(self._transport.get_extra_info("socket"))
+        in_process = len(self._unwritten) + self._transport.get_write_buffer_size()
+        return in_process + unsent_bytes(self._transport.get_extra_info("socket"))
 
     def send_continue(self) -> None:
         """Tell a client that holds its body back that it may send it; its time begins now."""
-        self._transport.write(_CONTINUE)
+        self._write_at_once(_CONTINUE)
         self._begin_body_window()
 
     def pause_reading(self) -> None:
@@ -235,7 +247,7 @@ class TollwayProtocol(asyncio.Protocol):
                 self._reader.begin_next()
             self._discarded_bytes = 0
             self._deadline.set(self._keep_alive_s)
-            if len(self._tasks) == 1:  # this request's: nobody else is being served
+            if self._is_alone:
                 self._busy_poll.begin()
 
     def cut(self, *, flush: bool) -> None:
@@ -314,6 +326,22 @@ class TollwayProtocol(asyncio.Protocol):
         except GatewayError as refusal:
             self._refuse(refusal)
 
+    # ── writing ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _is_alone(self) -> bool:
+        """True while no request but this connection's is being served."""
+        return len(self._tasks) == 1
+
+    def _write_at_once(self, data: bytes) -> None:
+        self._write_unwritten()
+        self._transport.write(data)
+
+    def _write_unwritten(self) -> None:
+        unwritten, self._unwritten = self._unwritten, b""
+        if unwritten and not self._transport.is_closing():
+            self._transport.write(unwritten)
+
     # ── endings ──────────────────────────────────────────────────────────────────────────
 
     def _discard(self, data: bytes) -> None:
@@ -344,10 +372,11 @@ class TollwayProtocol(asyncio.Protocol):
             if connection.head_sent:  # two answers are worse than half a one
                 self.cut(flush=False)
                 return
-        self._transport.write(render_raw(error))
+        self._write_at_once(render_raw(error))
         self._linger()
 
     def _linger(self) -> None:
+        self._write_unwritten()
         self._phase = _CLOSING
         self._discarded_bytes = 0
         self.resume_reading()
@@ -356,6 +385,7 @@ class TollwayProtocol(asyncio.Protocol):
         self._deadline.set(self.limits.linger_s)
 
     def _close(self) -> None:
+        self._write_unwritten()
         self._phase = _CLOSING
         # What is left in the buffer is sent first, to a client that may never read it.
         self._closing_bytes = self.pending_bytes()

@@ -23,6 +23,7 @@ from proxy.edge.health import Readiness
 from proxy.edge.orders import BEGUN, CLOSED, Stop, orders_heard, signals_heard, tell
 from proxy.edge.place import Place
 from proxy.edge.protocol import OnRefused, TollwayProtocol
+from proxy.edge.queued_writes import QueuedWrites
 from proxy.edge.sockets import ADMIN_SETTING, DATA_SETTING, BindFailed, both_bound, listen, url_of
 from proxy.settings.model import ServerSettings
 
@@ -70,6 +71,7 @@ class _Port(uvicorn.Server):
             TollwayProtocol,
             known_heads=KnownHeads(),
             busy_poll=BusyPoll(asyncio.get_running_loop()),
+            writes=QueuedWrites(asyncio.get_running_loop()),
             on_refused=on_refused,
         )
         config = uvicorn.Config(

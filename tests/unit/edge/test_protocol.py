@@ -24,6 +24,15 @@ PATIENCE_S = 10.0  # beyond this it hangs
 LONG_S = 600.0  # never, for a test
 
 
+@pytest.fixture(params=[False, True], ids=["alone", "among others"], autouse=True)
+def others(request, monkeypatch):
+    """Whether another request is being served all the while: then what is written waits for the end of a turn."""
+    monkeypatch.setattr(f"{__name__}.HAS_OTHERS", request.param)
+
+
+HAS_OTHERS = False
+
+
 @dataclass
 class Served:
     """A listening server, and what its application saw."""
@@ -31,6 +40,12 @@ class Served:
     port: int
     state: ServerState
     scopes: list = field(default_factory=list)
+    other: asyncio.Task[None] | None = None
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """What serves the test's own requests."""
+        return self.state.tasks - {self.other}
 
     @property
     def wires(self) -> list[TollwayProtocol]:
@@ -55,6 +70,9 @@ async def serving(app, *, keep_alive_s: int = 30, **limits) -> AsyncIterator[Ser
         lambda: TollwayProtocol(config, state, {}, limits=narrowed, known_heads=known_heads), "127.0.0.1", 0
     )
     served = Served(server.sockets[0].getsockname()[1], state, seen)
+    if HAS_OTHERS:
+        served.other = asyncio.get_running_loop().create_task(asyncio.sleep(LONG_S))
+        state.tasks.add(served.other)
     try:
         yield served
     finally:
@@ -422,6 +440,7 @@ async def test_one_connection_serves_many_requests():
         assert served.state.total_requests == 5
 
 
+@pytest.mark.parametrize("others", [False], indirect=True)
 async def test_after_the_last_answer_the_next_request_is_waited_for_awake_until_it_comes(monkeypatch):
     poll, hold, asked = CountedPoll(), asyncio.Event(), asyncio.Event()
 
@@ -449,6 +468,59 @@ async def test_after_the_last_answer_the_next_request_is_waited_for_awake_until_
             hold.set()
             await read_answer(slow_reader)
             assert (poll.begun, poll.is_on) == (4, True)
+
+
+@pytest.mark.parametrize("others", [True], indirect=True)
+async def test_answers_of_one_turn_leave_at_its_end_and_in_order():
+    served_now, go_on = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        connection = scope["extensions"][CONNECTION_EXTENSION]
+        served_now.append(connection)
+        await go_on.wait()
+        await send(start(200, length=9))
+        for piece in (b"one", b"two", b"six"):
+            await send(chunk(piece, more=piece != b"six"))
+        assert connection._wire.pending_bytes() > 0, "it has not left yet"
+
+    async with serving(app) as served, connected(served.port) as first, connected(served.port) as second:
+        for _, writer in (first, second):
+            writer.write(GET + b"\r\n")
+        await until(lambda: len(served_now) == 2)
+        go_on.set()
+        for reader, _ in (first, second):
+            assert (await read_answer(reader))[1] == b"onetwosix"
+
+
+@pytest.mark.parametrize("others", [True], indirect=True)
+async def test_what_waits_for_the_end_of_a_turn_is_bounded():
+    waiting_bytes = []
+
+    async def app(scope, receive, send):
+        wire = scope["extensions"][CONNECTION_EXTENSION]._wire
+        await send(start(200, length=100 * 1_000))
+        for number in range(100):
+            await send(chunk(b"x" * 1_000, more=number < 99))
+            waiting_bytes.append(len(wire._unwritten))
+
+    async with serving(app) as served, connected(served.port) as (reader, writer):
+        writer.write(GET + b"\r\n")
+        assert (await read_answer(reader))[1] == b"x" * 100_000
+        assert 30_000 < max(waiting_bytes) <= ProtocolLimits().write_buffer_bytes_max
+
+
+@pytest.mark.parametrize("others", [True], indirect=True)
+async def test_an_answer_that_waits_leaves_before_the_refusal_of_what_follows_it():
+    async def app(scope, receive, send):
+        await receive()
+        await send(start(200, length=2))
+        await send(chunk(b"hi", more=False))
+        scope["extensions"][CONNECTION_EXTENSION]._wire.data_received(b"NONSENSE\r\n\r\n")  # in the same turn
+
+    async with serving(app) as served:
+        said = await say(served.port, GET + b"\r\n")
+        assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert re.search(rb"\r\n\r\nhiHTTP/1.1 400 ", said)
 
 
 KEYED = POST + b"Content-Length: %d\r\nX-Key: %b\r\n\r\n%b"
@@ -767,7 +839,7 @@ async def test_a_callback_that_comes_after_the_hang_up_is_called_at_once():
             await until(lambda: late)
         await until(lambda: late[0].disconnected)
         go_on.set()
-        await until(lambda: not served.state.tasks)
+        await until(lambda: not served.tasks)
         assert calls == [1]
 
 
@@ -830,7 +902,7 @@ async def test_an_error_that_follows_our_own_abort_is_not_logged(caplog):
     async with serving(app) as served:
         with pytest.raises(ConnectionResetError):
             await say(served.port, GET + b"\r\n")
-        await until(lambda: not served.state.tasks)
+        await until(lambda: not served.tasks)
         assert caplog.records == []
 
 
