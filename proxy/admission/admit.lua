@@ -110,7 +110,7 @@ local function prune(use)  -- what no window can ask for any more
   if #pruned > 0 then call('HDEL', use, unpack(pruned)) end
 end
 
-call('HSET', run, 'state', 'pending', 'held', decimal(held_nusd), 'tokens', decimal(expected_tokens),
+call('HSET', run, 'state', 'pending', 'held', held_nusd, 'tokens', expected_tokens,
   'touched', ARGV[9], 'row', row)
 for s, entry in ipairs(touched) do
   local use, scope, check = KEYS[4 + s], scopes[s], checks[s]
@@ -121,10 +121,10 @@ for s, entry in ipairs(touched) do
   end
   if mode == 'admit' and check[1] >= 0 then scope.r = math.max(scope.r, now_us) + check[1] end
   if mode == 'admit' and check[3] > 0 then scope.t = math.max(scope.t, now_us) + check[3] end
-  call('HSET', use, 'r', decimal(scope.r), 't', decimal(scope.t), 'n', decimal(scope.n + 1))
+  call('HSET', use, 'r', scope.r, 't', scope.t, 'n', scope.n + 1)
   if scope.n == 0 then call('PERSIST', use) end
   for _, period in ipairs(entry[3]) do add(use, period .. ':h', held_nusd) end
   if is_new and held_nusd > 0 then prune(use) end
 end
-call('ZADD', leases, decimal(now_ms + lease_ms), member_of(run))
+call('ZADD', leases, now_ms + lease_ms, member_of(run))
 return admitted(0)

@@ -13,12 +13,13 @@ local time = redis.call('TIME')
 local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now_ms = math.floor(now_us / 1000)
 
-local function whole(text, name)  -- tostring() of a large number is not its decimal: see `decimal`
+local function whole(text, name)
   local number = tonumber(text)
   assert(number and number >= 0 and number < 2^53 and number == math.floor(number), name .. ' out of range')
   return number
 end
 
+-- To join a large number to a text rounds it. What a command is given needs none of this: Redis writes it with 17 digits.
 local function decimal(number) return string.format('%.0f', number) end
 
 local function has_row(row_id) return call('ZSCORE', prefix .. 'ledger-positions', row_id) end
@@ -47,5 +48,5 @@ local function keep_for(use, periods, tats_us)
   for _, tat_us in ipairs(tats_us) do
     if tat_us then kept_ms = math.max(kept_ms, math.ceil((tonumber(tat_us) - now_us) / 1000)) end
   end
-  call('PEXPIRE', use, decimal(kept_ms))
+  call('PEXPIRE', use, kept_ms)
 end

@@ -6,7 +6,7 @@
 assert(#KEYS == 1 and #ARGV >= 2, 'extend: wrong number of arguments')
 local lease_ms = whole(ARGV[1], 'lease_ms')
 assert(lease_ms > 0, 'extend: lease_ms out of range')
-local lease_until, gone = decimal(now_ms + lease_ms), {}
+local lease_until, gone = now_ms + lease_ms, {}
 for i = 2, #ARGV do
   if call('ZSCORE', KEYS[1], ARGV[i]) then
     call('ZADD', KEYS[1], 'XX', lease_until, ARGV[i])

@@ -45,7 +45,7 @@ if refusal then return refusal end
 append_new(run_id, ARGV[5])
 for s, scope in ipairs(scopes) do
   answer[2 + s] = math.max(scope.r, now_us) + scope.increment_us
-  call('HSET', scope.use, 'r', decimal(answer[2 + s]))
+  call('HSET', scope.use, 'r', answer[2 + s])
   if scope.n == 0 and not scope.stays then
     local periods = {}
     for _, field in ipairs(call('HKEYS', scope.use)) do

@@ -12,7 +12,7 @@ local PRUNED_MAX = 200
 local leases = prefix .. 'leases'
 
 local function add(use, field, amount)
-  if amount ~= 0 then call('HINCRBY', use, field, decimal(amount)) end
+  if amount ~= 0 then call('HINCRBY', use, field, amount) end
 end
 
 local function member_of(run) return string.sub(run, #prefix + #'run:' + 1) end  -- RUN:STEP
@@ -41,7 +41,7 @@ local function correct_tokens(use, tokens_per_minute, expected_tokens, tokens)
   local difference_us = math.ceil(tokens * 60000000 / tokens_per_minute)
     - math.ceil(expected_tokens * 60000000 / tokens_per_minute)
   local tat_us = math.max(tonumber(call('HGET', use, 't') or '0'), now_us) + difference_us
-  call('HSET', use, 't', decimal(math.min(math.max(tat_us, now_us), now_us + DEBT_US_MAX)))
+  call('HSET', use, 't', math.min(math.max(tat_us, now_us), now_us + DEBT_US_MAX))
 end
 
 -- Let the hold of a pending reservation go, and post what was spent instead, both in its own periods.
@@ -59,7 +59,7 @@ end
 
 -- Let a pending reservation hold more, in the periods in which it was admitted. `row` is what its lease would leave now.
 local function hold_more(run, entries, before_nusd, held_nusd, row)
-  call('HSET', run, 'held', decimal(held_nusd), 'row', row)
+  call('HSET', run, 'held', held_nusd, 'row', row)
   for _, entry in ipairs(entries) do
     for _, period in ipairs(entry[3]) do add(prefix .. 'use:' .. entry[1], period .. ':h', held_nusd - before_nusd) end
   end
@@ -80,7 +80,7 @@ end
 
 -- Expire at most so many leases that have run out: charged at the worst case, with the row that admission stored.
 local function expire(at_most)
-  local due = call('ZRANGEBYSCORE', leases, '-inf', decimal(now_ms), 'LIMIT', '0', decimal(at_most))
+  local due = call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', '0', at_most)
   for _, member in ipairs(due) do
     local run = prefix .. 'run:' .. member
     local state, held, tokens, touched, row = unpack(call('HMGET', run, 'state', 'held', 'tokens', 'touched', 'row'))

@@ -18,7 +18,7 @@ local state, held, expected, touched, cost = unpack(call('HMGET', run, 'state', 
 
 local function finish(code, held_nusd)
   call('DEL', run)  -- made anew it takes a third of the memory that a hash keeps which once held a row
-  call('HSET', run, 'state', 'settled', 'cost', decimal(cost_nusd), 'held', decimal(held_nusd))
+  call('HSET', run, 'state', 'settled', 'cost', cost_nusd, 'held', held_nusd)
   call('PEXPIRE', run, TOMBSTONE_MS)
   return {code, cost_nusd, held_nusd}
 end
