@@ -223,6 +223,7 @@ class Connection:
             self._fail()
         finally:
             self._callback = None
+            self._wire.served(self)
 
     def feed(self, body: bytes) -> None:
         """Take a piece of the body off the wire."""

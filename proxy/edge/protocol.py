@@ -169,7 +169,6 @@ class TollwayProtocol(asyncio.Protocol):
         self._phase = _BODY
         self._pace.begin()
         task = connection.task = self._loop.create_task(connection.run(self._serve))
-        task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
 
     def body_came(self, body: bytes) -> None:
@@ -231,6 +230,11 @@ class TollwayProtocol(asyncio.Protocol):
             self._transport.resume_reading()
         if self._body_left_s is not None and self._phase is _BODY:
             self._deadline.set(self._body_left_s)
+
+    def served(self, connection: Connection) -> None:
+        """The application has done its part. Its own task says so, since to be called back at its end costs more."""
+        assert connection.task is not None
+        self._tasks.discard(connection.task)
 
     def answer_complete(self, *, keep_alive: bool) -> None:
         """The answer's last byte is written: the next request, or the end."""

@@ -155,7 +155,7 @@ class Attempts:
             if following is None:
                 return failed.last_word
             await failed.aclose()
-            exchange.given_up.append(_given_up(attempt, failed))
+            exchange.given_up += (_given_up(attempt, failed),)
             if following is not attempt:
                 self._gates.leave_deployment(exchange, attempt)
                 exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, failed.failure)

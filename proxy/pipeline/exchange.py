@@ -4,7 +4,7 @@ State lives here, and in the attempt that it holds, and nowhere else: the line f
 its own order, and the settlement reads them once, at the end, whatever happened.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.consent import Consent
@@ -50,7 +50,7 @@ class Exchange:
     is_in_flight: bool = False  # it has a place among the calls under way
     attempt: Attempt | None = None  # the one under way, or the last
     attempts: int = 0  # sends, however they ended
-    given_up: list[GivenUp] = field(default_factory=list)
+    given_up: tuple[GivenUp, ...] = ()
     given_up_nusd: int = 0  # what providers may bill for attempts that came to nothing
     withheld: Consent | None = None  # it failed, and with this consent there was a fallback to be had
     counts_dollars: bool = True  # whether what it costs counts against the tenant's caps
