@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import sysconfig
 from datetime import UTC, datetime
 from importlib import metadata
@@ -38,7 +39,9 @@ def _cpu_model() -> str:
 
 
 def _build() -> str:
-    """How the interpreter was compiled: the one that distributions ship is a fifth faster than a plain `make`."""
+    """How the interpreter was compiled: the one that distributions ship is a tenth faster than a plain `make`."""
+    if sys.base_prefix == "/usr":  # built in steps of their own, of which the options tell nothing
+        return f"the distribution's, {platform.python_compiler()}"
     options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
     found = (f"{'with' if option in options else 'without'} {name}" for name, option in _OPTIMISATIONS.items())
     return ", ".join(found)
