@@ -192,10 +192,13 @@ class TollwayProtocol(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write: at once for a caller who is alone, else at the end of the loop's turn."""
-        if self._is_alone or len(self._unwritten) + len(data) > self.limits.write_buffer_bytes_max:
+        unwritten = self._unwritten
+        if len(self._tasks) == 1 and not unwritten:
+            self._transport.write(data)
+        elif len(unwritten) + len(data) > self.limits.write_buffer_bytes_max:
             self._write_at_once(data)  # of so much it has to be known whether the client takes it
-        elif self._unwritten:
-            self._unwritten += data
+        elif unwritten:
+            self._unwritten = unwritten + data
         else:
             self._unwritten = data
             self._writes.add(self._write_unwritten)
@@ -251,7 +254,7 @@ class TollwayProtocol(asyncio.Protocol):
                 self._reader.begin_next()
             self._discarded_bytes = 0
             self._deadline.set(self._keep_alive_s)
-            if self._is_alone:
+            if len(self._tasks) == 1:  # this request's: nobody else is being served
                 self._busy_poll.begin()
 
     def cut(self, *, flush: bool) -> None:
@@ -331,11 +334,6 @@ class TollwayProtocol(asyncio.Protocol):
             self._refuse(refusal)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────
-
-    @property
-    def _is_alone(self) -> bool:
-        """True while no request but this connection's is being served."""
-        return len(self._tasks) == 1
 
     def _write_at_once(self, data: bytes) -> None:
         self._write_unwritten()
