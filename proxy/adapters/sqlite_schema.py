@@ -202,9 +202,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
                 ON CONFLICT (tenant_id) DO UPDATE SET rows = rows + 1, bytes = bytes + excluded.bytes;
         END""",
     ),
-    (  # rows leave a page at a time: what leaves is counted off at once, and not row by row
-        "DROP TRIGGER ledger_row_gone",
-    ),
 )
 
 # Of a file of its own, in which nothing is that may not be lost.

@@ -1,9 +1,8 @@
 """Rows in the embedded store: one table for all tenants, positions given by SQLite.
 
-`ledger_backlog` tells how much waits, so that nobody has to read it: a trigger counts what is
-added, by whomever, and what is exported is counted off a page at a time. It leaves `ledger` for
-`ledger_remembered`, which holds run ids alone, so that an append of unknown outcome that is
-repeated adds nothing.
+Triggers keep `ledger_backlog` true, whoever adds or deletes rows: how much waits is then known
+without reading it. What was exported leaves `ledger` for `ledger_remembered`, which holds run ids
+alone, so that an append of unknown outcome that is repeated adds nothing.
 """
 
 import sqlite3
@@ -48,19 +47,7 @@ _REMEMBER = """
     SELECT tenant_id, run_id, ? FROM ledger WHERE tenant_id = ? AND position <= ?
 """
 _ROW = "SELECT data FROM ledger WHERE tenant_id = ? AND position = ?"
-_COUNT_OFF = """
-    UPDATE ledger_backlog SET (rows, bytes) = (
-        SELECT ledger_backlog.rows - count(*), ledger_backlog.bytes - coalesce(sum(length(data)), 0)
-        FROM ledger WHERE tenant_id = ?1 AND position <= ?2
-    )
-    WHERE tenant_id = ?1
-"""
 _TRIM = "DELETE FROM ledger WHERE tenant_id = ? AND position <= ?"
-# An older release beside this one, whose trigger is gone, has trimmed and counted nothing off.
-_NOTHING_LEFT = """
-    UPDATE ledger_backlog SET rows = 0, bytes = 0
-    WHERE tenant_id = ?1 AND rows <> 0 AND NOT EXISTS (SELECT 1 FROM ledger WHERE tenant_id = ?1)
-"""
 _FORGET = """
     DELETE FROM ledger_remembered WHERE (tenant_id, run_id) IN (
         SELECT tenant_id, run_id FROM ledger_remembered WHERE exported_at_ms < ? ORDER BY exported_at_ms LIMIT ?
@@ -145,9 +132,7 @@ class EmbeddedLedgerStore:
                     return False
             connection.execute(_MOVE, (*cursor, now_ms + lease_ms, tenant_id))
             connection.execute(_REMEMBER, (now_ms, tenant_id, cursor.position))
-            connection.execute(_COUNT_OFF, (tenant_id, cursor.position))
             connection.execute(_TRIM, (tenant_id, cursor.position))
-            connection.execute(_NOTHING_LEFT, (tenant_id,))
             connection.execute(_FORGET, (now_ms - self._remember_ms, FORGET_MAX))
             return True
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from proxy.adapters.sqlite import SqliteDoor
 from proxy.ledger.cursor import NO_HASH, Claim, Cursor
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
@@ -192,18 +191,6 @@ async def test_the_backlog_says_what_waits(ledger):
     await export(ledger, 3)
     assert [(one.tenant_id, one.rows) for one in await ledger.backlog()] == [("other", 1)]
     assert await ledger.unexported_bytes() == found["other"].unexported_bytes
-
-
-async def test_what_an_older_release_took_out_uncounted_is_set_right_once_nothing_waits(tmp_path):
-    async with SqliteDoor(tmp_path / "tollway.db") as door:
-        ledger = EmbeddedLedgerStore(door)
-        await ledger.append(rows("a", "b", "c", "d"))
-        await door.run(lambda connection: connection.execute("DELETE FROM ledger WHERE run_id < 'c'").rowcount)
-        await export(ledger, 1)
-        assert [one.rows for one in await ledger.backlog()] == [3]  # one waits, and two are miscounted
-        await export(ledger, 1)
-        assert list(await ledger.backlog()) == []
-        assert await ledger.unexported_bytes() == 0
 
 
 async def test_bytes_that_wait_follow_a_large_backlog_down(ledger):
