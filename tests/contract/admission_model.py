@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from tests.admission_stores import DAY_START_S, T0_S
 
 HOUR_MS = 3_600_000
-HOURS_KEPT = (
-    26  # from its beginning on: then an hour is over, nobody asks for it, and what is spent late of it is dropped
-)
+HOURS_KEPT = 26  # from its beginning on; then it is over: nobody asks for it, and what is spent late of it is dropped
 DAY_END_MS = (DAY_START_S - T0_S) * 1_000 + 24 * HOUR_MS  # of T0's day
 
 Window = tuple[str, int | None]  # kind, cap
