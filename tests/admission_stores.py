@@ -31,7 +31,8 @@ from proxy.admission.caps import demand_of
 from proxy.admission.embedded import EmbeddedAdmissionStore
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmitted, HitDemand, Purged, Shredded, hit_scope
-from proxy.admission.store import RedisAdmissionStore, Scripts
+from proxy.admission.scripts import Scripts
+from proxy.admission.store import RedisAdmissionStore
 from proxy.admission.terms import Demand, RunStep, WindowKind, outline_of, touched_by
 from proxy.cache.book import RedisCacheBook
 from proxy.cache.embedded import EmbeddedCacheBook

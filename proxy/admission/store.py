@@ -14,18 +14,17 @@ import secrets
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Protocol, Self
+from functools import lru_cache
+from typing import Protocol
 
-from proxy.adapters.redis import RedisDoor, Script, shared_name, tenant_name
+from proxy.adapters.redis import RedisDoor, shared_name, tenant_name
 from proxy.adapters.redis_wire import Argument, Reply
 from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
 from proxy.admission.book import ScopeState
 from proxy.admission.ending import Bill
 from proxy.admission.hits import HitAdmission, HitDemand, require_hit
+from proxy.admission.scripts import Scripts
 from proxy.admission.terms import Demand, RunStep, ScopeDemand, Touched, require_demand, require_run_step, touched_json
 from proxy.core.errors import StateUnavailable
 from proxy.core.tenant import require_tenant_id
@@ -124,41 +123,6 @@ class AdmissionStore(Protocol):
             StateIncompatible: it may throw away what it holds.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scripts:
-    """The scripts, each behind what they share."""
-
-    admit: Script
-    settle: Script
-    release: Script
-    extend: Script
-    grow: Script
-    sweep: Script
-    hit: Script
-    epoch: Script
-    announce: Script
-
-    @classmethod
-    def load(cls) -> Self:
-        """Blocks on the disk for a moment: call it at start."""
-
-        def joined(*names: str) -> Script:
-            return Script("".join((Path(__file__).parent / name).read_text() for name in ("common.lua", *names)))
-
-        behind = partial(joined, "reservation.lua")
-        return cls(
-            admit=behind("admit.lua"),
-            settle=behind("settle.lua"),
-            release=behind("release.lua"),
-            extend=behind("extend.lua"),
-            grow=behind("grow.lua"),
-            sweep=behind("sweep.lua"),
-            hit=joined("hit.lua"),
-            epoch=Script.beside(__file__, "epoch.lua"),
-            announce=Script.beside(__file__, "announce.lua"),
-        )
 
 
 class RedisAdmissionStore:

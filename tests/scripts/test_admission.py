@@ -19,7 +19,8 @@ from proxy.admission.answers import (
 from proxy.admission.book import ScopeState
 from proxy.admission.caps import demand_of
 from proxy.admission.ending import Bill
-from proxy.admission.store import IDLE_MS, RedisAdmissionStore, Scripts
+from proxy.admission.scripts import Scripts
+from proxy.admission.store import IDLE_MS, RedisAdmissionStore
 from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, outline_of, touched_by
 from proxy.core.clock import Clock
 from proxy.core.errors import StateIncompatible, StateUnavailable

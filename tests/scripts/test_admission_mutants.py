@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.redis import RedisDoor, Script
-from proxy.admission.store import Scripts
+from proxy.admission.scripts import Scripts
 from tests.admission_stores import RedisBench, play
 from tests.vectors.test_admission import CASES
 

@@ -6,7 +6,8 @@ import pytest
 
 from proxy.adapters.redis import RedisDoor
 from proxy.admission.hits import HitAdmitted, HitDemand
-from proxy.admission.store import RedisAdmissionStore, Scripts
+from proxy.admission.scripts import Scripts
+from proxy.admission.store import RedisAdmissionStore
 from proxy.admission.terms import Bucket, ScopeDemand
 from proxy.core.errors import StateUnavailable
 from proxy.ledger.store import RedisLedgerStore
