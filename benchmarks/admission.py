@@ -37,6 +37,7 @@ from proxy.admission.terms import Demand, RunStep, WindowKind, outline_of
 from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
+from proxy.ledger.entry import adjustment
 from tests.redis_server import RedisServer
 
 ROW: Final = b"r" * 600
@@ -130,7 +131,7 @@ class Bench:
         assert isinstance(answer, Admitted), answer
 
     async def settle(self, asked: Demand) -> None:
-        bill = Bill(500_000, 900, ROW, b"")
+        bill = Bill(500_000, 900, ROW)
         await self._until_answered(partial(self.store.settle, asked.run_step, bill))
 
     async def release(self, asked: Demand) -> None:
@@ -246,11 +247,11 @@ async def run(arguments: argparse.Namespace, redis_url: str, folder: Path) -> di
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(RedisDoor(redis_url))
         await redis.call("FLUSHALL")
-        bench = Bench("redis", RedisAdmissionStore(redis))
+        bench = Bench("redis", RedisAdmissionStore(redis, adjustment))
         figures = await measure(bench, count, tenants, progress)
         memory = await memory_of(redis, bench, tenants, progress)
         sqlite = await stack.enter_async_context(SqliteDoor(folder / "bench.db"))
-        embedded = Bench("sqlite", EmbeddedAdmissionStore(sqlite, Clock()))
+        embedded = Bench("sqlite", EmbeddedAdmissionStore(sqlite, Clock(), adjustment))
         figures += await measure(embedded, count, tenants, progress)
     progress.clear()
     return {

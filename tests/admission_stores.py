@@ -82,6 +82,14 @@ class HandClock(Clock):
         return self.ms * 1_000
 
 
+def adjusted(row: bytes, held_nusd: int) -> bytes:
+    """What stands in for the ledger's own: its rows are `row NAME`, `NAME COST` or `row NAME COST`."""
+    *words, last = row.split()
+    if last.isdigit():
+        last = b"%d" % (int(last) - held_nusd)
+    return b" ".join((*words, last)).replace(b"row ", b"adjustment ", 1)
+
+
 async def looked(look: Callable[[], Awaitable[Found]]) -> Found:
     """What a look at a store finds. On a busy machine it may take longer than a call may wait; it changes nothing."""
     for _ in range(40):
@@ -98,14 +106,14 @@ class RedisBench:
 
     def __init__(self, door: RedisDoor, scripts: Scripts) -> None:
         self.door = door
-        self.store = RedisAdmissionStore(door, timed(scripts))
+        self.store = RedisAdmissionStore(door, adjusted, timed(scripts))
         self.book = RedisCacheBook(door)
         self.keyring = RedisKeyringStore(door)
         self.now_ms = T0_MS
 
     async def clear(self) -> None:
         await self.door.call("FLUSHALL")
-        self.store = RedisAdmissionStore(self.door, self.store._scripts)
+        self.store = RedisAdmissionStore(self.door, adjusted, self.store._scripts)
         await self.at(T0_MS)
 
     async def at(self, now_ms: int) -> None:
@@ -141,7 +149,7 @@ class SqliteBench:
     def __init__(self, door: SqliteDoor) -> None:
         self.door = door
         self.clock = HandClock()
-        self.store = EmbeddedAdmissionStore(door, self.clock)
+        self.store = EmbeddedAdmissionStore(door, self.clock, adjusted)
         self.book = EmbeddedCacheBook(door)
         self.keyring = EmbeddedKeyringStore(door)
 
@@ -325,8 +333,7 @@ async def _do(bench: RedisBench | SqliteBench, step: Mapping[str, Any], epoch: s
         case "grow":
             return shown(await store.grow(demands[step["run"]], step["held"], f"worst {step['held']}".encode()))
         case "settle" | "post" as verb:
-            row, adjustment = f"row {name.run_id}".encode(), f"adjustment {name.run_id}".encode()
-            bill = Bill(step["cost"], step.get("tokens"), row, adjustment)
+            bill = Bill(step["cost"], step.get("tokens"), f"row {name.run_id}".encode())
             if verb == "settle":
                 answer = await store.settle(name, bill)
             else:

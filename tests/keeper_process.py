@@ -32,9 +32,8 @@ def asked_for(run_id: str, lease_ms: int, tenant_id: str = "acme") -> Demand:
 
 
 def bill_of(run_id: str, cost_nusd: int) -> Bill:
-    """Likewise of the rows of its end."""
-    row, adjustment = f"row {run_id} {cost_nusd}", f"adjustment {run_id} {cost_nusd - HELD_NUSD}"
-    return Bill(cost_nusd, None, row.encode(), adjustment.encode())
+    """Likewise of the row of its end."""
+    return Bill(cost_nusd, None, f"row {run_id} {cost_nusd}".encode())
 
 
 @dataclass

@@ -21,6 +21,7 @@ from proxy.core.clock import Clock
 from proxy.core.errors import StateUnavailable
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import RedisLedgerStore
+from tests.admission_stores import adjusted
 
 SETTLE_IN_MS = 300  # instead of 3 s
 CAP_NUSD = 10**12
@@ -38,7 +39,7 @@ def demand(run_id: str, *, tenant_id: str = "acme", lease_ms: int = 30_000, cap_
 
 def bill(run_id: str, cost_nusd: int) -> Bill:
     """What a call cost, and its rows."""
-    return Bill(cost_nusd, None, b"row " + run_id.encode(), b"adjustment " + run_id.encode())
+    return Bill(cost_nusd, None, b"row " + run_id.encode())
 
 
 class Place:
@@ -67,13 +68,13 @@ class Place:
 @asynccontextmanager
 async def redis_place(url: str, folder: Path, settle_in_ms: int = SETTLE_IN_MS) -> AsyncIterator[Place]:
     async with RedisDoor(url) as door:
-        yield Place(RedisAdmissionStore(door, settle_in_ms=settle_in_ms), RedisLedgerStore(door), folder)
+        yield Place(RedisAdmissionStore(door, adjusted, settle_in_ms=settle_in_ms), RedisLedgerStore(door), folder)
 
 
 @asynccontextmanager
 async def sqlite_place(path: Path, folder: Path, boot_id: str = "") -> AsyncIterator[Place]:
     async with SqliteDoor(path) as door:
-        yield Place(EmbeddedAdmissionStore(door, Clock(), boot_id), EmbeddedLedgerStore(door), folder)
+        yield Place(EmbeddedAdmissionStore(door, Clock(), adjusted, boot_id), EmbeddedLedgerStore(door), folder)
 
 
 class Kept:

@@ -14,7 +14,7 @@ from proxy.admission import ending, reserving
 from proxy.admission.answers import Admission, Admitted, Growth, ReleaseCode, SettleCode, Settlement, State, WrongEpoch
 from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState
 from proxy.admission.encoding import refusal_from, refusal_text, touched_of
-from proxy.admission.ending import Bill
+from proxy.admission.ending import Adjust, Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, admit_hit, require_hit
 from proxy.admission.store import SWEPT_MAX
 from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step, touched_json
@@ -90,12 +90,13 @@ _DROP_SCOPE = "DELETE FROM admission_scopes WHERE tenant_id = ? AND scope = ?"
 class EmbeddedAdmissionStore:
     """Admissions in SQLite."""
 
-    __slots__ = ("_boot", "_clock", "_door")
+    __slots__ = ("_adjust", "_boot", "_clock", "_door")
 
-    def __init__(self, door: SqliteDoor, clock: Clock, boot_id: str = "") -> None:
+    def __init__(self, door: SqliteDoor, clock: Clock, adjust: Adjust, boot_id: str = "") -> None:
         """`boot_id` names the time since the machine started (`sqlite.boot_id`); "" where it has no name."""
         self._door = door
         self._clock = clock
+        self._adjust = adjust
         self._boot = f"{boot_id}." if boot_id else ""  # a process that cannot tell changes nothing
 
     async def epoch(self) -> str:
@@ -261,7 +262,9 @@ class EmbeddedAdmissionStore:
             kept, now_us = book.reservation(run_step), book.now_us
             change: Change | None
             if kept is not None:
-                answer, change = ending.settle(bill, kept, book.touched_scopes(kept), row_id=row_id, now_us=now_us)
+                answer, change = ending.settle(
+                    bill, kept, book.touched_scopes(kept), self._adjust, row_id=row_id, now_us=now_us
+                )
             elif book.has_row(row_id):
                 return Settlement(SettleCode.ALREADY_SETTLED, None, None)
             elif touched is None:

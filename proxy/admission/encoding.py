@@ -46,6 +46,7 @@ _SETTLEMENTS: Final = (
     SettleCode.DENIED,
     SettleCode.POSTED,
 )
+_EXPIRED: Final = len(_SETTLEMENTS)
 _RELEASES: Final = (
     ReleaseCode.FORESTALLED,
     ReleaseCode.RELEASED,
@@ -150,10 +151,17 @@ def growth_of(reply: Sequence[Any], scopes: Sequence[ScopeDemand]) -> Growth:
     return NotPending(State(reply[1].decode()) if reply[1] else None)
 
 
-def settle_args(bill: Bill, touched: bytes) -> tuple[bytes | int, ...]:
+def settle_args(bill: Bill, touched: bytes, adjustment: bytes = b"") -> tuple[bytes | int, ...]:
     """What `settle.lua` is given of a run's end."""
-    cost_nusd, tokens, row, adjustment = bill
+    cost_nusd, tokens, row = bill
     return cost_nusd, -1 if tokens is None else tokens, row, adjustment, touched
+
+
+def expired_nusd(reply: Any) -> int | None:
+    """What a run was charged that had expired, where `settle.lua` asks for its adjustment; else None."""
+    code, _, held_nusd = reply
+    assert isinstance(held_nusd, int)
+    return held_nusd if code == _EXPIRED else None
 
 
 def settlement_of(reply: Any) -> Settlement:

@@ -5,7 +5,8 @@ effect: whatever comes after it is answered by its name, in any order. The one e
 expired reservation, whose late settlement replaces the worst case by the truth.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from proxy.admission.answers import ReleaseCode, SettleCode, Settlement, State
 from proxy.admission.book import (
@@ -21,12 +22,16 @@ from proxy.admission.terms import Touched
 
 
 class Bill(NamedTuple):
-    """What a call cost in the end, and the rows that say so."""
+    """What a call cost in the end, and the row that says so."""
 
     cost_nusd: int
     tokens: int | None  # for the token buckets; None: not known, what was expected stays
     row: bytes
-    adjustment: bytes  # the row instead, if the reservation has expired meanwhile
+
+
+Adjust: TypeAlias = Callable[[bytes, int], bytes]
+"""The row that corrects a charge of so many nano-dollars, which a reservation that expired was charged at, to what a
+bill's own row says. Made only then: of most calls nobody needs it."""
 
 
 _ENDED = {
@@ -43,7 +48,7 @@ _RELEASES = {
 
 
 def settle(
-    bill: Bill, kept: Reservation, scopes: Scopes, *, row_id: str, now_us: int
+    bill: Bill, kept: Reservation, scopes: Scopes, adjust: Adjust, *, row_id: str, now_us: int
 ) -> tuple[Settlement, Change | None]:
     """Charge what a call cost and free its hold; correct it if it had expired."""
     tokens = kept.expected_tokens if bill.tokens is None else bill.tokens
@@ -56,7 +61,7 @@ def settle(
         difference_nusd = bill.cost_nusd - kept.held_nusd
         after = posted_late(kept.touched, scopes, difference_nusd, kept.expected_tokens, tokens, now_us)
         answer = Settlement(SettleCode.CORRECTED, bill.cost_nusd, kept.held_nusd)
-        return answer, Change(settled, after, (f"{row_id}:adjustment", bill.adjustment))
+        return answer, Change(settled, after, (f"{row_id}:adjustment", adjust(bill.row, kept.held_nusd)))
     is_settled = kept.state is State.SETTLED
     charged_nusd, held_nusd = (kept.cost_nusd, kept.held_nusd) if is_settled else (0, 0)
     return Settlement(_ENDED[kept.state], charged_nusd, held_nusd), None

@@ -62,9 +62,9 @@ class Settling(NamedTuple):
     epoch: str = ""  # the store's life in which it began; on the disk, the segment's head says so
 
     def text(self) -> bytes:
-        at_ms, run_step, touched, (cost_nusd, tokens, row, adjustment), _ = self
+        at_ms, run_step, touched, (cost_nusd, tokens, row), _ = self
         begins = jsonio.encode(["settling", at_ms, *run_step, list(map(tuple, touched)), cost_nusd, tokens])
-        return b'%b,"%b","%b"]' % (begins[:-1], _base64(row), _base64(adjustment))
+        return b'%b,"%b"]' % (begins[:-1], _base64(row))
 
 
 class Releasing(NamedTuple):
@@ -127,8 +127,20 @@ def mark_of(line: bytes) -> Mark | None:
 
 def _record(array: Sequence[Any]) -> Record | None:
     match array:
-        case ["settling", at_ms, tenant_id, run_id, step, touched, cost_nusd, tokens, row, adjustment]:
-            bill = Bill(cost_nusd, tokens, _opaque(row), _opaque(adjustment))
+        # An older release kept an adjustment behind the row, which is made of it where it is needed.
+        case ["settling", at_ms, tenant_id, run_id, step, touched, cost_nusd, tokens, row] | [
+            "settling",
+            at_ms,
+            tenant_id,
+            run_id,
+            step,
+            touched,
+            cost_nusd,
+            tokens,
+            row,
+            _,
+        ]:
+            bill = Bill(cost_nusd, tokens, _opaque(row))
             return Settling(at_ms, RunStep(tenant_id, run_id, step), _touched(touched), bill)
         case ["reserved", at_ms, tenant_id, run_id, step, held_nusd, expected_tokens, lease_ms, touched, row]:
             scopes = tuple(_scope_demand(entry) for entry in _touched(touched))

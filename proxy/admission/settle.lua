@@ -1,12 +1,13 @@
 -- settle.lua: turn one reservation into spend and its row in the ledger, exactly once. Stands behind reservation.lua.
 -- KEYS  1 run (hash)
 -- ARGV  1 cost_nusd   2 tokens used, or -1: not known   3 row   4 adjustment: the row of a late settlement, which
---       corrects one that expired   5 touched, JSON as in admit.lua: where to post if the store knows nothing of the
+--       corrects one that expired; "" until it is asked for   5 touched, JSON as in admit.lua: where to post if the store knows nothing of the
 --       run any more; "" to post nothing then
 -- Returns {code, cost_nusd, held_nusd}: what is charged now, and what was held. Codes: 0 unknown, 1 settled,
---   2 already settled (its cost stays; -1 where only its row is left), 3 released, 4 corrected, 5 denied, 6 posted.
+--   2 already settled (its cost stays; -1 where only its row is left), 3 released, 4 corrected, 5 denied, 6 posted,
+--   7 expired: nothing has changed, call again with the adjustment.
 -- Invariant: a reservation has one terminal effect; what is charged goes to the periods that held it, never to today's.
-local UNKNOWN, SETTLED, ALREADY_SETTLED, RELEASED, CORRECTED, DENIED, POSTED = 0, 1, 2, 3, 4, 5, 6
+local UNKNOWN, SETTLED, ALREADY_SETTLED, RELEASED, CORRECTED, DENIED, POSTED, EXPIRED = 0, 1, 2, 3, 4, 5, 6, 7
 local run, row, adjustment = KEYS[1], ARGV[3], ARGV[4]
 assert(#KEYS == 1 and #ARGV == 5, 'settle: wrong number of arguments')
 local cost_nusd = whole(ARGV[1], 'cost_nusd')
@@ -37,6 +38,7 @@ end
 
 if state == 'expired' then  -- charged at its worst case when the lease ran out; now the truth is known
   local held_nusd, expected_tokens = tonumber(held), tonumber(expected)
+  if adjustment == '' then return {EXPIRED, 0, held_nusd} end
   append(row_id .. ':adjustment', adjustment)
   post_late(cjson.decode(touched), cost_nusd - held_nusd, expected_tokens, tokens or expected_tokens)
   return finish(CORRECTED, held_nusd)

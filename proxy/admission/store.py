@@ -22,7 +22,7 @@ from proxy.adapters.redis_wire import Argument, Reply
 from proxy.admission import encoding
 from proxy.admission.answers import Admission, Growth, ReleaseCode, Settlement, WrongEpoch
 from proxy.admission.book import ScopeState
-from proxy.admission.ending import Bill
+from proxy.admission.ending import Adjust, Bill
 from proxy.admission.hits import HitAdmission, HitDemand, require_hit
 from proxy.admission.scripts import Scripts
 from proxy.admission.terms import Demand, RunStep, ScopeDemand, Touched, require_demand, require_run_step, touched_json
@@ -129,6 +129,7 @@ class RedisAdmissionStore:
     """Admissions in Redis. Decides nothing: the scripts do."""
 
     __slots__ = (
+        "_adjust",
         "_announced_s",
         "_changes_seen",
         "_door",
@@ -138,9 +139,12 @@ class RedisAdmissionStore:
         "_settle_in_ms",
     )
 
-    def __init__(self, door: RedisDoor, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS) -> None:
+    def __init__(
+        self, door: RedisDoor, adjust: Adjust, scripts: Scripts | None = None, settle_in_ms: int = SETTLE_IN_MS
+    ) -> None:
         """Reads its scripts: blocks on the disk for a moment."""
         self._door = door
+        self._adjust = adjust
         self._settle_in_ms = settle_in_ms
         self._scripts = scripts or Scripts.load()
         self._announced_s: dict[str, float] = {}  # tenant → when this process last announced it
@@ -228,7 +232,15 @@ class RedisAdmissionStore:
             return [await self._settle(*ended[0], b"")]
         calls = [([_run_name(run_step)], encoding.settle_args(bill, b"")) for run_step, bill in ended]
         replies = await self._door.run_each(self._scripts.settle, calls)
-        return [reply if isinstance(reply, StateUnavailable) else encoding.settlement_of(reply) for reply in replies]
+        answers: list[Settlement | StateUnavailable] = []
+        for (run_step, bill), reply in zip(ended, replies, strict=True):
+            if isinstance(reply, StateUnavailable):
+                answers.append(reply)
+            elif encoding.expired_nusd(reply) is None:
+                answers.append(encoding.settlement_of(reply))
+            else:
+                answers.append(await self._settle(run_step, bill, b""))
+        return answers
 
     async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
         await self._door.call("SADD", _LEDGERS, require_tenant_id(run_step.tenant_id))
@@ -276,9 +288,14 @@ class RedisAdmissionStore:
             return _listed(await self._door.run(self._scripts.admit, names, args, left_s))
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
-        return encoding.settlement_of(
-            await self._door.run(self._scripts.settle, [_run_name(run_step)], encoding.settle_args(bill, touched))
-        )
+        names = [_run_name(run_step)]
+        reply = await self._door.run(self._scripts.settle, names, encoding.settle_args(bill, touched))
+        expired_nusd = encoding.expired_nusd(reply)
+        if expired_nusd is not None:
+            adjustment = self._adjust(bill.row, expired_nusd)
+            args = encoding.settle_args(bill, touched, adjustment)
+            reply = await self._door.run(self._scripts.settle, names, args)
+        return encoding.settlement_of(reply)
 
     async def _sweep_tenant(self, shard: int, tenant_id: str) -> int:
         expired = 0

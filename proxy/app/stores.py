@@ -25,6 +25,7 @@ from proxy.identity.tenant_store import RedisTenantStore, TenantStore
 from proxy.keyring.store import KeyringStore
 from proxy.ledger.audit import SpentTotal
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.entry import adjustment
 from proxy.ledger.sink import LedgerSink
 from proxy.ledger.sinks import connect_sink
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
@@ -67,7 +68,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
     sink = connect_sink(settings.ledger.sink, settings.state.folder)
     if url.startswith(URL_PREFIX):
         embedded = SqliteDoor(sqlite_path(url, settings.state.folder))
-        kept = EmbeddedAdmissionStore(embedded, clock, boot_id())
+        kept = EmbeddedAdmissionStore(embedded, clock, adjustment, boot_id())
         return Stores(
             EmbeddedVirtualKeyStore(embedded),
             EmbeddedTenantStore(embedded),
@@ -83,7 +84,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
             _spent_total(kept),
         )
     shared = RedisDoor(url)
-    counted = RedisAdmissionStore(shared)
+    counted = RedisAdmissionStore(shared, adjustment)
     return Stores(
         RedisVirtualKeyStore(shared),
         RedisTenantStore(shared),

@@ -3,7 +3,7 @@
 Pure. The row never holds a prompt, a completion or a key: there is no field for one.
 """
 
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
@@ -69,9 +69,32 @@ class SealedRow(NamedTuple):
     data: bytes
 
 
+_UNSAID: Final[dict[str, Any]] = {  # by an adjustment: it adds tokens and amounts, and is no call
+    "attempts": 1,
+    **dict.fromkeys(("given_up", "error_source", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens")),
+    **dict.fromkeys(("usage_source", "absorbed_nusd", "saved_nusd", "cache", "first_byte_ms", "overhead_us")),
+    "latency_ms": 0.0,
+}
+
+
 def encode(entry: Entry) -> SealedRow:
     """The row's bytes: one JSON object. It is kept until it is written, or for as long as its call is open."""
     return SealedRow(entry["tenant"], entry["run_id"], jsonio.encode_to_keep(entry))
+
+
+def adjustment(data: bytes, held_nusd: int) -> bytes:
+    """The row that corrects a run which was charged `held_nusd`, its worst case, to what its own row `data` says.
+
+    Raises:
+        InvalidJson: these bytes are no row.
+    """
+    row = decode(data)
+    row |= _UNSAID
+    row["run_id"], row["kind"], row["adjusts"] = f"{row['run_id']}:adjustment", "adjustment", row["run_id"]
+    row["held_nusd"] = 0
+    row["cost_nusd"] = (row["cost_nusd"] or 0) - held_nusd
+    row["charged_nusd"] = (row["charged_nusd"] or 0) - held_nusd
+    return jsonio.encode(row)
 
 
 def decode(data: bytes) -> dict[str, Any]:

@@ -126,29 +126,6 @@ def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
     return jsonio.encode_to_keep(entry)
 
 
-def adjustment_row(exchange: Exchange, row: Entry) -> bytes:
-    """What is to be added to the row that stood in for this run, now that the truth is known: its own."""
-    attempt = exchange.attempt
-    assert attempt is not None, "it was to be sent somewhere"
-    held_nusd = exchange.ticket.held_nusd if exchange.ticket is not None else 0
-    entry: Entry = {
-        **_begun(exchange, attempt),
-        "run_id": f"{exchange.run_id}:adjustment",
-        "started_at": row["started_at"],
-        "kind": "adjustment",
-        "adjusts": exchange.run_id,
-        "fallback_reason": row["fallback_reason"],
-        "status": row["status"],
-        "input_tokens": row["input_tokens"],
-        "output_tokens": row["output_tokens"],
-        "held_nusd": 0,
-        "cost_nusd": (row["cost_nusd"] or 0) - held_nusd,
-        "charged_nusd": (row["charged_nusd"] or 0) - held_nusd,
-        "key_source": row["key_source"],
-    }
-    return jsonio.encode_to_keep(entry)
-
-
 def _begun(exchange: Exchange, attempt: Attempt | None) -> Entry:
     """What is known of a call, and of whom it is sent to, and nothing of what becomes of it. It is other calls' as
     well: to be read, not written to."""

@@ -22,7 +22,7 @@ from proxy.pipeline.charge import Charge
 from proxy.pipeline.charging import charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import ANSWERED, failed_outcome, log_line, model_label, refusal_line
-from proxy.pipeline.rows import adjustment_row, run_row
+from proxy.pipeline.rows import run_row
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.call_counts import CallFigures, CallKind
 from proxy.telemetry.metrics import Metrics
@@ -163,10 +163,7 @@ class Settlement:
         if not exchange.dispatched:
             self._keeper.release(ticket.demand.run_step)
             return
-        adjustment = adjustment_row(exchange, row)
-        self._keeper.settle(
-            ticket.demand, Bill(charged.charged_nusd or 0, charged.tokens, encode(row).data, adjustment)
-        )
+        self._keeper.settle(ticket.demand, Bill(charged.charged_nusd or 0, charged.tokens, encode(row).data))
 
     async def drain(self, timeout_s: float) -> int:
         """Write what is left; gives the number of rows that could not be written in time."""

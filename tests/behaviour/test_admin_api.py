@@ -31,6 +31,7 @@ from proxy.ledger.sink_file import FileSink
 from proxy.ledger.store import RedisLedgerStore
 from proxy.routing.store import RedisSwitchStore
 from proxy.settings.load import load
+from tests.admission_stores import adjusted
 from tests.gateway import Gateway, plain_request, running_gateway
 from tests.ledger_crash import Observed
 from tests.openapi import faults
@@ -671,7 +672,7 @@ async def store_away(gateway: Gateway) -> AsyncIterator[None]:
             stores,
             virtual_keys=RedisVirtualKeyStore(door),
             tenants=RedisTenantStore(door),
-            admission=RedisAdmissionStore(door),
+            admission=RedisAdmissionStore(door, adjusted),
             ledger=RedisLedgerStore(door),
             keyring=RedisKeyringStore(door),
             switches=RedisSwitchStore(door),

@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         run = data.draw(st.sampled_from(self.known_runs()))
         known = self.model.reservations[run]
         difference = cost - known.held
-        bill = Bill(cost, tokens, f"{run} {cost}".encode(), f"{run} {difference}".encode())
+        bill = Bill(cost, tokens, f"{run} {cost}".encode())
         expected = self.model.settle(run, cost, tokens)
         scopes = self.demands[run].scopes if run in self.demands else ()
 
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         expected = self.model.post(run, scopes, cost)
 
         async def ask(store, _epoch):
-            answer = await store.post(RunStep("acme", run, 0), touched, Bill(cost, None, f"{run} {cost}".encode(), b""))
+            answer = await store.post(RunStep("acme", run, 0), touched, Bill(cost, None, f"{run} {cost}".encode()))
             return [str(answer.code), answer.cost_nusd, answer.held_nusd]
 
         self.both(expected, ask)

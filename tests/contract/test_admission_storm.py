@@ -31,7 +31,7 @@ from proxy.core.errors import StateUnavailable
 from proxy.core.limits import ScopeLimits
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.store import LedgerStore, RedisLedgerStore
-from tests.admission_stores import used_nusd
+from tests.admission_stores import adjusted, used_nusd
 from tests.redis_server import RedisServer
 
 ADMISSIONS = int(os.environ.get("TOLLWAY_STORM_ADMISSIONS", "800"))
@@ -75,12 +75,15 @@ async def definite(ask: Any, *args: Any) -> Any:
 async def test_of_500_at_once_a_cap_that_fits_ten_admits_ten_on_redis(redis_url):
     async with RedisDoor(redis_url) as door:
         await door.call("FLUSHALL")
-        assert await race(RedisAdmissionStore(door), range(RACERS)) == {"Admitted": 10, "CapRefused": RACERS - 10}
+        assert await race(RedisAdmissionStore(door, adjusted), range(RACERS)) == {
+            "Admitted": 10,
+            "CapRefused": RACERS - 10,
+        }
 
 
 async def test_of_500_at_once_a_cap_that_fits_ten_admits_ten_on_sqlite(tmp_path):
     async with SqliteDoor(tmp_path / "tollway.db") as door:
-        store = EmbeddedAdmissionStore(door, Clock())
+        store = EmbeddedAdmissionStore(door, Clock(), adjusted)
         assert await race(store, range(RACERS)) == {"Admitted": 10, "CapRefused": RACERS - 10}
 
 
@@ -177,7 +180,7 @@ class Gateway:
         code = await definite(self.store.release, name)
         self.seen[f"release: {code}"] += 1
         if code is ReleaseCode.EXPIRED:
-            await definite(self.store.settle, name, Bill(0, 0, b"", f"{name.run_id} 0".encode()))
+            await definite(self.store.settle, name, Bill(0, 0, f"{name.run_id} 0".encode()))
 
     async def end(self, demand: Demand) -> None:
         name, chance = demand.run_step, self.dice.random()
@@ -193,8 +196,7 @@ class Gateway:
         if chance < 0.18:
             await asyncio.sleep(LEASE_MS / 1_000 + self.dice.random())  # late, after its lease
         cost_nusd = self.dice.randint(0, demand.held_nusd)
-        rows = (f"{name.run_id} {cost_nusd}".encode(), f"{name.run_id} {cost_nusd - demand.held_nusd}".encode())
-        bill = Bill(cost_nusd, self.dice.randrange(1_000), *rows)
+        bill = Bill(cost_nusd, self.dice.randrange(1_000), f"{name.run_id} {cost_nusd}".encode())
         self.bills[name] = (demand, bill)
         self.open.pop(name)
         self.charges[name] = cost_nusd
@@ -335,7 +337,7 @@ async def test_redis(fault):
     options = ("--appendonly", "yes", "--appendfsync", "always") if fault == "killed and restarted" else ()
     with RedisServer(*options) as server:
         async with RedisDoor(server.url) as door:
-            gateway = Gateway(RedisAdmissionStore(door), SEED)
+            gateway = Gateway(RedisAdmissionStore(door, adjusted), SEED)
             faults = {
                 "stalls and vanished scripts": stall_and_flush(server, door, dice),
                 "killed and restarted": kill_and_restart(server, dice),
@@ -350,13 +352,13 @@ async def test_redis(fault):
 @pytest.mark.timeout(STORM_TIMEOUT_S)
 async def test_sqlite(tmp_path):
     async with SqliteDoor(tmp_path / "tollway.db") as door:
-        gateway = Gateway(EmbeddedAdmissionStore(door, Clock()), SEED)
+        gateway = Gateway(EmbeddedAdmissionStore(door, Clock(), adjusted), SEED)
         await storm(gateway, asyncio.sleep(0), EmbeddedLedgerStore(door))
 
 
 async def _race_here(url: str, first: int, count: int) -> None:
     async with RedisDoor(url) as door:
-        found = await race(RedisAdmissionStore(door), range(first, first + count))
+        found = await race(RedisAdmissionStore(door, adjusted), range(first, first + count))
     print(json.dumps(found))
 
 

@@ -12,6 +12,7 @@ from proxy.admission.answers import (
     Known,
     ReleaseCode,
     SettleCode,
+    Settlement,
     State,
     WrongEpoch,
     WrongWindow,
@@ -27,12 +28,13 @@ from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.core.limits import ScopeLimits
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
+from tests.admission_stores import adjusted
 from tests.redis_server import RedisServer
 
 PREFIX = "tollway:1:{acme}:"
 RUN = PREFIX + "run:r1:0"
 SCRIPTS = Scripts.load()
-BILL = Bill(cost_nusd=3, tokens=None, row=b"row", adjustment=b"adjustment")
+BILL = Bill(cost_nusd=3, tokens=None, row=b"row")
 TOTAL_10 = ScopeLimits(total_nusd=10)
 
 
@@ -45,7 +47,7 @@ async def door(redis_url):
 
 @pytest.fixture
 async def store(door):
-    opened = RedisAdmissionStore(door)
+    opened = RedisAdmissionStore(door, adjusted)
     await opened.adopt("acme", await opened.epoch())
     return opened
 
@@ -116,11 +118,26 @@ async def test_a_tombstone_holds_no_row(door, store):
         assert await door.call("HEXISTS", f"{PREFIX}run:{run_id}:0", "row") == 0
 
 
+async def test_an_adjustment_is_asked_for_once_a_reservation_has_expired(door, store):
+    await admit(store, demand("r1", lease_ms=1))
+    await asyncio.sleep(0.01)
+    assert await store.sweep() == 1
+    before = await everything(door)
+    assert await door.run(SCRIPTS.settle, [RUN], ["3", "-1", "row", "", ""]) == [7, 0, 5]
+    assert await everything(door) == before
+    ended = [(RunStep("acme", name, 0), Bill(3, None, b"row %b 3" % name.encode())) for name in ("nobody", "r1")]
+    unknown = Settlement(SettleCode.UNKNOWN, 0, 0)
+    assert await store.settle_all(ended) == [unknown, Settlement(SettleCode.CORRECTED, 3, 5)]
+    assert await store.settle_all(ended) == [unknown, Settlement(SettleCode.ALREADY_SETTLED, 3, 5)]
+    assert (await store.read("acme", "tenant")).periods["t"] == (3, 0)
+    assert [data for _, data in await RedisLedgerStore(door).read("acme")] == [b"worst", b"adjustment r1 -2"]
+
+
 async def test_rows_take_the_ledgers_own_shape_and_positions(door, store):
     ledger = RedisLedgerStore(door)
     await ledger.append([SealedRow("acme", "earlier", b"1")])
     await admit(store, demand("r1"))
-    await store.settle(RunStep("acme", "r1", 0), Bill(3, None, bytes(range(256)), b""))
+    await store.settle(RunStep("acme", "r1", 0), Bill(3, None, bytes(range(256))))
     await ledger.append([SealedRow("acme", "later", b"3"), SealedRow("acme", "r1", b"other")])
     assert await ledger.read("acme") == [(1, b"1"), (2, bytes(range(256))), (3, b"3")]
     assert await ledger.tenants() == ["acme"]
@@ -141,7 +158,7 @@ async def test_large_amounts_stay_exact(door, store):
         assert isinstance(refused, CapRefused)
         assert (refused.cap_nusd, refused.held_nusd, refused.needed_nusd) == (cap_nusd, held_nusd, 4)
         assert refused.kind is WindowKind.ROLLING_24H
-    settled = await store.settle(RunStep("acme", "a", 0), Bill(3_999_999_999_999_996, None, b"", b""))
+    settled = await store.settle(RunStep("acme", "a", 0), Bill(3_999_999_999_999_996, None, b""))
     assert settled[1:] == (3_999_999_999_999_996, held_nusd)
     assert (await store.read("acme", "tenant")).periods["t"] == (3_999_999_999_999_996, 0)
 
@@ -259,7 +276,7 @@ async def test_a_row_that_cannot_be_appended_leaves_the_money_where_it_is(door, 
 async def test_a_full_memory_refuses_whole_steps_only():
     with RedisServer("--maxmemory-policy", "noeviction") as server:
         async with RedisDoor(server.url) as door:
-            store = RedisAdmissionStore(door)
+            store = RedisAdmissionStore(door, adjusted)
             await store.adopt("acme", await store.epoch())
             await admit(store, demand("r1"))
             await admit(store, demand("late", lease_ms=1, held_nusd=1))
@@ -286,7 +303,7 @@ async def test_a_redis_that_may_throw_money_away_is_refused(policy):
     with RedisServer("--maxmemory-policy", policy) as server:
         async with RedisDoor(server.url) as door:
             with pytest.raises(StateIncompatible, match=f"maxmemory-policy {policy}"):
-                await RedisAdmissionStore(door).check()
+                await RedisAdmissionStore(door, adjusted).check()
 
 
 async def test_a_redis_that_keeps_everything_is_taken(store):
@@ -310,9 +327,9 @@ async def test_a_window_of_another_time_is_wrong_and_says_the_time(store):
 
 
 async def test_a_tenant_is_admitted_only_in_an_epoch_that_it_adopted(door):
-    store = RedisAdmissionStore(door)
+    store = RedisAdmissionStore(door, adjusted)
     epoch = await store.epoch()
-    assert epoch == await store.epoch() == await RedisAdmissionStore(door).epoch()
+    assert epoch == await store.epoch() == await RedisAdmissionStore(door, adjusted).epoch()
     assert isinstance(await store.admit(demand("r1"), epoch), WrongEpoch)
     assert await door.call("EXISTS", RUN, PREFIX + "use:tenant") == 0
     assert await store.adopt("acme", epoch)
@@ -342,7 +359,7 @@ async def test_an_emptied_store_admits_nothing_until_it_is_whole(door, store):
 async def test_a_restarted_server_ends_the_epoch_though_it_lost_nothing():
     with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
         async with RedisDoor(server.url) as door:
-            store = RedisAdmissionStore(door)
+            store = RedisAdmissionStore(door, adjusted)
             before = await store.epoch()
             await store.adopt("acme", before)
             assert isinstance(await store.admit(demand("r1"), before), Admitted)
@@ -375,7 +392,7 @@ async def test_an_answer_of_a_server_that_has_just_changed_is_not_believed(door,
             return reply
 
     async with ChangingDoor(f"redis://{server_address(door)}/0") as changing:
-        other = RedisAdmissionStore(changing)
+        other = RedisAdmissionStore(changing, adjusted)
         other._announced_s["acme"] = float("inf")
         with pytest.raises(StateUnavailable):
             await other.admit(demand("r1"), epoch)
@@ -406,7 +423,7 @@ class LosingDoor(RedisDoor):
 
 async def test_an_unknown_outcome_is_asked_again_once_under_the_same_name(redis_url, door, store):
     async with LosingDoor(redis_url) as losing:
-        other = RedisAdmissionStore(losing)
+        other = RedisAdmissionStore(losing, adjusted)
         epoch = await other.epoch()
         await other.admit(demand("first", held_nusd=0), epoch)  # announces the tenant
         losing.answers_lost = 1
@@ -424,7 +441,7 @@ async def test_an_unknown_outcome_is_asked_again_once_under_the_same_name(redis_
 async def test_an_admission_is_given_up_in_time():
     with RedisServer() as server:
         async with RedisDoor(server.url) as door:
-            store = RedisAdmissionStore(door)
+            store = RedisAdmissionStore(door, adjusted)
             epoch = await store.epoch()
             await store.adopt("acme", epoch)
             loop = asyncio.get_running_loop()
@@ -443,7 +460,7 @@ async def test_a_tenant_is_in_the_index_before_it_has_a_lease(door, store):
     epoch = await store.epoch()
     for shard in range(16):
         await door.call("DEL", f"tollway:1:@:lease-tenants:{shard}")
-    fresh = RedisAdmissionStore(door)
+    fresh = RedisAdmissionStore(door, adjusted)
     await fresh.admit(demand("r1", lease_ms=1), epoch)
     await asyncio.sleep(0.01)
     assert await fresh.sweep() == 1

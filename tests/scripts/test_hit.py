@@ -11,6 +11,7 @@ from proxy.admission.store import RedisAdmissionStore
 from proxy.admission.terms import Bucket, ScopeDemand
 from proxy.core.errors import StateUnavailable
 from proxy.ledger.store import RedisLedgerStore
+from tests.admission_stores import adjusted
 from tests.redis_server import RedisServer
 
 PREFIX = "tollway:1:{acme}:"
@@ -40,7 +41,7 @@ async def everything(door: RedisDoor) -> dict[bytes, object]:
 
 
 async def test_it_needs_no_epoch_and_writes_a_row_and_the_buckets_alone(door):
-    store = RedisAdmissionStore(door)
+    store = RedisAdmissionStore(door, adjusted)
     assert isinstance(await store.admit_hit(demand("r1", TENANT, USER)), HitAdmitted)
     names = {name.decode() for name in await everything(door)}
     own = {"use:tenant", "use:user:u", "ledger", "ledger-positions", "ledger-last"}
@@ -54,7 +55,7 @@ async def test_it_needs_no_epoch_and_writes_a_row_and_the_buckets_alone(door):
 
 async def test_a_bucket_that_fills_for_longer_than_a_day_is_remembered_until_it_is_full(door):
     slow = ScopeDemand("tenant", Bucket(100_000_000_000, 300_000_000_000))
-    answer = await RedisAdmissionStore(door).admit_hit(demand("r1", slow))
+    answer = await RedisAdmissionStore(door, adjusted).admit_hit(demand("r1", slow))
     assert isinstance(answer, HitAdmitted)
     left_ms = await door.call("PTTL", PREFIX + "use:tenant")
     assert isinstance(left_ms, int)
@@ -62,7 +63,7 @@ async def test_a_bucket_that_fills_for_longer_than_a_day_is_remembered_until_it_
 
 
 async def test_its_row_has_the_ledgers_own_shape_and_its_instants_are_exact(door):
-    store, row = RedisAdmissionStore(door), bytes(range(256))
+    store, row = RedisAdmissionStore(door, adjusted), bytes(range(256))
     answer = await store.admit_hit(demand("r1", TENANT, row=row))
     assert isinstance(answer, HitAdmitted)
     assert answer.requests_tat_us == (answer.now_us + 1_000_000,)
@@ -73,7 +74,7 @@ async def test_its_row_has_the_ledgers_own_shape_and_its_instants_are_exact(door
 
 
 async def test_the_exporter_hears_of_a_tenant_again_once_the_store_was_emptied(door):
-    store = RedisAdmissionStore(door)
+    store = RedisAdmissionStore(door, adjusted)
     await store.epoch()
     await store.admit_hit(demand("r1"))
     await door.call("FLUSHALL")
@@ -128,7 +129,7 @@ async def test_wrong_arguments_write_nothing(door, names, args):
 )
 async def test_a_demand_that_cannot_be_meant_is_never_sent(door, asked):
     with pytest.raises(ValueError, match=r".+"):
-        await RedisAdmissionStore(door).admit_hit(asked)
+        await RedisAdmissionStore(door, adjusted).admit_hit(asked)
     assert await door.call("EXISTS", LEDGERS) == 0
 
 
@@ -136,7 +137,7 @@ async def test_a_demand_that_cannot_be_meant_is_never_sent(door, asked):
 
 
 async def test_a_row_that_cannot_be_appended_leaves_the_buckets_full(door):
-    store = RedisAdmissionStore(door)
+    store = RedisAdmissionStore(door, adjusted)
     # The last position was lost and the stream was not: Redis refuses an entry below its last one.
     await door.call("XADD", PREFIX + "ledger", "9-0", "row", "x")
     with pytest.raises(StateUnavailable):
@@ -149,7 +150,7 @@ async def test_a_row_that_cannot_be_appended_leaves_the_buckets_full(door):
 async def test_a_full_memory_refuses_the_whole_step():
     with RedisServer("--maxmemory-policy", "noeviction") as server:
         async with RedisDoor(server.url) as door:
-            store = RedisAdmissionStore(door)
+            store = RedisAdmissionStore(door, adjusted)
             await store.admit_hit(demand("r1", TENANT))
             before = await everything(door)
             await door.call("CONFIG", "SET", "maxmemory", 1)
@@ -161,7 +162,7 @@ async def test_a_full_memory_refuses_the_whole_step():
 
 async def test_one_whose_answer_was_lost_may_be_asked_for_again(door):
     """Nobody has to; it would take nothing, and add no row."""
-    store = RedisAdmissionStore(door)
+    store = RedisAdmissionStore(door, adjusted)
     first = await store.admit_hit(demand("r1", TENANT))
     await store.admit_hit(demand("r2", TENANT))
     again = await store.admit_hit(demand("r1", TENANT, row=b"other"))
@@ -174,7 +175,7 @@ async def test_one_whose_answer_was_lost_may_be_asked_for_again(door):
 async def test_a_store_that_does_not_answer_is_given_up_in_time():
     with RedisServer() as server:
         async with RedisDoor(server.url) as door:
-            store, loop = RedisAdmissionStore(door), asyncio.get_running_loop()
+            store, loop = RedisAdmissionStore(door, adjusted), asyncio.get_running_loop()
             await store.admit_hit(demand("r1"))
             server.stop()
             begun_s = loop.time()

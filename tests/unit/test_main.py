@@ -29,6 +29,7 @@ from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
+from tests.admission_stores import adjusted
 from tests.virtual_keys import by_digest
 
 
@@ -62,7 +63,7 @@ class EmbeddedComposition:
             yield Stores(
                 EmbeddedVirtualKeyStore(door),
                 EmbeddedTenantStore(door),
-                EmbeddedAdmissionStore(door, Clock()),
+                EmbeddedAdmissionStore(door, Clock(), adjusted),
                 EmbeddedLedgerStore(door),
                 EmbeddedKeyringStore(door),
                 EmbeddedSwitchStore(door),

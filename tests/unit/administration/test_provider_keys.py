@@ -42,6 +42,7 @@ from proxy.settings.model import (
     TenantSettings,
     TransportKind,
 )
+from tests.admission_stores import adjusted
 from tests.keyrings import OTHER_SECRET, SECRET, HandClock, local_kek
 
 DAY_US = 86_400_000_000
@@ -88,7 +89,7 @@ class Office:
         self.stores = Stores(
             EmbeddedVirtualKeyStore(door),
             EmbeddedTenantStore(door),
-            EmbeddedAdmissionStore(door, Clock()),
+            EmbeddedAdmissionStore(door, Clock(), adjusted),
             EmbeddedKeyringStore(door),
             EmbeddedSwitchStore(door),
             EmbeddedCacheBook(door),

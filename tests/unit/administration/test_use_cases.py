@@ -32,6 +32,7 @@ from proxy.ledger.usage import Summary
 from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.caching import CacheMode, CachePolicy
 from proxy.settings.model import AuthMode, AuthSettings, PlanSettings, Settings, TenantSettings
+from tests.admission_stores import adjusted
 from tests.virtual_keys import by_digest
 
 PEPPER = b"p" * 32
@@ -76,7 +77,7 @@ async def stores(tmp_path):
         yield Stores(
             EmbeddedVirtualKeyStore(door),
             EmbeddedTenantStore(door),
-            EmbeddedAdmissionStore(door, Clock()),
+            EmbeddedAdmissionStore(door, Clock(), adjusted),
             EmbeddedLedgerStore(door),
             EmbeddedKeyringStore(door),
             EmbeddedSwitchStore(door),

@@ -13,7 +13,7 @@ from proxy.admission.terms import Demand, RunStep, ScopeDemand, WindowKind, outl
 from tests.admission_stores import T0_MS, HandClock
 
 HOUR_MS = 3_600_000
-BILL = Bill(3, None, b"row", b"adjustment")
+BILL = Bill(3, None, b"row")
 TENANT = ScopeDemand("tenant", windows=(window_of(WindowKind.HOUR, T0_MS, T0_MS + HOUR_MS, None),))
 
 

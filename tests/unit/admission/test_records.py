@@ -20,7 +20,7 @@ from proxy.admission.terms import (
 
 RUN = RunStep("acme", "run-1", 2)
 TOUCHED = (Touched("tenant", 600, ("h1800000000", "d1799971200", "m1798761600", "t")), Touched("user:ab", 0, ()))
-SETTLING = Settling(1_800_000_000_123, RUN, TOUCHED, Bill(2**53 - 1, None, bytes(range(256)), b"\n"))
+SETTLING = Settling(1_800_000_000_123, RUN, TOUCHED, Bill(2**53 - 1, None, bytes(range(256))))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ SETTLING = Settling(1_800_000_000_123, RUN, TOUCHED, Bill(2**53 - 1, None, bytes
         Head("e.1"),
         Head(""),
         SETTLING,
-        SETTLING._replace(bill=Bill(0, 7, b"", b"")),
+        SETTLING._replace(bill=Bill(0, 7, b"")),
         Releasing(5, RUN),
         Done(RUN),
     ],
@@ -39,6 +39,11 @@ def test_a_record_comes_back_from_its_line(record):
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert record_of(line) == record_of(line[:-1]) == record
+
+
+def test_a_settlement_of_an_older_release_comes_back_without_its_adjustment():
+    text = SETTLING.text()[:-1] + b',"YWRqdXN0bWVudA=="]'
+    assert record_of(b"%08x %b\n" % (zlib.crc32(text), text)) == SETTLING
 
 
 def test_of_a_demand_what_puts_it_back_is_kept():

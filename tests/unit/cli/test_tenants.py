@@ -21,6 +21,7 @@ from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.routing.embedded import EmbeddedSwitchStore
+from tests.admission_stores import adjusted
 
 PLANS = "[plans.pro]\n[plans.free]\n"
 DEFAULTS = {
@@ -60,7 +61,7 @@ class EmbeddedComposition:
             yield Stores(
                 EmbeddedVirtualKeyStore(door),
                 EmbeddedTenantStore(door),
-                EmbeddedAdmissionStore(door, Clock()),
+                EmbeddedAdmissionStore(door, Clock(), adjusted),
                 EmbeddedLedgerStore(door),
                 EmbeddedKeyringStore(door),
                 EmbeddedSwitchStore(door),

@@ -7,14 +7,16 @@ from typing import Any, cast
 import pytest
 
 from proxy.cache.entry import CacheEntry, EntryHead
+from proxy.core.errors import CallerGone, InvalidJson
 from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource, Usage, UsageSource
 from proxy.dialects.openai import classify
 from proxy.identity.caller import Prompt
+from proxy.ledger.entry import adjustment, encode
 from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.charge import Charge
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.record import log_line
-from proxy.pipeline.rows import adjustment_row, hit_row, pending_row, run_row
+from proxy.pipeline.rows import hit_row, pending_row, run_row
 from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.translation import Translation
 from proxy.pricing.facts import own_facts
@@ -90,14 +92,32 @@ def test_the_rows_of_one_call_agree() -> None:
     exchange = ended(user="zoe")
     pending = json.loads(pending_row(exchange, 900))
     row = run_row(exchange, CHARGE)
-    adjustment = json.loads(adjustment_row(exchange, row))
+    adjusting = json.loads(adjustment(encode(row).data, 0))
     held = {"held_nusd": 900, "cost_nusd": 900, "charged_nusd": 900, "usage_source": "worst_case"}
     assert pending == {**run_row(ended(user="zoe"), Charge()), "status": 0, **held}
     difference = {"cost_nusd": 27, "charged_nusd": 20, "held_nusd": 0, "usage_source": None, "latency_ms": 0.0}
     who = {"run_id": "run_1:adjustment", "kind": "adjustment", "adjusts": "run_1", "absorbed_nusd": None}
     unsaid = dict.fromkeys(("cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "overhead_us"))
-    assert adjustment == {**row, **difference, **who, **unsaid}
-    assert list(adjustment) == list(pending) == list(row)
+    assert adjusting == {**row, **difference, **who, **unsaid}
+    assert list(adjusting) == list(pending) == list(row)
+
+
+def test_an_adjustment_takes_what_was_charged_from_what_is_true() -> None:
+    row = encode(
+        run_row(ended(error=CallerGone("gone"), given_up=[GivenUp("p/m", "p/m", Failure.STATUS, 503)]), CHARGE)
+    )
+    adjusting = json.loads(adjustment(row.data, 900))
+    assert (adjusting["cost_nusd"], adjusting["charged_nusd"], adjusting["held_nusd"]) == (27 - 900, 20 - 900, 0)
+    assert (adjusting["input_tokens"], adjusting["output_tokens"]) == (7, 5)
+    assert (adjusting["given_up"], adjusting["error_source"], adjusting["attempts"]) == (None, None, 1)
+    free = json.loads(adjustment(encode(run_row(ended(), Charge())).data, 900))
+    assert (free["cost_nusd"], free["charged_nusd"]) == (-900, -900)
+
+
+def test_what_is_no_row_has_no_adjustment() -> None:
+    for data in (b"", b"row", b"[]", b"null"):
+        with pytest.raises(InvalidJson):
+            adjustment(data, 1)
 
 
 def test_the_row_of_a_kept_answer_has_all_that_a_row_has() -> None:
