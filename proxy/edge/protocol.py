@@ -21,6 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from proxy.adapters.busy_poll import BusyPoll
+from proxy.adapters.queued_writes import QueuedWrites
 from proxy.core.errors import GatewayError, RequestTimedOut
 from proxy.edge.connection import Connection, serving, socket_address
 from proxy.edge.deadline import Deadline
@@ -28,7 +29,6 @@ from proxy.edge.framing import ProtocolLimits
 from proxy.edge.head import Head, KnownHeads
 from proxy.edge.pace import BodyPace
 from proxy.edge.problems import render_raw
-from proxy.edge.queued_writes import QueuedWrites
 from proxy.edge.reader import RequestReader
 from proxy.edge.sockets import reset_on_close, unsent_bytes
 

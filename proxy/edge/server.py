@@ -17,13 +17,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from proxy.adapters.busy_poll import BusyPoll
+from proxy.adapters.queued_writes import QueuedWrites
 from proxy.edge.acceptor import Acceptor
 from proxy.edge.head import KnownHeads
 from proxy.edge.health import Readiness
 from proxy.edge.orders import BEGUN, CLOSED, Stop, orders_heard, signals_heard, tell
 from proxy.edge.place import Place
 from proxy.edge.protocol import OnRefused, TollwayProtocol
-from proxy.edge.queued_writes import QueuedWrites
 from proxy.edge.sockets import ADMIN_SETTING, DATA_SETTING, BindFailed, both_bound, listen, url_of
 from proxy.settings.model import ServerSettings
 

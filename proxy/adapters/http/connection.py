@@ -16,6 +16,7 @@ import httpx
 from proxy.adapters.busy_poll import BusyPoll
 from proxy.adapters.http.framing import ResponseReader
 from proxy.adapters.http.round_trip import RoundTrip
+from proxy.adapters.queued_writes import QueuedWrites
 
 _JOINED_BYTES_MAX: Final = 65_536  # head and body below this leave in one write
 # A peer that vanished without a word (a firewall's forgetting, a machine that died) is noticed
@@ -39,7 +40,9 @@ class Connection(asyncio.BufferedProtocol):
         "_timer",
         "_timer_at",
         "_transport",
+        "_unwritten",
         "_wake_at",
+        "_writes",
         "is_closed",
         "is_write_paused",
         "loop",
@@ -50,6 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         loop: asyncio.AbstractEventLoop,
         inbox: memoryview,
         busy_poll: BusyPoll,
+        writes: QueuedWrites,
         give_back: "Callable[[Connection], None]",
         forget: "Callable[[Connection], None]",
     ) -> None:
@@ -58,6 +62,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_write_paused = False
         self._inbox = inbox  # shared by all connections of a loop: what it holds is read at once
         self._busy_poll = busy_poll  # the pool's, to which it is told that something came
+        self._writes = writes  # likewise
+        self._unwritten = b""  # a request that leaves at the end of the loop's turn
         self._give_back = give_back
         self._forget = forget
         self._transport: asyncio.Transport | None = None
@@ -86,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         round_trip, self._round_trip = self._round_trip, None
+        self._unwritten = b""
         if self._transport is not None:
             self._transport.abort()
         self._forget(self)
@@ -110,6 +117,12 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.write(head)
             transport.write(content)
+
+    def write_soon(self, request: bytes) -> None:
+        """Write a whole request at the end of the loop's turn, and tell its round trip. For a connection that rested:
+        a new one may have something to say that belongs to its handshake."""
+        self._unwritten = request
+        self._writes.add(self._write_unwritten)
 
     @property
     def unsent_bytes(self) -> int:
@@ -177,8 +190,8 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes came."""
         self._busy_poll.end()
         round_trip = self._round_trip
-        if round_trip is None:
-            # Nobody asked. What speaks unasked could answer the next request before it is made.
+        if round_trip is None or self._unwritten:
+            # Nobody asked, or has not yet. What speaks unasked could answer the next request before it is made.
             self.close()
             return
         reader = self._reader
@@ -218,6 +231,17 @@ class Connection(asyncio.BufferedProtocol):
         self.is_write_paused = False
         if self._round_trip is not None:
             self._round_trip.drained()
+
+    def _write_unwritten(self) -> None:
+        unwritten, self._unwritten = self._unwritten, b""
+        round_trip = self._round_trip
+        if not unwritten or round_trip is None:
+            return
+        if self._poll.poll(0):  # something has happened since the pool looked
+            self.close()
+            return
+        self.write(unwritten, b"")
+        round_trip.left()
 
     def _finish(self, round_trip: RoundTrip) -> None:
         """The whole answer has been taken."""

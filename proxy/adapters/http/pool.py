@@ -9,12 +9,17 @@ import math
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 import httpx
 
 from proxy.adapters.busy_poll import BusyPoll
 from proxy.adapters.http.connection import Connection
 from proxy.adapters.http.round_trip import Bounds
+from proxy.adapters.queued_writes import QueuedWrites
+
+_CROWD_MIN: Final = 8  # requests under way
+_TOGETHER_MIN: Final = 3  # requests that left in one turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Pool:
         "_open",
         "_origin",
         "_waiters",
+        "_writes",
         "loop",
     )
 
@@ -66,6 +72,7 @@ class Pool:
         self._idle_connections_max = idle_connections_max
         self._idle_s = idle_s
         self._busy_poll = BusyPoll(loop)
+        self._writes = QueuedWrites(loop)
         self._is_closed = False
         self._open = 0
         self._connections: set[Connection] = set()
@@ -83,6 +90,11 @@ class Pool:
     def idle_connections(self) -> int:
         """Connections that wait for a request."""
         return len(self._idle)
+
+    @property
+    def is_crowded(self) -> bool:
+        """True while so many requests are under way, or were a moment ago, that they better leave together."""
+        return self._writes.last_count >= _TOGETHER_MIN or self._open - len(self._idle) >= _CROWD_MIN
 
     def take_idle(self) -> Connection | None:
         """A connection that is ready, if there is one."""
@@ -199,7 +211,7 @@ class Pool:
         if self._is_closed:  # between the slot's promise and now
             self._free_slot()
             raise httpx.ConnectError(f"the pool of connections to {origin} is closed")
-        connection = Connection(loop, self._inbox, self._busy_poll, self.give_back, self.forget)
+        connection = Connection(loop, self._inbox, self._busy_poll, self._writes, self.give_back, self.forget)
         self._connections.add(connection)
         until = min(loop.time() + bounds.connect, total_until)
         deadline = asyncio.timeout_at(None if until == math.inf else until)

@@ -19,6 +19,7 @@ from proxy.adapters.http.upload import Upload
 if TYPE_CHECKING:
     from proxy.adapters.http.connection import Connection
 
+WAITING_BYTES_MAX: Final = 32_768  # of a body: what is larger has no reader who waits for the next one
 BUFFERED_BYTES_MAX: Final = 65_536  # beyond this nothing is read until the caller has taken it
 
 Timeouts: TypeAlias = Mapping[str, float | None]
@@ -85,17 +86,17 @@ class RoundTrip(httpx.AsyncByteStream):
 
     # What the caller does.
 
-    def send(self, head: bytes, content: bytes, now: float, *, bodiless: bool) -> None:
-        """Write a whole request, whose answer will have no body if `bodiless`. `now` is the loop's time."""
+    def send(self, head: bytes, content: bytes, *, bodiless: bool, may_wait: bool) -> None:
+        """Write a whole request, whose answer will have no body if `bodiless`; where it may wait, and is not large, at
+        the end of the loop's turn."""
         connection = self._connection
         assert connection is not None
         connection.begin(self, bodiless=bodiless)
-        connection.write(head, content)
-        if connection.is_write_paused:
-            self._await_drain(connection)
+        if may_wait and len(content) <= WAITING_BYTES_MAX:
+            connection.write_soon(head + content)
             return
-        self.is_sent = True
-        self._enter("first_byte", now + self._bounds.first_byte)
+        connection.write(head, content)
+        self.left()
 
     def send_streamed(
         self, head: bytes, body: AsyncIterator[bytes], content_length: int | None, *, bodiless: bool
@@ -179,6 +180,16 @@ class RoundTrip(httpx.AsyncByteStream):
             self._error = httpx.ReadError("the answer was closed before it was read")
 
     # What the connection tells.
+
+    def left(self) -> None:
+        """The request was written."""
+        connection = self._connection
+        assert connection is not None
+        if connection.is_write_paused:
+            self._await_drain(connection)
+            return
+        self.is_sent = True
+        self._await_first_byte()
 
     def advance(self, reader: ResponseReader) -> None:
         """Take what the reader has read so far, and wake whoever waits for it. If that is the whole

@@ -117,20 +117,18 @@ class Transport(httpx.AsyncBaseTransport):
         pool = self._pools.get(framed.target.origin) or self._add_pool(framed.target)
         content = None if isinstance(body, httpx.AsyncByteStream) else body
         request_head, content_length = framed.before(content)
-        now = pool.loop.time()
-        total_until = now + bounds.total
+        total_until = pool.loop.time() + bounds.total
 
-        connection = pool.take_idle()
+        connection, may_wait = pool.take_idle(), pool.is_crowded
         if connection is None:
-            connection = await pool.acquire(bounds, total_until)
-            now = pool.loop.time()
+            connection, may_wait = await pool.acquire(bounds, total_until), False
         # No await until the round trip owns the connection.
         round_trip = RoundTrip(connection, bounds, total_until)
         bodiless = framed.method == "HEAD"
         if isinstance(body, httpx.AsyncByteStream):
             round_trip.send_streamed(request_head, aiter(body), content_length, bodiless=bodiless)
         else:
-            round_trip.send(request_head, body, now, bodiless=bodiless)
+            round_trip.send(request_head, body, bodiless=bodiless, may_wait=may_wait)
             pool.await_answer()
         return round_trip
 

@@ -1,8 +1,10 @@
 """An upstream that sends exactly the bytes a test tells it to, and the client's side of a test."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import httpx
@@ -104,6 +106,14 @@ class RawServer:
         except Exception as error:  # noqa: BLE001 - shown when the server is left
             self.errors.append(error)
             side.writer.transport.abort()
+
+
+@contextmanager
+def blocking_upstream() -> Iterator[tuple[str, socket.socket]]:
+    """A listening socket that the test itself works, without the event loop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", listener
 
 
 def answering(*answers: bytes) -> Script:

@@ -1,8 +1,7 @@
 import asyncio
 import math
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from tests.unit.adapters.http.raw_server import (
     Pieces,
     RawServer,
     answering,
+    blocking_upstream,
     eventually,
     fetch,
     request,
@@ -40,14 +40,6 @@ class Gated(RawServer):
     async def let(self, answers: int) -> None:
         for _ in range(answers):
             self.go_on.release()
-
-
-@contextmanager
-def blocking_upstream() -> Iterator[tuple[str, socket.socket]]:
-    """A listening socket that the test itself works, without the event loop."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", listener
 
 
 # ── reuse ────────────────────────────────────────────────────────────────────────────────

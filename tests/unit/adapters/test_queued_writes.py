@@ -4,7 +4,7 @@ import asyncio
 import logging
 from functools import partial
 
-from proxy.edge.queued_writes import QueuedWrites
+from proxy.adapters.queued_writes import QueuedWrites
 
 
 async def test_writes_wait_for_the_end_of_the_turn_and_keep_their_order():
@@ -38,7 +38,7 @@ async def test_a_write_that_fails_keeps_no_other_back_and_is_logged(caplog):
     writes.add(lambda: written.append("before"))
     writes.add(lambda: 1 / 0)
     writes.add(lambda: written.append("behind"))
-    with caplog.at_level(logging.ERROR, "tollway.edge"):
+    with caplog.at_level(logging.ERROR, "tollway"):
         await asyncio.sleep(0)
     assert written == ["before", "behind"]
-    assert "an answer could not be written" in caplog.text
+    assert "what was to be written could not be" in caplog.text
