@@ -236,10 +236,13 @@ class RedisAdmissionStore:
         for (run_step, bill), reply in zip(ended, replies, strict=True):
             if isinstance(reply, StateUnavailable):
                 answers.append(reply)
-            elif encoding.expired_nusd(reply) is None:
+            elif (expired_nusd := encoding.expired_nusd(reply)) is None:
                 answers.append(encoding.settlement_of(reply))
             else:
-                answers.append(await self._settle(run_step, bill, b""))
+                try:
+                    answers.append(await self._correct(run_step, bill, b"", expired_nusd))
+                except StateUnavailable as error:  # the others have their answers
+                    answers.append(error)
         return answers
 
     async def post(self, run_step: RunStep, touched: Sequence[Touched], bill: Bill) -> Settlement:
@@ -288,14 +291,17 @@ class RedisAdmissionStore:
             return _listed(await self._door.run(self._scripts.admit, names, args, left_s))
 
     async def _settle(self, run_step: RunStep, bill: Bill, touched: bytes) -> Settlement:
-        names = [_run_name(run_step)]
-        reply = await self._door.run(self._scripts.settle, names, encoding.settle_args(bill, touched))
+        args = encoding.settle_args(bill, touched)
+        reply = await self._door.run(self._scripts.settle, [_run_name(run_step)], args)
         expired_nusd = encoding.expired_nusd(reply)
         if expired_nusd is not None:
-            adjustment = self._adjust(bill.row, expired_nusd)
-            args = encoding.settle_args(bill, touched, adjustment)
-            reply = await self._door.run(self._scripts.settle, names, args)
+            return await self._correct(run_step, bill, touched, expired_nusd)
         return encoding.settlement_of(reply)
+
+    async def _correct(self, run_step: RunStep, bill: Bill, touched: bytes, expired_nusd: int) -> Settlement:
+        """Settle what was charged so much when its lease ran out."""
+        args = encoding.settle_args(bill, touched, self._adjust(bill.row, expired_nusd))
+        return encoding.settlement_of(await self._door.run(self._scripts.settle, [_run_name(run_step)], args))
 
     async def _sweep_tenant(self, shard: int, tenant_id: str) -> int:
         expired = 0

@@ -438,6 +438,27 @@ async def test_an_unknown_outcome_is_asked_again_once_under_the_same_name(redis_
         assert await other.admit(demand("r2"), epoch) == Known(State.RELEASED)
 
 
+async def test_of_settlements_asked_for_together_one_whose_correction_is_lost_costs_the_others_nothing(
+    redis_url, door, store
+):
+    for name, lease_ms in (("late", 1), ("pending", 30_000), ("later", 1)):
+        await admit(store, demand(name, held_nusd=3, lease_ms=lease_ms))
+    await asyncio.sleep(0.01)
+    await store.sweep()
+    assert await store.pending("acme") == 1
+    ended = [(RunStep("acme", name, 0), Bill(2, None, b"row %b 2" % name.encode())) for name in ("late", "pending")]
+    async with LosingDoor(redis_url) as losing:
+        other = RedisAdmissionStore(losing, adjusted)
+        losing.answers_lost = 1
+        lost, settled = await other.settle_all(ended)
+        assert isinstance(lost, StateUnavailable)
+        assert settled == Settlement(SettleCode.SETTLED, 2, 3)
+        again = Settlement(SettleCode.ALREADY_SETTLED, 2, 3)
+        assert await other.settle_all(ended) == [again, again]
+    rows = [data for _, data in await RedisLedgerStore(door).read("acme")]
+    assert sorted(rows) == [b"adjustment late -1", b"row pending 2", b"worst", b"worst"]
+
+
 async def test_an_admission_is_given_up_in_time():
     with RedisServer() as server:
         async with RedisDoor(server.url) as door:
