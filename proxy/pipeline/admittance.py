@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from proxy.admission.answers import Admission, Admitted, CapRefused, Grown, LimitRefused, WrongWindow
-from proxy.admission.caps import per_call_refusal
+from proxy.admission.answers import Admission, Admitted, CapRefused, LimitRefused, WrongWindow
 from proxy.admission.estimate import (
     Estimate,
     ceiling_that_fits,
@@ -26,9 +25,10 @@ from proxy.core.types import KeySource
 from proxy.dialects.stream_usage import UsageAsking, choose
 from proxy.dialects.usage_remover import UsageRemover, is_event_stream
 from proxy.pipeline.allowance import Allowed
-from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.charging import hides_reasoning
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.holding import call_refusal, hold_more
 from proxy.pipeline.local_limits import LocalLimits
 from proxy.pipeline.meter import Meter
 from proxy.pipeline.passage import Passage
@@ -44,6 +44,7 @@ from proxy.upstream.client import UpstreamAnswer
 SLICE_TOKENS: Final = 4_096
 """What an answer without a ceiling holds at first, and again each time that it is extended."""
 
+_CEILINGS_MAX: Final = 8  # tried for one call: five scopes have caps, of several windows
 _WINDOW_TRIES_MAX: Final = 3  # the store's clock and ours may part over the end of a window, once
 
 
@@ -87,7 +88,7 @@ class Admittance:
         text = attempt.call.text
         if plan.input_bytes_max is not None and text is not None and len(text) > plan.input_bytes_max:
             raise RequestTooLarge(f"Your plan takes at most {plan.input_bytes_max} bytes in one call. Send less.")
-        exchange.counts_dollars = attempt.payer.source is KeySource.GATEWAY or tenant.count_own_key
+        exchange.counts_dollars = counts_dollars(exchange, attempt)
         allowed = snapshot.allowances.find(plan, caller, exchange.route.alias, counts_dollars=exchange.counts_dollars)
         if attempt.call.stream:
             _choose_asking(exchange, attempt, is_capped=allowed.is_capped)
@@ -97,8 +98,10 @@ class Admittance:
                 attempt.may_hide_reasoning = hides_reasoning(attempt)
             await self._reserve(exchange, attempt, allowed, worst)
 
-    async def cover(self, exchange: Exchange, attempt: Attempt, worst: Estimate | None) -> None:
-        """Let what is held cover another attempt, which may have a longer answer or a higher price.
+    async def cover(
+        self, exchange: Exchange, attempt: Attempt, worst: Estimate | None, given_up: tuple[GivenUp, ...]
+    ) -> None:
+        """Let what is held cover another attempt, which may have a longer answer or a higher price, after those.
 
         Raises:
             CapExceeded: a cap cannot hold it.
@@ -111,17 +114,14 @@ class Admittance:
         if ticket is None or not is_held or worst is None:
             return
         attempt.may_hide_reasoning = hides_reasoning(attempt)
-        answer_tokens = ticket.inserted_ceiling or ticket.answer_tokens
+        # What thinks unseen cannot be held slice by slice: nobody hears how far it has come.
+        is_sliced = ticket.inserted_ceiling is not None or not attempt.may_hide_reasoning
+        answer_tokens = (ticket.inserted_ceiling or ticket.answer_tokens) if is_sliced else None
         needed_nusd = worst.held_nusd if answer_tokens is None else worst_nusd(worst, answer_tokens)
-        if needed_nusd > ticket.held_nusd:
-            answer = await self._keeper.grow(ticket.demand, needed_nusd, pending_row(exchange, needed_nusd))
-            if isinstance(answer, CapRefused):
-                raise self._counted(answer, cap_refusal(answer))
-            if not isinstance(answer, Grown):
-                raise StateUnavailable("The state store gave this call's reservation up. Send it again.")
-            self._metrics.held(answer.held_nusd - ticket.held_nusd)
-            ticket.held_nusd = answer.held_nusd
-        ticket.estimate = worst
+        if needed_nusd > ticket.held_nusd and counts_dollars(exchange, attempt):
+            row = pending_row(exchange, needed_nusd, attempt, given_up)
+            await hold_more(ticket, needed_nusd, row, self._keeper, self._metrics)
+        ticket.estimate, ticket.answer_tokens = worst, answer_tokens
 
     def passage(self, exchange: Exchange, answer: UpstreamAnswer) -> Passage:
         """What the answer's chunks pass on their way."""
@@ -156,19 +156,31 @@ class Admittance:
             refused = await self._hold(exchange, allowed, worst, worst.held_nusd, step=0)
         if refused is None:
             return
-        room_nusd = max(0, refused.cap_nusd - refused.spent_nusd - refused.held_nusd)
-        fits = ceiling_that_fits(worst, room_nusd)
-        again: CapRefused | None = refused
-        if mode is NoCeiling.INSERT and fits is not None:
-            again = await self._hold_tokens(exchange, allowed, worst, fits, step=1)
-            if again is None:
-                assert exchange.ticket is not None
-                exchange.ticket.inserted_ceiling = fits
+        if mode is NoCeiling.INSERT:
+            refused = await self._insert(exchange, allowed, worst, refused)
         elif mode is NoCeiling.AUTO and can_extend:
             again = await self._hold_tokens(exchange, allowed, worst, SLICE_TOKENS, step=1)
-        if again is not None:
-            named = ceiling_to_name(worst, room_nusd)
-            raise self._counted(again, cap_refusal(refused, ceiling=named, ceiling_name=worst.ceiling_names[0]))
+            refused = again if again is None else min(refused, again, key=_room_nusd)
+        if refused is not None:
+            named = ceiling_to_name(worst, _room_nusd(refused))
+            raise self._counted(refused, cap_refusal(refused, ceiling=named, ceiling_name=worst.ceiling_names[0]))
+
+    async def _insert(
+        self, exchange: Exchange, allowed: Allowed, worst: Estimate, refused: CapRefused
+    ) -> CapRefused | None:
+        """Hold an answer of the length that fits the cap which has refused, and then those that do in its place. Gives
+        back the tightest where none is found."""
+        for step in range(1, _CEILINGS_MAX + 1):
+            fits = ceiling_that_fits(worst, _room_nusd(refused))
+            if fits is None:
+                break
+            tighter = await self._hold_tokens(exchange, allowed, worst, fits, step=step)
+            if tighter is None:
+                assert exchange.ticket is not None
+                exchange.ticket.inserted_ceiling = fits
+                return None
+            refused = tighter
+        return refused
 
     async def _hold_tokens(
         self, exchange: Exchange, allowed: Allowed, worst: Estimate, answer_tokens: int, *, step: int
@@ -189,9 +201,8 @@ class Admittance:
         step: int,
     ) -> CapRefused | None:
         """Hold an amount. Gives back a cap that says no; every other refusal is raised."""
-        for scope, limits in allowed.call_caps:
-            if (over := per_call_refusal(scope, limits, held_nusd)) is not None:
-                return over
+        if (over := call_refusal(allowed.call_caps, held_nusd)) is not None:
+            return over
         now_ms = self._clock.now_ms()
         for _ in range(_WINDOW_TRIES_MAX):
             demand = self._demand(exchange, allowed, worst, held_nusd, step, now_ms)
@@ -201,7 +212,9 @@ class Admittance:
                 return None
             if isinstance(answer, Admitted):
                 left = what_is_left(demand, answer)
-                exchange.ticket = Ticket(demand, held_nusd, worst, answer.keyring_epoch, left)
+                exchange.ticket = Ticket(
+                    demand, held_nusd, worst, answer.keyring_epoch, left, call_caps=allowed.call_caps
+                )
                 self._note_admitted(exchange, exchange.ticket)
                 return None
             if isinstance(answer, CapRefused):
@@ -268,6 +281,16 @@ class Admittance:
         elif isinstance(answer, LimitRefused):
             self._metrics.limit_refused(scope_kind(answer.scope))
         return error
+
+
+def counts_dollars(exchange: Exchange, attempt: Attempt) -> bool:
+    """Whether what this attempt costs counts against the tenant's caps: what its own key pays does where it says so."""
+    assert exchange.tenant is not None
+    return attempt.payer.source is KeySource.GATEWAY or exchange.tenant.count_own_key
+
+
+def _room_nusd(refused: CapRefused) -> int:
+    return max(0, refused.cap_nusd - refused.spent_nusd - refused.held_nusd)
 
 
 @lru_cache(maxsize=1_024)

@@ -148,7 +148,9 @@ class Attempts:
         while True:
             try:
                 self._report(attempt, condition, failed, course)
-                following = await self._following(exchange, attempt, condition, failed, course)
+                # Before more is held for whoever follows: that is no bill of this one's.
+                billed_nusd = may_be_billed_nusd(exchange, attempt, failed.failure)
+                following = await self._following(exchange, attempt, condition, failed, course, billed_nusd)
             except BaseException:
                 await failed.aclose()
                 raise
@@ -158,7 +160,7 @@ class Attempts:
             exchange.given_up += (_given_up(attempt, failed),)
             if following is not attempt:
                 self._gates.leave_deployment(exchange, attempt)
-                exchange.given_up_nusd += may_be_billed_nusd(exchange, attempt, failed.failure)
+                exchange.given_up_nusd += billed_nusd
             attempt = exchange.attempt = following
             condition = condition_of(self._conditions, exchange, attempt.candidate, attempt.payer)
             now_us = self._clock.monotonic_us()
@@ -237,7 +239,13 @@ class Attempts:
         condition.vitals.failed(now_us)
 
     async def _following(
-        self, exchange: Exchange, attempt: Attempt, condition: Condition, failed: Failed, course: _Course
+        self,
+        exchange: Exchange,
+        attempt: Attempt,
+        condition: Condition,
+        failed: Failed,
+        course: _Course,
+        billed_nusd: int,
     ) -> Attempt | None:
         """The attempt that follows a failure: the same, after a while, or another; None: that was all."""
         if exchange.call.body is None and exchange.request.has_body:
@@ -254,7 +262,7 @@ class Attempts:
                 course.retries += 1
                 await asyncio.sleep(wait_ms / 1_000)
                 return attempt
-        following = await self._options.next(exchange, attempt, failed.failure)
+        following = await self._options.next(exchange, attempt, _given_up(attempt, failed), billed_nusd)
         if following is None:
             assert exchange.choice is not None
             exchange.withheld = exchange.choice.withheld

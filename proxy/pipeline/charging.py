@@ -57,7 +57,7 @@ def _of_last(exchange: Exchange, attempt: Attempt) -> Charge:
     is_error = status >= 300 or attempt.opening in (Opening.ERROR, Opening.REFUSAL)
     if is_error and usage is None:  # an error, or the way to somewhere else: nothing was made
         return Charge(cost_nusd=0, charged_nusd=0) if attempt.facts is not None else NOTHING
-    return _priced_estimate(exchange, attempt, usage, broke_off=broke_off)
+    return _priced_estimate(exchange, attempt, usage)
 
 
 def _says_too_little(exchange: Exchange, attempt: Attempt, usage: Usage) -> bool:
@@ -86,7 +86,7 @@ def _may_be_billed(error: GatewayError | None) -> bool:
     return isinstance(error, _MAYBE_BILLED) and not isinstance(error, UpstreamNotConnected)
 
 
-def _priced_estimate(exchange: Exchange, attempt: Attempt, reported: Usage | None, *, broke_off: bool) -> Charge:
+def _priced_estimate(exchange: Exchange, attempt: Attempt, reported: Usage | None) -> Charge:
     ticket, counter = exchange.ticket, attempt.output_counter
     worst = ticket.estimate if ticket is not None else None
     if worst is not None and worst.unreported is not None and reported is None:

@@ -91,10 +91,14 @@ class Exchange:
     @property
     def fallback_reason(self) -> str | None:
         """Why another deployment than the first choice was asked; None: none was."""
-        choice, attempt = self.choice, self.attempt
-        if choice is None or attempt is None or attempt.candidate is choice.first:
-            return None
-        skipped = next((each for each in self.given_up if each.name != attempt.candidate.name), None)
-        if skipped is None:
-            return "unwell"  # the first choice was passed over before anything was sent
-        return str(skipped.failure) if skipped.status is None else f"{skipped.failure}:{skipped.status}"
+        return reason_of(self.choice, self.attempt, self.given_up)
+
+
+def reason_of(choice: Choice | None, attempt: Attempt | None, given_up: tuple[GivenUp, ...]) -> str | None:
+    """Why this attempt is at another deployment than the first choice, after those; None: it is not."""
+    if choice is None or attempt is None or attempt.candidate is choice.first:
+        return None
+    skipped = next((each for each in given_up if each.name != attempt.candidate.name), None)
+    if skipped is None:
+        return "unwell"  # the first choice was passed over before anything was sent
+    return str(skipped.failure) if skipped.status is None else f"{skipped.failure}:{skipped.status}"

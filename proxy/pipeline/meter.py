@@ -6,13 +6,11 @@ bound the tokens; before they reach the hold, it is extended, or the stream is c
 
 from typing import Final
 
-from proxy.admission.answers import CapRefused, Grown
 from proxy.admission.estimate import worst_nusd
 from proxy.admission.keeper import Keeper
-from proxy.core.errors import StateUnavailable
 from proxy.dialects.streamed_output import StreamedOutputCounter
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.refusals import cap_refusal, scope_kind
+from proxy.pipeline.holding import hold_more
 from proxy.pipeline.rows import pending_row
 from proxy.telemetry.metrics import Metrics
 
@@ -58,13 +56,6 @@ class Meter:
         if not self._counter.is_complete:
             answer_tokens = ticket.estimate.answer_tokens_max  # what cannot be counted is held whole
         held_nusd = worst_nusd(ticket.estimate, answer_tokens)
-        answer = await self._keeper.grow(ticket.demand, held_nusd, pending_row(self._exchange, held_nusd))
-        if isinstance(answer, CapRefused):
-            self._metrics.cap_refused(scope_kind(answer.scope))
-            raise cap_refusal(answer)
-        if not isinstance(answer, Grown):
-            raise StateUnavailable("The state store gave this call's reservation up. Send it again.", retry_after_ms=0)
-        self._metrics.held(answer.held_nusd - ticket.held_nusd)
-        ticket.held_nusd = answer.held_nusd
+        await hold_more(ticket, held_nusd, pending_row(self._exchange, held_nusd), self._keeper, self._metrics)
         whole = answer_tokens >= ticket.estimate.answer_tokens_max
         ticket.answer_tokens = None if whole else answer_tokens

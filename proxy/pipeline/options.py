@@ -12,8 +12,8 @@ from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, NoDeploymentAvailable
 from proxy.core.types import KeySource
 from proxy.pipeline.absorbing import Absorbing
-from proxy.pipeline.admittance import Admittance
-from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.admittance import Admittance, counts_dollars
+from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.choosing import Choosing
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.payment import Payment, condition_of
@@ -79,7 +79,7 @@ class Options:
         operator bears.
 
         Raises:
-            NoDeploymentAvailable: the first choice is unwell, and the operator bears no other today.
+            NoDeploymentAvailable: the first choice is unwell, and no other can be asked that the operator bears today.
             GatewayError: see `prepare`.
         """
         choice = exchange.choice
@@ -88,19 +88,24 @@ class Options:
         while exchange.options_left:
             candidate, *left = exchange.options_left
             exchange.options_left = tuple(left)
-            attempt = await self.prepare(exchange, candidate)
-            if candidate is choice.first or not self._absorbing.is_bounded(exchange):
-                return attempt
-            if await self._absorbing.hold(exchange, worst_case(exchange, attempt), 0):
-                return attempt
+            if candidate is choice.first:
+                return await self.prepare(exchange, candidate)
+            try:
+                attempt = await self.prepare(exchange, candidate)
+                is_bounded = self._absorbing.is_bounded(exchange)
+                if not is_bounded or await self._absorbing.hold(exchange, worst_case(exchange, attempt), 0):
+                    return attempt
+            except GatewayError as error:  # the first choice may serve yet
+                _log.info("run %s: not to %s: %s", exchange.run_id, candidate.deployment.label, error.message)
         raise NoDeploymentAvailable(
             f"{choice.first.deployment.label} fails calls just now, and no other may answer today. Try again later.",
             retry_after_ms=_RETRY_AFTER_MS,
         )
 
-    async def next(self, exchange: Exchange, attempt: Attempt, failure: Failure) -> Attempt | None:
-        """The next candidate that can be asked where an attempt has failed; None: nobody is left."""
-        borne_nusd = exchange.given_up_nusd + may_be_billed_nusd(exchange, attempt, failure)
+    async def next(self, exchange: Exchange, attempt: Attempt, given_up: GivenUp, billed_nusd: int) -> Attempt | None:
+        """The next candidate that can be asked where an attempt has failed, of which the operator may have to bear so
+        much; None: nobody is left."""
+        borne_nusd = exchange.given_up_nusd + billed_nusd
         call = exchange.call
         if call.document is None and call.text is not None:  # it was let go when the call was sent
             exchange.call = call._replace(document=jsonio.parse(call.text))
@@ -109,7 +114,7 @@ class Options:
             candidate, *left = exchange.options_left
             exchange.options_left = tuple(left)
             try:
-                following = await self._fall_back(exchange, attempt, candidate, borne_nusd)
+                following = await self._fall_back(exchange, attempt, candidate, given_up, borne_nusd)
             except GatewayError as error:
                 _log.info("run %s: no fallback to %s: %s", exchange.run_id, candidate.deployment.label, error.message)
             else:
@@ -118,7 +123,7 @@ class Options:
         return None
 
     async def _fall_back(
-        self, exchange: Exchange, attempt: Attempt, candidate: Candidate, borne_nusd: int
+        self, exchange: Exchange, attempt: Attempt, candidate: Candidate, given_up: GivenUp, borne_nusd: int
     ) -> Attempt | None:
         following = await self.prepare(exchange, candidate)
         if following.key_source is KeySource.GATEWAY and attempt.key_source is not KeySource.GATEWAY:
@@ -130,7 +135,9 @@ class Options:
         worst = worst_case(exchange, following) if is_capped or self._absorbing.is_bounded(exchange) else None
         if not await self._absorbing.hold(exchange, worst, borne_nusd):
             return None
-        await self._admittance.cover(exchange, following, None if worst is None else worst.estimate)
+        estimate = None if worst is None else worst.estimate
+        await self._admittance.cover(exchange, following, estimate, (*exchange.given_up, given_up))
+        exchange.counts_dollars = counts_dollars(exchange, following)
         return following
 
 

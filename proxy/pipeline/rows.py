@@ -11,9 +11,9 @@ from proxy.cache.entry import CacheEntry
 from proxy.core import jsonio
 from proxy.core.types import Caller, Deployment, UsageSource
 from proxy.ledger.entry import Entry
-from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.attempt import Attempt, GivenUp
 from proxy.pipeline.charge import Charge
-from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.exchange import Exchange, reason_of
 from proxy.pipeline.record import rfc3339
 
 _ALIKE_MAX: Final = 256
@@ -108,15 +108,19 @@ def _of_hits(of_answer: tuple[str | None, str, str, int | None, str], *alike: An
     return jsonio.encode(entry)[1:-1]
 
 
-def pending_row(exchange: Exchange, held_nusd: int) -> bytes:
-    """The row that the run gets if this process vanishes: charged at its worst case."""
-    attempt = exchange.attempt
+def pending_row(
+    exchange: Exchange, held_nusd: int, following: Attempt | None = None, given_up: tuple[GivenUp, ...] = ()
+) -> bytes:
+    """The row that the run gets if this process vanishes: charged at its worst case. `following` is the attempt that is
+    to be made after `given_up`; None: the one under way."""
+    attempt = exchange.attempt if following is None else following
     assert attempt is not None, "it is to be sent somewhere"
+    reason = exchange.fallback_reason if following is None else reason_of(exchange.choice, following, given_up)
     entry: Entry = {
         **_begun(exchange, attempt),
         "run_id": exchange.run_id,
         "started_at": rfc3339(exchange.started_at_ms),
-        "fallback_reason": exchange.fallback_reason,
+        "fallback_reason": reason,
         "usage_source": _WORST_CASE,
         "held_nusd": held_nusd,
         "cost_nusd": held_nusd,

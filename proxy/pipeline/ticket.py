@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from proxy.admission.estimate import Estimate
 from proxy.admission.figures import NOTHING_LIMITED, Left
 from proxy.admission.terms import Demand
+from proxy.pipeline.allowance import Allowance
 
 
 @dataclass(slots=True)
@@ -21,6 +22,7 @@ class Ticket:
     is_soft: bool = False  # that one is filled beyond the plan's `soft_cap_pct`
     answer_tokens: int | None = None  # what one answer may come to under this hold; None: all that the estimate has
     inserted_ceiling: int | None = None  # the ceiling that was spliced into the body
+    call_caps: tuple[Allowance, ...] = ()  # those that bound what this one call may cost
 
     @property
     def is_in_store(self) -> bool:

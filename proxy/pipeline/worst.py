@@ -13,6 +13,8 @@ from proxy.core.types import KeySource
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.refusals import unpriced
+from proxy.pricing.difference import dearer_by
+from proxy.pricing.facts import Price
 
 
 class Worst(NamedTuple):
@@ -42,12 +44,20 @@ def worst_case(exchange: Exchange, attempt: Attempt) -> Worst:
         raise
     if attempt.promised_facts is None:
         return Worst(own)
-    at_promised_price = replace(attempt.facts, price=attempt.promised_facts.price)
-    try:
-        promised = estimate(attempt.operation, attempt.call, at_promised_price, catalog=catalog)
-    except UnpricedEndpoint:  # sold by another unit
-        return Worst(own)
-    if promised.held_nusd >= own.held_nusd:
-        return Worst(own)
-    is_borne = attempt.key_source is KeySource.GATEWAY
-    return Worst(promised, own.held_nusd - promised.held_nusd if is_borne else 0)
+
+    def at(price: Price) -> Estimate | None:
+        assert attempt.facts is not None
+        try:
+            return estimate(attempt.operation, attempt.call, replace(attempt.facts, price=price), catalog=catalog)
+        except UnpricedEndpoint:  # sold by another unit
+            return None
+
+    promised = at(attempt.promised_facts.price)
+    held = own if promised is None or promised.held_nusd >= own.held_nusd else promised
+    if attempt.key_source is not KeySource.GATEWAY:
+        return Worst(held)
+    # Not the difference of the two worst cases: of what is used, either may cost more.
+    difference = dearer_by(attempt.facts.price, attempt.promised_facts.price)
+    dearer = None if difference is None else at(difference)
+    absorbed_nusd = 0 if difference is None else own.held_nusd if dearer is None else dearer.held_nusd
+    return Worst(held, min(absorbed_nusd, own.held_nusd))

@@ -256,9 +256,10 @@ async def test_a_stream_without_a_ceiling_holds_a_slice_and_extends_it():
             assert 0 < row["charged_nusd"] <= row["held_nusd"]
 
 
-async def test_a_stream_that_no_cap_can_hold_any_longer_ends_with_an_error_event():
+@pytest.mark.parametrize("plan", ["usd_per_day = 0.03", "usd_per_day = 9\nusd_per_call = 0.03"])
+async def test_a_stream_that_no_cap_can_hold_any_longer_ends_with_an_error_event(plan: str):
     async with scripted_upstream(stream(*WORDS, LAST, b"data: [DONE]\n\n")) as upstream:
-        text = configuration(upstream.base_url, "usd_per_day = 0.03", 'no_ceiling = "auto"')
+        text = configuration(upstream.base_url, plan, 'no_ceiling = "auto"')
         async with running_gateway(text) as gateway:
             status, _, got = await plain_request(gateway, "POST", CHAT, body(stream=True), headers())
             assert status == 200
@@ -271,6 +272,33 @@ async def test_a_stream_that_no_cap_can_hold_any_longer_ends_with_an_error_event
             assert held == 0
             (row,) = await gateway.rows("acme")
             assert (row["status"], row["error_source"]) == (200, "policy")
+            assert row["held_nusd"] <= 30_000_000
+
+
+@pytest.mark.parametrize("user_usd", [0.012, 0.03])
+async def test_insert_finds_the_ceiling_that_fits_every_cap(user_usd: float):
+    async with scripted_upstream(answer(completion(5, 9))) as upstream:
+        text = configuration(upstream.base_url, "usd_per_day = 0.06", 'no_ceiling = "insert"')
+        text += f"[plans.default.user]\nusd_per_month = {user_usd}\nusd_per_day = {user_usd * 2}\n"
+        async with running_gateway(text) as gateway:
+            sent = body()
+            status, head, got = await plain_request(gateway, "POST", CHAT, sent, headers("zoe"))
+            assert status == 200, got
+            fits = (round(user_usd * 1e9) - held_nusd(sent, 0)) // 4_000
+            assert head[b"x-tollway-inserted-ceiling"] == b"%d" % fits
+
+
+@pytest.mark.parametrize("mode", ["insert", "auto"])
+async def test_of_two_caps_that_refuse_the_tighter_one_is_named(mode: str):
+    async with scripted_upstream(answer(completion(5, 9))) as upstream:
+        text = configuration(upstream.base_url, "usd_per_day = 0.06", f'no_ceiling = "{mode}"')
+        text += "[plans.default.user]\nusd_per_day = 0.001\n"  # less than the frame of any call
+        async with running_gateway(text) as gateway:
+            status, _, got = await plain_request(gateway, "POST", CHAT, body(stream=True), headers("zoe"))
+            assert (status, error_of(got)["code"]) == (429, "insufficient_quota")
+            assert "of this user" in error_of(got)["message"]
+            assert "at most" not in error_of(got)["message"]
+            assert upstream.received == []
 
 
 # ── whom a cap is for, and what has no price ─────────────────────────────────────────────

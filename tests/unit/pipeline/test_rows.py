@@ -21,6 +21,7 @@ from proxy.pipeline.snapshot import Snapshot
 from proxy.pipeline.translation import Translation
 from proxy.pricing.facts import own_facts
 from proxy.routing.resolve import Candidate, Route
+from proxy.routing.selection import Choice
 from proxy.upstream.fallback import Failure
 from proxy.upstream.payer import Payer
 
@@ -100,6 +101,21 @@ def test_the_rows_of_one_call_agree() -> None:
     unsaid = dict.fromkeys(("cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "overhead_us"))
     assert adjusting == {**row, **difference, **who, **unsaid}
     assert list(adjusting) == list(pending) == list(row)
+
+
+def test_the_row_of_what_is_held_for_the_next_attempt_tells_of_it() -> None:
+    exchange = ended()
+    assert exchange.attempt is not None
+    exchange.choice = Choice(exchange.attempt.candidate, ())
+    following = Attempt(
+        Candidate(Deployment("q", "n"), "q/n"), CHAT, exchange.call, Payer(KeySource.TENANT, None), own_facts(1, 1)
+    )
+    given_up = (GivenUp("p/m", "p/m", Failure.STATUS, 503),)
+    pending = json.loads(pending_row(exchange, 900, following, given_up))
+    assert (pending["deployment"], pending["key_source"], pending["held_nusd"]) == ("q/n", "tenant", 900)
+    assert pending["fallback_reason"] == "status:503"
+    own = json.loads(pending_row(exchange, 800))
+    assert (own["deployment"], own["key_source"], own["fallback_reason"]) == ("p/m", "gateway", None)
 
 
 def test_an_adjustment_takes_what_was_charged_from_what_is_true() -> None:
