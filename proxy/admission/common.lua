@@ -15,8 +15,8 @@ local now_ms = math.floor(now_us / 1000)
 
 local function whole(text, name)
   local number = tonumber(text)
-  assert(number and number >= 0 and number < 2^53 and number == math.floor(number), name .. ' out of range')
-  return number
+  if number and number >= 0 and number < 2^53 and number == math.floor(number) then return number end
+  error(name .. ' out of range')  -- put together here alone: an assertion would do so each time
 end
 
 -- To join a large number to a text rounds it. What a command is given needs none of this: Redis writes it with 17 digits.
