@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
+from proxy.dialects.claude_models import claude_model
 from proxy.dialects.openai import Operation, StreamEnd
 from proxy.dialects.sse import EventSplitter
 
@@ -129,20 +130,33 @@ class StreamedOutputCounter:
         return longest + sum(count for name, count in counts.items() if name not in alike)
 
 
-def may_hide_reasoning(operation: Operation, document: Mapping[str, Any] | None, *, model_reasons: bool) -> bool:
+def may_hide_reasoning(
+    operation: Operation, document: Mapping[str, Any] | None, *, model_reasons: bool, model: str | None = None
+) -> bool:
     """True where tokens may be billed that the stream does not show, as far as the call tells.
 
-    `model_reasons` is the catalogue's word on the model. OpenAI's and Google's models then reason
-    unless told not to; Anthropic's do once `thinking` is asked for, and show a summary of it.
+    `model_reasons` is the catalogue's word on the model, and `model` its name. OpenAI's and Google's models then reason
+    unless told not to; Anthropic's do once `thinking` is asked for, and the newer ones unasked. They show a summary.
     """
     if not model_reasons or document is None:
         return model_reasons
     if operation.stream_end is StreamEnd.MESSAGE_STOP:
-        thinking = document.get("thinking")
-        return isinstance(thinking, dict) and thinking.get("type") != "disabled"
+        return _thinks(document.get("thinking"), model)
+    # Of two fields for it, a provider reads the one that it knows: where either says so, it may reason.
+    said = [document["reasoning_effort"]] if document.get("reasoning_effort") is not None else []
     reasoning = document.get("reasoning")
-    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
-    return "none" not in (effort, document.get("reasoning_effort"))
+    if isinstance(reasoning, dict) and "effort" in reasoning:
+        said.append(reasoning["effort"])
+    return not said or any(effort != "none" for effort in said)
+
+
+def _thinks(thinking: object, model: str | None) -> bool:
+    known = None if model is None else claude_model(model)
+    if not isinstance(thinking, dict):
+        return known is not None and known.thinks_unasked
+    if thinking.get("type") != "disabled":
+        return True
+    return known is not None and known.thinks_unasked and known.thinking_off != "disabled"
 
 
 def _utf8_bytes(texts: Sequence[bytes]) -> int:

@@ -21,17 +21,20 @@ _TOOLS_MAX: Final = 32
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-def read_usage(report: Mapping[str, Any], *, excludes_cached: bool, service_tier: str | None = None) -> Usage | None:
+def read_usage(
+    report: Mapping[str, Any], *, excludes_cached: bool, service_tier: str | None = None, writes_text: bool = False
+) -> Usage | None:
     """The usage that a `usage` object tells; None where it counts nothing, or absurdly.
 
     `excludes_cached` says that `input_tokens` leaves cache reads and writes out, as
     Anthropic's does; a report with Anthropic's cache fields is read so anyway. `service_tier` is
     the answer's, for a report that names none. A main count that is negative, no integer or
     beyond a billion voids the report, because a zero in its place would pass for a measurement;
-    such a detail alone is left out.
+    such a detail alone is left out. So does one that is missing where text is written (`writes_text`), unless the total
+    tells of it.
     """
     if "prompt_tokens" in report or "completion_tokens" in report:
-        return _chat_usage(report, service_tier)
+        return _chat_usage(report, service_tier, writes_text=writes_text)
     if "cache_read_input_tokens" in report or "cache_creation_input_tokens" in report or excludes_cached:
         return _anthropic_usage(report, service_tier)
     input_tokens, output_tokens = _main(report, "input_tokens"), _main(report, "output_tokens")
@@ -39,6 +42,8 @@ def read_usage(report: Mapping[str, Any], *, excludes_cached: bool, service_tier
         return None
     if not _counts(report, "input_tokens", "output_tokens"):
         return _duration_usage(report, service_tier)
+    if writes_text and (report.get("input_tokens") is None or report.get("output_tokens") is None):
+        return None
     # The singular is the transcriptions' and the realtime API's.
     details = _details(report, "input_tokens_details") or _details(report, "input_token_details")
     output_details = _details(report, "output_tokens_details") or _details(report, "output_token_details")
@@ -56,7 +61,7 @@ def _label(value: str) -> str | None:
     return value if value and value.isprintable() else None
 
 
-def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | None:
+def _chat_usage(report: Mapping[str, Any], service_tier: str | None, *, writes_text: bool) -> Usage | None:
     input_tokens, output_tokens = report.get("prompt_tokens"), report.get("completion_tokens")
     if not (
         type(input_tokens) is int
@@ -67,6 +72,9 @@ def _chat_usage(report: Mapping[str, Any], service_tier: str | None) -> Usage | 
     ):  # embeddings tell no completion
         input_tokens, output_tokens = _main(report, "prompt_tokens"), _main(report, "completion_tokens")
         if input_tokens is None or output_tokens is None or not _counts(report, "prompt_tokens", "completion_tokens"):
+            return None
+        is_told = report.get("completion_tokens") is not None or _count(report.get("total_tokens")) > input_tokens
+        if writes_text and (report.get("prompt_tokens") is None or not is_told):
             return None
     details, output_details = _details(report, "prompt_tokens_details"), _details(report, "completion_tokens_details")
     # xAI and Gemini leave reasoning out of the completion, but not out of the total.

@@ -44,6 +44,7 @@ _MODEL_MARK: Final = b'"model"'
 _USAGE_MARK: Final = b'"usage"'
 _REPORT_MARK: Final = re.compile(rb'"usage"(?!:null)')  # OpenAI's chunks before the last say `"usage":null` each
 _HEARING: Final = frozenset({"audio_transcriptions", "audio_translations"})
+_WRITING: Final = frozenset({"chat_completions", "completions", "responses"})
 _MAKING: Final = frozenset({"images", "audio_speech"})
 _JSON: Final = b"application/json"
 _EMPTY_LINE_BYTES: Final = 2
@@ -278,7 +279,13 @@ class UsageTap:
             # message_start tells the input, message_delta the output so far, and what has changed.
             self._report.update((name, value) for name, value in report.items() if value is not None)
             report = self._report
-        usage = read_usage(report, excludes_cached=excludes_cached, service_tier=self._service_tier)
+        usage = read_usage(
+            report,
+            excludes_cached=excludes_cached,
+            service_tier=self._service_tier,
+            # Half a report in a stream may be its beginning, and what was heard is held against it.
+            writes_text=self._events is None and operation.name in _WRITING,
+        )
         if usage is None:
             return
         self.usage = usage if operation.name not in _MAKING else _of_what_is_made(operation, usage, report)

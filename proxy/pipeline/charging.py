@@ -152,4 +152,5 @@ def hides_reasoning(attempt: Attempt) -> bool:
     if document is not None and document.get("background"):
         return True  # it goes on when nobody listens any more (the Responses API's background mode)
     model_reasons = attempt.facts is None or "reasoning" in attempt.facts.capabilities
-    return may_hide_reasoning(attempt.operation, document, model_reasons=model_reasons)
+    model = attempt.deployment.model or attempt.call.model_alias
+    return may_hide_reasoning(attempt.operation, document, model_reasons=model_reasons, model=model)

@@ -164,6 +164,45 @@ def test_hidden_reasoning(operation: Operation, document: dict[str, Any] | None,
     assert not may_hide_reasoning(operation, document, model_reasons=False)
 
 
+@pytest.mark.parametrize("operation", [CHAT, RESPONSES])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"reasoning_effort": "high", "reasoning": {"effort": "none"}}, True),
+        ({"reasoning_effort": "none", "reasoning": {"effort": "high"}}, True),
+        ({"reasoning_effort": "none", "reasoning": {"effort": "none"}}, False),
+        ({"reasoning_effort": "none", "reasoning": {"summary": "auto"}}, False),
+        ({"reasoning_effort": None, "reasoning": {"effort": "none"}}, False),
+    ],
+)
+def test_of_two_fields_for_reasoning_neither_turns_off_what_the_other_asks_for(
+    operation: Operation, fields: dict[str, Any], expected: bool
+) -> None:
+    assert may_hide_reasoning(operation, fields, model_reasons=True) is expected
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "expected"),
+    [
+        ("claude-opus-4-8", None, False),
+        ("claude-opus-4-8", {"type": "disabled"}, False),
+        ("claude-sonnet-5", None, True),  # they think unasked
+        ("claude-haiku-5-5", None, True),
+        ("us.anthropic.claude-fable-5-v1:0", None, True),
+        ("claude-sonnet-5", "on", True),
+        ("claude-sonnet-5", {"type": "disabled"}, False),
+        ("claude-opus-5-5", {"type": "disabled"}, True),  # nothing turns that off
+        ("claude-sonnet-5-5", {"type": "disabled"}, True),
+        ("claude-sonnet-5-5", {"type": "between_tools"}, True),
+        ("somebody-elses", None, True),  # and is said to reason
+    ],
+)
+def test_claude_models_that_think_unasked_hide_it(model: str, thinking: object, expected: bool) -> None:
+    document = {} if thinking is None else {"thinking": thinking}
+    assert may_hide_reasoning(MESSAGES, document, model_reasons=True, model=model) is expected
+    assert not may_hide_reasoning(MESSAGES, document, model_reasons=False, model=model)
+
+
 @pytest.mark.parametrize("coding", [None, b"gzip"])
 def test_the_tap_lets_the_counter_hear(coding: bytes | None) -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}

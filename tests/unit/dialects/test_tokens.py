@@ -208,6 +208,25 @@ def test_read_usage(report: dict[str, Any], expected: Usage | None) -> None:
     assert read_usage(report, excludes_cached=False) == expected
 
 
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ({"prompt_tokens": 5}, None),
+        ({"prompt_tokens": 5, "completion_tokens": None}, None),
+        ({"prompt_tokens": 5, "total_tokens": 5}, None),
+        ({"completion_tokens": 5}, None),
+        ({"completion_tokens": 5, "total_tokens": 9}, None),
+        ({"input_tokens": 5}, None),
+        ({"input_tokens": 5, "output_tokens": None}, None),
+        ({"prompt_tokens": 5, "completion_tokens": 0}, Usage(5)),
+        ({"prompt_tokens": 5, "total_tokens": 12}, Usage(5, output_tokens=7, reasoning_tokens=7)),  # all of it unseen
+        ({"input_tokens": 5, "output_tokens": 2}, Usage(5, output_tokens=2)),
+    ],
+)
+def test_where_text_is_written_half_a_report_is_none(report: dict[str, Any], expected: Usage | None) -> None:
+    assert read_usage(report, excludes_cached=False, writes_text=True) == expected
+
+
 def test_anthropic_excludes_what_was_cached() -> None:
     assert read_usage({"input_tokens": 25, "output_tokens": 1}, excludes_cached=True) == Usage(25, output_tokens=1)
     halves = {"input_tokens": 2**52, "cache_read_input_tokens": 2**52, "output_tokens": 1}

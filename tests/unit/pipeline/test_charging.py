@@ -112,6 +112,7 @@ def heard(cost_nusd: int) -> Charge:
         (run(status=None, error=CallerGone(""), is_limited=False), Charge()),
         (run(body=b"{", error=CallerGone("")), WORST),  # a plain answer of which the report is missing
         (run(body=DELTA, error=CallerGone("")), heard(22)),  # 10 × 1 + 3 × 4
+        (run(body=b'{"usage":{"prompt_tokens":7},"choices":[]}'), WORST),  # half a report of a plain answer
         # another model answered than the one that was asked for: the lower price, and the rest is the operator's
         (run(body=REPORT, promised=CHEAPER), Charge(REPORTED, UsageSource.EXACT, 27, 12, 15)),  # 7 × 1 + 5 × 1
         (run(body=REPORT, promised=DEARER), EXACT),
