@@ -62,7 +62,8 @@ class Keeper:
         self._gone: set[RunStep] = set()  # of those: the store has expired them, and their settlement will correct it
         self._epoch: str | None = None  # the one in which all is posted; None: none is
         self._is_whole = asyncio.Event()  # set while there is one
-        self._is_away = False
+        self._away: str | None = None  # what is wrong with the store
+        self._is_doubted = False  # an admission came to nothing: does the store take what is written?
         self._look = asyncio.Event()
         self._adopting: dict[str, asyncio.Task[bool]] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -86,8 +87,8 @@ class Keeper:
             return f"the journal cannot be written: {self._journal.failure}"
         if not self._backlog.has_room:
             return "too many settlements wait for the state store"
-        if self._is_away:
-            return "the state store does not answer"
+        if self._away is not None:
+            return self._away
         return None if self._epoch is not None else "what the state store may have lost is being posted again"
 
     def has_room(self) -> bool:
@@ -116,9 +117,12 @@ class Keeper:
                     answer = await self._store.admit(demand, epoch)
         except TimeoutError as error:
             self._release_unknown(run_step)
+            self._doubt()
             raise self._unavailable() from error
-        except BaseException:  # cancelled, or no answer: it may be reserved all the same
+        except BaseException as error:  # cancelled, or no answer: it may be reserved all the same
             self._release_unknown(run_step)
+            if isinstance(error, StateUnavailable):
+                self._doubt()
             raise
         if isinstance(answer, Admitted):
             self._open[run_step] = demand
@@ -135,7 +139,7 @@ class Keeper:
         Raises:
             StateUnavailable: nothing can be promised now.
         """
-        if self._is_away:
+        if self._away is not None:
             raise self._unavailable()
         try:
             with self._admit_time.wait():
@@ -215,20 +219,25 @@ class Keeper:
 
     async def _watch(self) -> None:
         while True:
-            pause_s = WATCH_AGAIN_S
+            pause_s, wrong = WATCH_AGAIN_S, "the state store does not answer"
             try:
                 epoch = await self._store.epoch()
-                if self._is_away:
-                    self._is_away = False
+                if self._is_doubted:
+                    wrong = "the state store answers, and carries nothing out"
+                    await self._store.probe()
+                    self._is_doubted = False
+                if self._away is not None:
+                    self._away = None
+                    _log.warning("the state store is there again")
                     self._backlog.try_now()
                 if epoch != self._epoch:
                     await self._recover(epoch)
                 pause_s = WATCH_S
             except StateUnavailable:
-                self._is_away = True
+                self._leave(wrong)
             except GatewayError as error:
                 self._tell(error)
-                self._is_away = True
+                self._leave(wrong)
             except Exception as error:  # noqa: BLE001  the watch must not end while the process lives
                 self._tell(error)
             await asyncio.sleep(LOOK_PAUSE_S)
@@ -238,6 +247,16 @@ class Keeper:
             except TimeoutError:
                 pass
             self._look.clear()
+
+    def _doubt(self) -> None:
+        """An admission came to nothing: see soon whether that is so for everybody."""
+        self._is_doubted = True
+        self._look.set()
+
+    def _leave(self, wrong: str) -> None:
+        if self._away is None:
+            _log.error("no call is admitted under a limit or a cap: %s", wrong)
+        self._away = wrong
 
     async def _recover(self, epoch: str) -> None:
         """Post to a new epoch what the store may have lost; then, and not before, go on in it."""

@@ -21,6 +21,7 @@ class Scripts:
     hit: Script
     epoch: Script
     announce: Script
+    probe: Script
 
     @classmethod
     def load(cls) -> Self:
@@ -40,4 +41,5 @@ class Scripts:
             hit=joined("hit.lua"),
             epoch=Script.beside(__file__, "epoch.lua"),
             announce=Script.beside(__file__, "announce.lua"),
+            probe=Script.beside(__file__, "probe.lua"),
         )

@@ -7,6 +7,7 @@ Names in Redis, of a tenant T (docs/state.md has their fields):
     tollway:1:{T}:leases                  sorted set: RUN:STEP → lease until
     tollway:1:{T}:epoch                   the epoch in which this tenant's state is known to be whole
     tollway:1:@:epoch                     the store's present epoch: server process, chance, when it began in ms
+    tollway:1:@:probe                     when a process last tried whether anything can be written, in ms
     tollway:1:@:lease-tenants:SHARD       sorted set: tenants with leases; perhaps some without
 """
 
@@ -38,9 +39,11 @@ SWEPT_MAX = 64  # leases of one tenant in one script call
 ALIKE_MAX = 10_000  # callers whose names of scopes are remembered
 EXTENDED_MAX = 500  # in one script call
 SETTLE_IN_MS = 3_000  # other machines' gateways look at the epoch once a second, and then post what they have
+PROBE_KEPT_MS = 60_000
 ROUNDS_MAX = 10_000  # script calls of one pass: a pass that does not end is a fault
 
 _EPOCH = shared_name("epoch")
+_PROBE = shared_name("probe")
 _LEDGERS = shared_name("ledger-tenants")
 
 
@@ -50,6 +53,11 @@ class AdmissionStore(Protocol):
 
     async def epoch(self) -> str:
         """The store's present life. It changes when the store may have lost something."""
+        ...
+
+    async def probe(self) -> None:
+        """Write something that means nothing: a store may answer who reads, and take nothing (no memory, a replica, no
+        right to)."""
         ...
 
     async def settle_in_ms(self, epoch: str) -> int:
@@ -166,6 +174,9 @@ class RedisAdmissionStore:
                 self._note_epoch(current.decode(), changes)
                 return self._epoch_seen
         raise StateUnavailable("The gateway's state store keeps changing. Try again shortly.")
+
+    async def probe(self) -> None:
+        await self._door.run(self._scripts.probe, [_PROBE], [PROBE_KEPT_MS])
 
     async def settle_in_ms(self, epoch: str) -> int:
         begun_ms = int(epoch.rpartition(".")[2])

@@ -175,6 +175,42 @@ async def test_what_ends_while_the_store_is_away_is_settled_when_it_is_back(plac
         assert isinstance(await kept.keeper.admit(demand("d")), Admitted)
 
 
+async def test_a_store_that_answers_and_carries_nothing_out_is_away(place, caplog):
+    faulty = Faulty(place.store)
+    async with keeping(place, store=faulty) as kept:
+        await kept.keeper.admit(demand("first"))  # the tenant is known from here on
+        faulty.fails = {"admit", "probe"}
+        with pytest.raises(StateUnavailable):
+            await kept.keeper.admit(demand("a"))
+        await until(lambda: kept.keeper.failure == "the state store answers, and carries nothing out", 5)
+        asked = faulty.calls["admit"]
+        with pytest.raises(StateUnavailable, match="carries nothing out"):
+            await kept.keeper.admit(demand("a"))
+        assert faulty.calls["admit"] == asked
+        faulty.fails = set()
+        await until(lambda: kept.keeper.failure is None, 5)
+        assert isinstance(await kept.keeper.admit(demand("b")), Admitted)
+        told = [record.message for record in caplog.records if "state store" in record.message]
+        assert told == [
+            "no call is admitted under a limit or a cap: the state store answers, and carries nothing out",
+            "the state store is there again",
+        ]
+
+
+async def test_one_admission_that_comes_to_nothing_takes_no_store_away(place):
+    faulty = Faulty(place.store)
+    async with keeping(place, store=faulty) as kept:
+        await kept.keeper.admit(demand("first"))
+        assert faulty.calls["probe"] == 0
+        faulty.fails = {"admit"}
+        with pytest.raises(StateUnavailable):
+            await kept.keeper.admit(demand("a"))
+        faulty.fails = set()
+        await until(lambda: faulty.calls["probe"] == 1, 5)
+        assert kept.keeper.failure is None
+        assert isinstance(await kept.keeper.admit(demand("b")), Admitted)
+
+
 async def test_a_settlement_whose_answer_was_lost_is_settled_once(place):
     faulty = Faulty(place.store)
     async with keeping(place, store=faulty) as kept:

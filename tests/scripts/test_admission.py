@@ -215,6 +215,8 @@ async def test_these_arguments_are_right(door):
         (SCRIPTS.sweep, [PREFIX + "other"], ["5"]),
         (SCRIPTS.sweep, [PREFIX + "leases"], ["x"]),
         (SCRIPTS.epoch, ["tollway:1:@:epoch"], ["", ""]),
+        (SCRIPTS.probe, ["tollway:1:@:probe"], []),
+        (SCRIPTS.probe, ["tollway:1:@:probe"], ["0"]),
         (SCRIPTS.announce, ["tollway:1:@:lease-tenants:0"], ["", ""]),
         (SCRIPTS.announce, ["tollway:1:@:lease-tenants:0"], ["acme", "x"]),
     ],
@@ -284,6 +286,7 @@ async def test_a_full_memory_refuses_whole_steps_only():
             before = await everything(door)
             await door.call("CONFIG", "SET", "maxmemory", 1)
             for step in (
+                store.probe(),
                 admit(store, demand("r2")),
                 store.settle(RunStep("acme", "r1", 0), BILL),
                 store.release(RunStep("acme", "r1", 0)),
@@ -295,6 +298,7 @@ async def test_a_full_memory_refuses_whole_steps_only():
                     await step
             await door.call("CONFIG", "SET", "maxmemory", 0)
             assert await everything(door) == before
+            await store.probe()
             assert await store.sweep() == 1
 
 
