@@ -94,7 +94,7 @@ async def running_gateway(
         app = create_app(settings, transports=transports, access_log_sink=sink, clock=clock)
         await app.startup()
         server_state = ServerState()
-        server = await _listen(app, server_state)
+        server = await _listen(app.data_plane, server_state)
         admin_server = await _listen(app.admin_app, server_state)
         try:
             yield Gateway(app, _port(server), _port(admin_server), sink, server_state)
@@ -115,8 +115,8 @@ async def running_gateway(
 
 
 async def _listen(app: ASGIApp, state: ServerState) -> asyncio.Server:
-    """Behind the front of the command, on a free port of the loopback."""
-    config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
+    """Behind the front of the command, and as the command serves it, on a free port of the loopback."""
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", interface="asgi3", proxy_headers=False)
     config.load()
     loop = asyncio.get_running_loop()
     return await loop.create_server(lambda: TollwayProtocol(config, state, {}), "127.0.0.1", 0)
