@@ -5,7 +5,7 @@ An error that a provider sent is not here: it is relayed with its own bytes. The
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from proxy.core.unreadable import UnreadableReason
 
@@ -33,6 +33,13 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_ms = retry_after_ms
+
+    def afresh(self) -> Self:
+        """The same, as nobody has raised it yet. One that is kept and raised again and again holds, in its traceback,
+        the frames of each time, and all that was at hand in them."""
+        fresh = type(self).__new__(type(self), *self.args)
+        fresh.__dict__.update(self.__dict__)
+        return fresh
 
 
 # ── the caller's ─────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,7 @@ def read_scope(scope: Mapping[str, Any]) -> InboundRequest:
     try:
         endpoint_path, segments, model = _endpoint(method, path)
     except GatewayError as error:
-        endpoint_path, segments, model, fault = path, (), None, error
+        endpoint_path, segments, model, fault = path, (), None, error.afresh()  # less this scope, which it would keep
     headers = tuple(scope["headers"])
     request = InboundRequest(
         method=method,

@@ -54,7 +54,7 @@ class SharedCalls(Generic[Answer]):
         """
         failure = self._failures.get(name)
         if failure is not None and self._clock.monotonic_us() < failure.until_us:
-            raise failure.error.with_traceback(None)
+            raise failure.error.afresh()
         running = self._calls.get(name)
         if running is None:
             if len(self._calls) >= CALLS_MAX:
@@ -103,7 +103,7 @@ class SharedCalls(Generic[Answer]):
         if len(self._failures) >= FAILURES_MAX:
             self._failures.clear()
         holds_us = AWAY_US if isinstance(error, _AWAY) else REFUSED_US
-        self._failures[name] = _Failure(error, self._clock.monotonic_us() + holds_us)
+        self._failures[name] = _Failure(error.afresh(), self._clock.monotonic_us() + holds_us)
 
     def _end(self, name: Name, done: "asyncio.Task[Answer]") -> None:
         if self._calls.get(name) is done:

@@ -115,7 +115,7 @@ class Line:
         closed. None: the caller has its answer."""
         request, snapshot = exchange.request, exchange.snapshot
         if request.fault is not None:
-            raise request.fault
+            raise request.fault.afresh()  # the head may come again, and its request with it
         refuse_admin(exchange.operation, request)
         if (prompt := request.fields.get(PROMPT_HEADER)) is not None:
             exchange.prompt = parse_prompt(prompt)

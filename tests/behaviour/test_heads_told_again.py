@@ -1,12 +1,17 @@
 """Promise: on a connection that sends one head after the other, what is remembered of the last
 one never decides for another: not who calls, not whose key pays, not what a reload changed."""
 
+import gc
 import json
 import random
 from pathlib import Path
 
 import httpx
+import pytest
 
+from proxy.edge.connection import Connection
+from proxy.edge.relay import AsgiDownstream
+from proxy.pipeline.exchange import Exchange
 from proxy.settings.load import load
 from tests.gateway import passthrough_to, running_gateway
 from tests.scripted_upstream import answer, scripted_upstream
@@ -87,3 +92,28 @@ async def test_a_reload_holds_for_the_next_call_of_a_connection_that_is_open():
                 assert sent.status_code == 200
         sent_keys = [request.header(b"authorization") for request in upstream.received]
         assert sent_keys == [f"Bearer {key}".encode() for key in (FIRST_KEY, SECOND_KEY, SECOND_KEY, FIRST_KEY)]
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "status"),
+    [
+        ("/v1/files/%252e%252e", "application/json", 400),
+        ("/nowhere", "application/json", 404),
+        ("/v1/chat/completions", "application/json; charset=utf-16", 415),
+    ],
+)
+async def test_a_refused_head_that_comes_again_keeps_nothing_of_the_calls_before(path, content_type, status):
+    async with (
+        scripted_upstream(answer(b"{}")) as upstream,
+        running_gateway(keyed(upstream.base_url, FIRST_KEY)) as gateway,
+        one_connection(gateway) as client,
+    ):
+        for _ in range(20):
+            sent = await client.post(path, content=b"x" * 1_000, headers={"content-type": content_type})
+            assert sent.status_code == status
+        await gateway.idle()
+        gateway.app.settlement.sum_up()
+        assert len(gateway.state.connections) == 1  # it is at rest, and its head remembered
+        gc.collect()
+        kept = [type(each) for each in gc.get_objects() if isinstance(each, Exchange | AsgiDownstream | Connection)]
+        assert len(kept) == kept.count(Connection) <= 1

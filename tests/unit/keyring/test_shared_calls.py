@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -136,6 +138,25 @@ async def test_failures_are_bounded(monkeypatch):
         with pytest.raises(KeyringUnavailable):
             await asked.answer((f"t{number}",))
     assert len(asked.calls._failures) <= 3
+
+
+async def test_a_failure_keeps_nothing_of_those_who_were_told_of_it():
+    class Held:
+        """What somebody has at hand while it asks."""
+
+    async def ask(held):
+        with pytest.raises(KeyringUnavailable):
+            await asked.answer()
+        return weakref.ref(held)
+
+    asked = Asked(KeyringUnavailable("away"))
+    asked.open.set()
+    told = [await ask(Held()) for _ in range(3)]
+    asked.fault = None  # which the test itself keeps
+    await asyncio.sleep(0)
+    gc.collect()
+    assert asked.count == 1
+    assert [each() for each in told] == [None] * 3
 
 
 async def test_it_stops_and_may_be_stopped_again():
