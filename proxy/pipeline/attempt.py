@@ -46,6 +46,11 @@ class Attempt:
         """Whom it asks."""
         return self.candidate.deployment
 
+    def forget_answer(self) -> None:
+        """It is sent again: nothing that is known of its last answer says anything of what becomes of this."""
+        self.upstream_status = self.usage_tap = self.output_counter = None
+        self.opening = Opening.ANSWER
+
     def let_body_go(self) -> None:
         """It has been sent for the last time: all that is still asked of it is how long it was."""
         self.text_bytes = len(self.call.text or b"")

@@ -66,6 +66,8 @@ class Dispatch:
             model = deployment.model if provider.dialect.model_in_path else None
             what = (provider.client, source is KeySource.CALLER, restores, model)
             head = exchange.request.once(what, lambda: _outbound_head(exchange, attempt, provider))
+        if attempt.upstream_status is not None:
+            attempt.forget_answer()
         exchange.attempts += 1
         if exchange.sent_at_us is None:
             exchange.sent_at_us = self._clock.monotonic_us()

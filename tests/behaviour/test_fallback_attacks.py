@@ -4,7 +4,7 @@ not have it does not get that way."""
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,6 +18,7 @@ DOWN = answer(
 )
 GOOD = answer(b'{"id":"good","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}')
 EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+NOT_NOW = answer(b'{"error":{"message":"not now"}}', status=b"503 Service Unavailable")
 RESET: list[Step] = [Do.RESET]
 CLOSE: list[Step] = [Do.CLOSE]
 HEADERS = [*JSON, (b"x-tollway-tenant", b"acme")]
@@ -135,6 +136,51 @@ async def test_a_hang_up_while_it_waits_to_send_again_leaves_nothing_behind() ->
         await asyncio.gather(*asked, return_exceptions=True)
         await both.nothing_is_left()
         assert len(both.first.received) == 2
+
+
+def in_turn(*scripts: list[Step]) -> Callable[[Received], list[Step]]:
+    """One script for each request, in this order."""
+    left = iter(scripts)
+    return lambda _request: next(left)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_hang_up_on_what_was_sent_again_is_no_refund(is_stream: bool) -> None:
+    async with pair(consent="none") as both:
+        both.first.script = in_turn(NOT_NOW, [Do.HANG])
+        asked = asyncio.create_task(plain_request(both.gateway, "POST", CHAT, body(stream=is_stream), HEADERS))
+        await until(lambda: len(both.first.received) == 2)
+        await asyncio.sleep(0.05)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await both.nothing_is_left()
+        (row,) = await both.gateway.rows("acme")
+        assert (row["error_source"], row["usage_source"], row["attempts"]) == ("caller", "worst_case", 2)
+        assert row["charged_nusd"] == row["held_nusd"] > 0
+
+
+async def test_what_was_sent_again_and_timed_out_is_the_operators() -> None:
+    async with pair(consent="none") as both:
+        both.first.script = in_turn(NOT_NOW, [Do.HANG])
+        status, _, _ = await plain_request(both.gateway, "POST", CHAT, body(stream=True), HEADERS)
+        assert status == 504
+        await both.nothing_is_left()
+        (row,) = await both.gateway.rows("acme")
+        assert (row["charged_nusd"], row["absorbed_nusd"]) == (0, row["held_nusd"])
+
+
+@pytest.mark.parametrize("expected", [(b"200 OK", b'{"id":"good"}'), (b"400 Bad Request", b'{"error":{}}')])
+async def test_an_answer_is_none_the_worse_for_the_error_event_before_it(expected: tuple[bytes, bytes]) -> None:
+    async with pair(consent="none") as both:
+        error_event = b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n'
+        status_line, said = expected
+        both.first.script = in_turn(stream(error_event), answer(said, status=status_line), DOWN)
+        status, _, got = await plain_request(both.gateway, "POST", CHAT, body(stream=True), HEADERS)
+        assert (status, got) == (int(status_line[:3]), said)
+        assert len(both.first.received) == 2
+        await both.nothing_is_left()
+        (row,) = await both.gateway.rows("acme")
+        assert row["given_up"] == "first/m:error_event"
 
 
 async def test_a_fallback_that_breaks_off_has_no_clean_end_and_its_row() -> None:
