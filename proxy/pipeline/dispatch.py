@@ -203,7 +203,8 @@ def _extended(exchange: Exchange, attempt: Attempt, text: bytes) -> bytes:
 def _renamed(exchange: Exchange, text: bytes, model: str) -> bytes:
     """The body's text, with the provider's name for the model."""
     if exchange.request.model_of_path is not None:  # the body's own name, if there is one, has decided nothing
-        document = exchange.call.document or {}
+        # It was let go when this was sent before; or had nothing in it, and the text has by now.
+        document = exchange.call.document or jsonio.parse(text)
         if document.get("model") == model:
             return text
         return set_member(text, document, "model", jsonio.encode(model))

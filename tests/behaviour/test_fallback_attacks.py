@@ -48,7 +48,7 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(consent: str = "equivalent", second_model: str = "m") -> AsyncIterator[Pair]:
+async def pair(consent: str = "equivalent", second_model: str = "m", usd_per_day: float = 100) -> AsyncIterator[Pair]:
     async with scripted_upstream(DOWN) as first, scripted_upstream(GOOD) as second:
         text = f"""
 [auth]
@@ -74,8 +74,9 @@ price = {{ input_usd_per_mtok = 2, output_usd_per_mtok = 8 }}
 context_tokens = 100_000
 max_output_tokens = 20_000
 [plans.default.tenant]
-usd_per_day = 100
+usd_per_day = {usd_per_day}
 [tenants.acme]
+no_ceiling = "insert"
 fallback = "{consent}"
 """
         async with running_gateway(text) as gateway:
@@ -181,6 +182,32 @@ async def test_an_answer_is_none_the_worse_for_the_error_event_before_it(expecte
         await both.nothing_is_left()
         (row,) = await both.gateway.rows("acme")
         assert row["given_up"] == "first/m:error_event"
+
+
+@pytest.mark.parametrize("content", ["hi", "h" * 70_000])
+@pytest.mark.parametrize("fields", [{}, {"model": "another"}])
+async def test_what_is_sent_again_to_a_model_of_the_path_is_the_same(content: str, fields: dict[str, str]) -> None:
+    sent = json.dumps({"messages": [{"role": "user", "content": content}], **fields}).encode()
+    async with pair(consent="none") as both:
+        both.first.script = in_turn(NOT_NOW, GOOD)
+        target = "/openai/deployments/m/chat/completions"
+        status, _, _ = await plain_request(both.gateway, "POST", target, sent, HEADERS)
+        assert status == 200
+        first, second = both.first.received
+        assert first.body == second.body
+        assert json.loads(second.body) == {**json.loads(sent), "model": "m"}
+        await both.nothing_is_left()
+
+
+async def test_an_empty_body_that_gets_a_ceiling_and_a_model_is_sent_as_json() -> None:
+    async with pair(consent="none", usd_per_day=0.05) as both:
+        both.first.script = in_turn(GOOD)
+        target = "/openai/deployments/m/chat/completions"
+        status, head, _ = await plain_request(both.gateway, "POST", target, b"{}", HEADERS)
+        assert status == 200
+        (got,) = both.first.received
+        assert json.loads(got.body) == {"model": "m", "max_completion_tokens": int(head[b"x-tollway-inserted-ceiling"])}
+        await both.nothing_is_left()
 
 
 async def test_a_fallback_that_breaks_off_has_no_clean_end_and_its_row() -> None:
