@@ -25,6 +25,7 @@ def check_routing(draft: Settings, source: Source) -> None:
             source.report(f"{where}.switched_to", "another model", "itself", "Remove the line.")
     _check_cycles(draft.models, source)
     _check_facts(draft.models, source)
+    _check_places(draft.models, source)
 
 
 def advise_routing(settings: Settings) -> Iterator[str]:
@@ -178,3 +179,27 @@ def _check_facts(models: Mapping[str, ModelSettings], source: Source) -> None:
                     f"Both are {deployment.provider}/{deployment.model}, and what is written of that holds wherever "
                     "it is called. For two prices, write the provider twice, under two names.",
                 )
+
+
+def _check_places(models: Mapping[str, ModelSettings], source: Source) -> None:
+    """One model of one provider has so many places, whatever alias leads to it: they are counted together."""
+    first: dict[tuple[str, str], tuple[str, int | None]] = {}
+    for alias, model in models.items():
+        for index, deployment in enumerate(model.deployments):
+            where = element(member(member("models", alias), "deployments"), index)
+            if any(each.path.startswith(f"{where}.") or each.path == where for each in source.problems):
+                continue
+            place = (where, deployment.in_flight_max)
+            earlier_where, earlier = first.setdefault((deployment.provider, deployment.model), place)
+            if earlier != deployment.in_flight_max:
+                source.report(
+                    f"{where}.in_flight_max",
+                    f"the same as at {earlier_where} ({_or_none(earlier)})",
+                    _or_none(deployment.in_flight_max),
+                    f"Both are {deployment.provider}/{deployment.model}, whose calls are counted together. For places "
+                    "of its own, write the provider twice, under two names.",
+                )
+
+
+def _or_none(number: int | None) -> str:
+    return "none" if number is None else str(number)

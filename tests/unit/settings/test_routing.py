@@ -25,6 +25,14 @@ MINI = f"[models.mini]\ndeployments = [{FIRST}]\n"
 BIG = f"[models.big]\ndeployments = [{FIRST}]\n"
 
 
+def placed(**places):
+    """A model under aliases of which each says how many places it has; None: it says nothing."""
+    said = {alias: "" if number is None else f", in_flight_max = {number}" for alias, number in places.items()}
+    return "".join(
+        f"[models.{alias}]\ndeployments = [{FIRST.replace(' }', number + ' }')}]\n" for alias, number in said.items()
+    )
+
+
 def load_text(text):
     def read_file(path: Path) -> str:
         raise FileNotFoundError(2, "No such file or directory")
@@ -158,12 +166,33 @@ REFUSED = [
         "one of same, equivalent, lower",
     ),
     (f"[models.m]\ndeployments = [{FIRST}, {FIRST}]\n", "models.m.deployments[1]", "the same provider and model"),
+    (
+        placed(m=8, n=16),
+        "models.n.deployments[0].in_flight_max",
+        "the same as at models.m.deployments[0] (8); found 16",
+    ),
+    (
+        placed(m=8, n=None),
+        "models.n.deployments[0].in_flight_max",
+        "the same as at models.m.deployments[0] (8); found none",
+    ),
+    (
+        placed(m=None, n=8),
+        "models.n.deployments[0].in_flight_max",
+        "the same as at models.m.deployments[0] (none); found 8",
+    ),
     ('[models.m]\nstrategy = "random"\ndeployments = [' + FIRST + "]\n", "models.m.strategy", "priority"),
     (f'[models.m]\nplans = ["prp"]\ndeployments = [{FIRST}]\n', "models.m.plans[0]", '"pro"'),
     ('[tenants.acme]\nfallback = "all"\n', "tenants.acme.fallback", "one of none, equivalent, lower"),
     ('[tenants.acme]\nresidency = ["EU"]\n', "tenants.acme.residency[0]", "a region"),
     ("[fallback]\nabsorb_usd_per_day = -1\n", "fallback.absorb_usd_per_day", "dollars from 0"),
 ]
+
+
+@pytest.mark.parametrize("places", [8, None])
+def test_aliases_that_say_the_same_of_a_deployments_places_are_taken(places):
+    models = load_text(placed(m=places, n=places)).models
+    assert [models[alias].deployments[0].in_flight_max for alias in "mn"] == [places] * 2
 
 
 @pytest.mark.parametrize(("text", "where", "said"), REFUSED)
