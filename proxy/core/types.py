@@ -74,11 +74,14 @@ class InboundRequest:
     has_body: bool = False  # the framing announces one (RFC 9112, section 6)
     model_of_path: str | None = None  # what Azure's form of a path names: `/openai/deployments/{this}/…`
     fault: GatewayError | None = None  # why the target cannot be served, if it cannot
-    fields: Mapping[bytes, bytes] = field(init=False, repr=False)
-    _worked_out: dict[Hashable, Any] = field(init=False, repr=False, default_factory=dict)
+    fields: Mapping[bytes, bytes] = field(init=False)
+    _worked_out: dict[Hashable, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fields = dict(reversed(self.headers))
+
+    def __repr__(self) -> str:  # the headers and the query hold the caller's credentials
+        return f"InboundRequest({self.method!r}, {self.path!r})"
 
     def once(self, what: Hashable, work: Callable[[], Result]) -> Result:
         """The result of `work`, done once for this head and for all else that `what` names.

@@ -47,6 +47,9 @@ class Target(NamedTuple):
         """Take a URL apart."""
         return Target((url.raw_scheme, url.raw_host, url.port), url.netloc, url.raw_path)
 
+    def __repr__(self) -> str:  # the path of a webhook is a secret
+        return f"Target({self.netloc!r})"
+
 
 class Ask(NamedTuple):
     """What a request's head is made of: `httpx.Request` without what it costs to make one."""
@@ -54,6 +57,9 @@ class Ask(NamedTuple):
     method: str
     target: Target
     headers: list[tuple[bytes, bytes]]
+
+    def __repr__(self) -> str:  # the headers hold a provider key
+        return f"Ask({self.method!r}, {self.target!r})"
 
 
 class FramedHead(NamedTuple):
@@ -66,7 +72,7 @@ class FramedHead(NamedTuple):
     coding: bytes | None  # likewise, a transfer-encoding
 
     def __repr__(self) -> str:  # the lines hold a provider key
-        return f"FramedHead({self.method!r}, {self.target.path!r})"
+        return f"FramedHead({self.method!r}, {self.target!r})"
 
     def before(self, content: bytes | None) -> tuple[bytes, int | None]:
         """The head of a request with this body, and the body's length in bytes. Without `content`

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.cache.entry import CacheEntry, EntryHead
 from proxy.core.errors import CallerGone, InvalidJson
+from proxy.core.secret import Secret
 from proxy.core.types import Call, Caller, Deployment, InboundRequest, KeySource, Usage, UsageSource
 from proxy.dialects.openai import classify
 from proxy.identity.caller import Prompt
@@ -167,3 +168,12 @@ def test_what_was_refused_before_anybody_was_known_is_logged_all_the_same() -> N
     assert (row["status"], row["deployment"], row["key_source"]) == (500, None, None)
     line = log_line(exchange, row)
     assert (line["tenant"], line["virtual_key_id"], line["deployment"], line["attempts"]) == (None, None, None, 0)
+
+
+def test_an_exchange_shows_nothing_of_what_its_caller_sent() -> None:
+    headers = ((b"authorization", b"Bearer s3cret"), (b"x-api-key", b"s3cret"))
+    request = InboundRequest("POST", "/v1/x", "/x", ("x",), "key=s3cret", headers, None)
+    said: dict[str, Any] = {"body": b"s3cret", "text": b"s3cret", "document": {"input": "s3cret"}}
+    exchange = ended(request=request, provider_token=Secret("s3cret"), **said)
+    assert "s3cret" not in repr(exchange)
+    assert "s3cret" not in f"{exchange.attempt}"

@@ -58,6 +58,13 @@ def test_a_head_is_framed(method, headers, content, expected):
     assert frame_head(asked(method, headers=headers)).before(content)[0] == expected
 
 
+def test_nothing_that_may_be_secret_shows_in_a_head():
+    ask = asked("POST", "https://up.example/hooks/s3cret?key=s3cret", [(b"authorization", b"Bearer s3cret")])
+    for shown in (ask, ask.target, frame_head(ask)):
+        assert "s3cret" not in repr(shown)
+        assert "up.example" in repr(shown)
+
+
 @pytest.mark.parametrize(
     ("headers", "content", "length"),
     [([], b"abc", 3), ([], None, None), ([(b"content-length", b"12")], None, 12)],
