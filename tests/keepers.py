@@ -84,11 +84,16 @@ class Kept:
         self.journal = Journal.open(place.folder, "test:", Clock())
         self.file = self.journal.file
         self.settled: dict[str, Settlement] = {}
+        self.told_twice: list[str] = []
+        self.fault: Exception | None = None  # of whoever is told of a settlement
         self.keeper = Keeper(store or place.store, self.journal, Clock(), lease_s, self._note)
 
     def _note(self, run_step: RunStep, settlement: Settlement) -> None:
-        assert run_step.run_id not in self.settled, "told twice"
+        if run_step.run_id in self.settled:
+            self.told_twice.append(run_step.run_id)
         self.settled[run_step.run_id] = settlement
+        if self.fault is not None:
+            raise self.fault
 
     def vanish(self) -> None:
         """End as a killed process does: what was written stays, nothing more is, and the lock is free."""
@@ -109,6 +114,7 @@ async def keeping(place: Place, *, lease_s: float = 30, store: AdmissionStore | 
         yield kept
     finally:
         await kept.keeper.stop()
+    assert not kept.told_twice
 
 
 class Faulty:

@@ -104,6 +104,8 @@ class Backlog:
             self._under_way = len(group)
             try:
                 unanswered = await self._ask_together(group)
+            except Exception:  # noqa: BLE001  if this ended, nothing would be settled for as long as the process lives
+                _log.exception("%d endings could not be carried out, and are kept", len(group))
             finally:
                 self._under_way = 0
                 waiting += unanswered
@@ -161,9 +163,12 @@ class Backlog:
 
     def _note(self, ending: Ending, answer: Settlement | ReleaseCode) -> None:
         self._told.discard(ending.run_step)
-        self._journal.done(ending)
-        if isinstance(answer, Settlement):
-            self._on_settled(ending.run_step, answer)
+        try:
+            self._journal.done(ending)
+            if isinstance(answer, Settlement):
+                self._on_settled(ending.run_step, answer)
+        except Exception:  # noqa: BLE001  the store has it: to ask again would say nothing new
+            _log.exception("the ending of run %s was carried out, but not noted", ending.run_step.run_id)
 
     async def _back_off(self) -> None:
         longest_s = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * float(1 << min(self._tries, 10)))

@@ -92,7 +92,7 @@ class Recovery:
             newest_ms = max((segment.changed_at_ms for segment in found), default=0)
             if newest_ms <= self._clock.now_ms() - KEPT_S * 1_000:
                 await asyncio.to_thread(retire, path)
-                del self._adopted[path]
+                self._adopted.pop(path, None)  # others that look meanwhile find it gone, and drop it too
             return True
 
     async def _ask(self, found: Sequence[Segment], left: frozenset[RunStep], epoch: str) -> set[str]:

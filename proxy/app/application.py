@@ -337,12 +337,14 @@ class App:
     async def _watch_on(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
-            self.metrics.settlements_pending(self.keeper.pending)
-            self.settlement.export_failure = self._export_failure()
             try:
+                self.metrics.settlements_pending(self.keeper.pending)
+                self.settlement.export_failure = self._export_failure()
                 await self._ask_store()
             except StateIncompatible as error:  # it was away when this process started
                 self._note_state_failure(error)
+            except Exception:  # noqa: BLE001  whatever it is, the next turn may do
+                _log.exception("how this process is could not be seen whole")
 
     async def _ask_store(self) -> None:
         try:

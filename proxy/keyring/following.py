@@ -1,11 +1,14 @@
 """Hears once a second whose keyring other processes changed, by the list of changes that the store keeps."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from proxy.core.errors import GatewayError
 from proxy.keyring.store import KeyringStore
+
+_log = logging.getLogger("tollway.keyring")
 
 FOLLOW_S: Final = 1.0
 
@@ -44,13 +47,14 @@ class Following:
         while True:
             try:
                 changes = await self._store.changes(self._place)
-            except GatewayError:  # the store is away: what is known comes of age by itself
-                pass
-            else:
-                self._place = changes.place
                 if changes.tenant_ids is None:
                     self._on_gap()
                 else:
                     for tenant_id in changes.tenant_ids:
                         self._on_change(tenant_id)
+                self._place = changes.place  # only now: what was not heard whole is heard again
+            except GatewayError:  # the store is away: what is known comes of age by itself
+                pass
+            except Exception:  # noqa: BLE001  whatever it is, the next turn may do
+                _log.exception("whose keyring changed could not be heard")
             await asyncio.sleep(FOLLOW_S)

@@ -62,9 +62,12 @@ class RotationSchedule:
 
     async def _look_on(self) -> None:
         while True:
+            is_settled = False
             try:
                 await self.look()
                 is_settled = self.overdue is None
             except GatewayError:
-                is_settled = False
+                pass
+            except Exception:  # noqa: BLE001  whatever it is, the next look may do
+                _log.exception("how old the oldest data key is could not be seen")
             await asyncio.sleep(LOOK_EVERY_S if is_settled else LOOK_AGAIN_S)

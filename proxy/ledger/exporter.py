@@ -154,6 +154,9 @@ class Exporter:
             turn = self._failed(turn, error.message)._replace(is_away=True)
         except OSError as error:
             turn = self._failed(turn, f"The ledger's sink cannot be used: {error}")._replace(is_away=True)
+        except Exception as error:  # noqa: BLE001  whatever it is, the next turn may do, and the operator is told
+            _log.exception("the export of the ledger failed")
+            turn = self._failed(turn, f"The ledger: {type(error).__name__}: {error}.")._replace(is_away=True)
         self._note_failure(turn.failures[0] if turn.failures else None)
         return turn
 

@@ -47,7 +47,10 @@ class Probes:
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self._look()
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001  whatever it is, the next look may do
+                _log.exception("no provider could be asked whether it is back")
 
     def _look(self) -> None:
         now_us = self._clock.monotonic_us()
@@ -75,6 +78,11 @@ class Probes:
             status = await self._status(access)
         except GatewayError as error:
             _log.info("%s is still down: %s", access.settings.name, error.message)
+        except Exception:  # noqa: BLE001  a fault of ours: it says nothing of the provider
+            _log.exception("%s could not be asked whether it is back", access.settings.name)
+            for condition in down:
+                condition.breaker.left()
+            return
         now_us = self._clock.monotonic_us()
         for condition in down:
             if status is not None and status < 500 and status not in (401, 403):

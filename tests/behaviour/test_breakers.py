@@ -6,9 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from proxy.pipeline.probes import Probes
 from tests.gateway import JSON, Gateway, passthrough_to, plain_request, priced_to, running_gateway
 from tests.scripted_upstream import Do, Received, ScriptedUpstream, Step, answer, scripted_upstream, until
 
@@ -121,6 +123,30 @@ async def test_probes_of_the_gateways_own_find_out_whether_it_is_back(is_back: b
             await until(lambda: len(upstream.received) > posts)
             await until(lambda: is_open(gateway) is not is_back)
             assert all(request.method == "GET" for request in upstream.received[posts:])
+
+
+@pytest.mark.parametrize("step", ["_look", "_status"])
+async def test_a_fault_in_a_probe_is_told_and_not_the_end_of_them(
+    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, faults = getattr(Probes, step), [ValueError("a fault of ours")]
+
+    def at_fault(*args: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(*args)
+
+    async with scripted_upstream(DOWN) as upstream:
+        text = priced_to(upstream.base_url).replace('"sk-gateways"', '"sk-g"\nprobe_every_s = 0.1')
+        async with running_gateway(text) as gateway:
+            for _ in range(3):
+                await status_of(gateway)
+            assert is_open(gateway)
+            upstream.script = lambda _request: GOOD
+            monkeypatch.setattr(Probes, step, at_fault)
+            await until(lambda: not is_open(gateway))
+            assert not faults
+            assert [record.name for record in caplog.records if record.exc_info] == ["tollway.probes"]
 
 
 async def test_while_it_is_open_the_caller_is_told_when_to_come_again() -> None:

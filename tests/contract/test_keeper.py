@@ -10,7 +10,7 @@ import pytest
 from proxy.adapters import journal_file
 from proxy.adapters.journal_file import journals
 from proxy.adapters.redis import RedisDoor
-from proxy.admission import backlog
+from proxy.admission import backlog, recovery
 from proxy.admission.answers import Admitted, CapRefused, Grown, Known, SettleCode, Settlement, State
 from proxy.admission.records import Settling
 from proxy.admission.terms import touched_by
@@ -357,6 +357,25 @@ async def was_settled(place, spent_nusd: int) -> bool:
     return await place.total() == (spent_nusd, 0, 0)
 
 
+async def test_an_orphan_that_goes_while_others_look_is_gone_for_all(place, monkeypatch):
+    looking = asyncio.get_running_loop()
+
+    def retire(path):
+        journal_file.retire(path)
+        asyncio.run_coroutine_threadsafe(one.adopt_orphans("epoch"), looking).result(5)
+
+    monkeypatch.setattr(recovery, "retire", retire)
+    async with keeping(place) as kept:
+        async with keeping(place) as other:
+            await other.keeper.admit(demand("a"))
+            other.vanish()
+        for segment in journal_file.segments(other.file.path):
+            os.utime(segment.path, (1, 1))
+        one = recovery.Recovery(place.store, kept.journal, Clock())
+        await one.adopt_orphans(await place.store.epoch())
+        assert journals(kept.file.path.parent) == [kept.file.path]
+
+
 async def test_two_that_look_after_the_same_orphan_charge_it_once(place):
     faulty = Faulty(place.store)
     async with keeping(place, store=faulty) as kept:
@@ -369,6 +388,36 @@ async def test_two_that_look_after_the_same_orphan_charge_it_once(place):
     async with keeping(place), keeping(place):
         await until(lambda: was_settled(place, 40))
         assert len(await place.rows()) == 40
+
+
+# ── faults of our own ────────────────────────────────────────────────────────────────────
+
+
+async def test_what_cannot_be_noted_of_a_settlement_keeps_no_other_from_the_store(place):
+    async with keeping(place) as kept:
+        kept.fault = ValueError("a fault of whoever is told")
+        for name in ("a", "b"):
+            await kept.keeper.admit(demand(name))
+            kept.keeper.settle(demand(name), bill(name, 5))
+            assert await kept.keeper.drain(5) == 0
+        assert await place.total() == (10, 0, 0)
+        assert set(kept.settled) == {"a", "b"}
+        assert kept.journal.undone == 0
+
+
+async def test_a_store_that_answers_nonsense_is_asked_again(place):
+    nonsense = [(), None]
+
+    class Confused(Faulty):
+        async def settle_all(self, ended):
+            return nonsense.pop() if nonsense else await place.store.settle_all(ended)
+
+    faulty = Confused(place.store)
+    async with keeping(place, store=faulty) as kept:
+        await kept.keeper.admit(demand("a"))
+        kept.keeper.settle(demand("a"), bill("a", 5))
+        assert await kept.keeper.drain(5) == 0
+        assert (await place.total(), nonsense) == ((5, 0, 0), [])
 
 
 # ── a disk that refuses ──────────────────────────────────────────────────────────────────

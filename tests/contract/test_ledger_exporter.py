@@ -246,6 +246,18 @@ async def test_a_store_that_is_away_is_said_and_tried_again(ledger, sink):
     assert await exported(sink) == data_of(1, 4)
 
 
+async def test_a_fault_that_nobody_foresaw_is_said_and_tried_again(ledger, sink):
+    await ledger.append(rows(1, 4))
+    faulty = FaultyStore(ledger, lambda: ValueError("a fault of ours"))
+    faulty.fail_at(1, before=True)
+    one = exporter(faulty, sink)
+    one.start()
+    await eventually(lambda: nothing_waits(ledger))
+    await one.stop()
+    assert faulty.failed
+    assert await exported(sink) == data_of(1, 4)
+
+
 # ── what is wrong in the sink ────────────────────────────────────────────────────────────
 
 

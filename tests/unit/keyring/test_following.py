@@ -55,6 +55,26 @@ async def test_while_the_store_is_away_it_keeps_its_place(monkeypatch):
     assert store.places[:4] == ["", "1", "1", "2"]
 
 
+async def test_a_fault_does_not_end_it_and_what_was_not_heard_is_heard_again(monkeypatch, caplog):
+    monkeypatch.setattr(following, "FOLLOW_S", 0.0)
+    changed = Changes("2", frozenset({"acme"}))
+    store = Store(Changes("1", frozenset()), ValueError("of the store"), changed, changed)
+    heard = []
+
+    def hear(tenant_id):
+        heard.append(tenant_id)
+        if len(heard) == 1:
+            raise ValueError("of whoever hears")
+
+    each = Following(cast(KeyringStore, store), hear, print)
+    each.start()
+    await asyncio.wait_for(store.is_done.wait(), 5)
+    await each.stop()
+    assert heard == ["acme", "acme"]
+    assert store.places[:5] == ["", "1", "1", "1", "2"]
+    assert len(caplog.records) == 2
+
+
 async def test_it_may_begin_again(monkeypatch):
     monkeypatch.setattr(following, "FOLLOW_S", 0.0)
     store = Store(Changes("7", frozenset()))

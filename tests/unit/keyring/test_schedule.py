@@ -3,9 +3,11 @@ import logging
 import pytest
 
 from proxy.adapters.sqlite import SqliteDoor
+from proxy.keyring import schedule as looking
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.keyring.schedule import RotationSchedule
 from tests.keyrings import ORIGIN, SECRET, Ring, ignore, local_kek
+from tests.scripted_upstream import until
 
 DAY_US = 86_400_000_000
 
@@ -56,3 +58,19 @@ async def test_it_looks_when_it_is_started_and_can_be_stopped_twice(ring):
     await schedule.stop()
     await schedule.stop()
     assert ages == [0]
+
+
+async def test_a_look_that_fails_is_not_the_last(ring, monkeypatch):
+    monkeypatch.setattr(looking, "LOOK_AGAIN_S", 0.0)
+    told: list[float] = []
+
+    def hear(age_s, _is_overdue):
+        told.append(age_s)
+        if len(told) == 1:
+            raise ValueError("a fault of whoever hears")
+
+    schedule = RotationSchedule(ring.keyring, 30, ring.clock, hear)
+    schedule.start()
+    await until(lambda: len(told) > 1)
+    await schedule.stop()
+    assert told == [0, 0]
