@@ -218,7 +218,7 @@ class Attempts:
             condition.breaker.succeeded(now_us)
             condition.throttle.answered()
             vitals.answered(now_us, now_us - began_us, stream=attempt.call.stream)
-        self._conditions.budget(attempt.candidate.deployment.provider).called()
+        self._conditions.budget(attempt.candidate.deployment.provider).answered()
         return answer
 
     def _report(self, attempt: Attempt, condition: Condition, failed: Failed, course: _Course) -> None:

@@ -1,12 +1,12 @@
-"""How often a provider may be sent the same call again: a tenth of its calls, and one a second.
+"""How often a provider may be sent the same call again: a tenth of the calls that it answers, and one a second.
 
 Pure: the instant is handed in, in monotonic microseconds. Without it, a provider that is down
-would get every call three times, when it can bear them least.
+would get every call three times, when it can bear them least. So what fails earns nothing.
 """
 
 from typing import Final
 
-RETRIES_PER_CALL: Final = 0.1
+RETRIES_PER_ANSWER: Final = 0.1
 RETRIES_PER_S: Final = 1.0
 RETRIES_MAX: Final = 10.0  # that may have been saved up
 
@@ -22,10 +22,10 @@ class RetryBudget:
         self._left = RETRIES_MAX
         self._at_us: int | None = None
 
-    def called(self) -> None:
-        """A call was sent for the first time."""
+    def answered(self) -> None:
+        """A call was answered, and not by a failure."""
         if self._left < RETRIES_MAX:
-            self._left += RETRIES_PER_CALL
+            self._left += RETRIES_PER_ANSWER
 
     def take(self, now_us: int) -> bool:
         """Take one retry, if there is one."""

@@ -126,6 +126,28 @@ async def test_a_hang_up_anywhere_leaves_nothing_behind(where: str) -> None:
         assert all(row["charged_nusd"] > 0 for row in rows)  # hanging up is no refund
 
 
+@pytest.mark.parametrize("answers", [0, 45])
+async def test_what_is_sent_again_is_a_tenth_of_what_is_answered_and_what_fails_earns_nothing(answers: int) -> None:
+    async with pair(consent="none") as both:
+        app = both.gateway.app
+        began_us = app.clock.monotonic_us()
+        budget = app.conditions.budget("first")
+        while budget.take(began_us):
+            pass
+        both.first.script = lambda _request: GOOD
+        for _ in range(answers):
+            await plain_request(both.gateway, "POST", CHAT, body(), HEADERS)
+        # A failure of the call's own, which no breaker counts.
+        both.first.script = lambda _request: answer(b"{}", status=b"409 Conflict")
+        for _ in range(45):
+            status, _, _ = await plain_request(both.gateway, "POST", CHAT, body(), HEADERS)
+            assert status == 409
+        sent_again = len(both.first.received) - answers - 45
+        earned = answers // 10
+        assert earned <= sent_again <= earned + 1 + (app.clock.monotonic_us() - began_us) // 1_000_000
+        await both.nothing_is_left()
+
+
 async def test_a_hang_up_while_it_waits_to_send_again_leaves_nothing_behind() -> None:
     async with pair(consent="none") as both:
         both.first.script = lambda _request: answer(b"{}", status=b"503 Unavailable", headers=[(b"retry-after", b"1")])
