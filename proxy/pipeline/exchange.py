@@ -41,7 +41,7 @@ class Exchange:
     call: Call = _NO_CALL  # as the caller made it
     form: FormBody | None = None  # the body, where it is a form
     tenant: TenantSettings | None = None
-    needs: Needs | None = None  # of the model that answers
+    needs: Needs | None = None  # what the call asks of whichever model answers it; None: nobody had to know
     route: Route | None = None
     cache: CacheUse | None = None  # None: caching is off for it
     choice: Choice | None = None

@@ -8,12 +8,12 @@ from typing import Final
 
 from proxy.admission import limits
 from proxy.admission.answers import LimitKind, LimitRefused
-from proxy.admission.limits import CONCURRENCY_RETRY_MS
 from proxy.admission.terms import Bucket, Demand
 from proxy.core.errors import StateUnavailable
 
 AWAY_US_MAX: Final = 60_000_000
 _BUCKETS_MAX: Final = 65_536
+_RETRY_AFTER_MS_MIN: Final = 100  # what flows back sooner is not worth a call a moment later
 
 
 class LocalLimits:
@@ -60,4 +60,4 @@ class LocalLimits:
 
 
 def _retry_after_ms(tat_us: int, now_us: int, bucket: Bucket) -> int:
-    return max(limits.retry_after_ms(tat_us, now_us, bucket), CONCURRENCY_RETRY_MS // 10)
+    return max(limits.retry_after_ms(tat_us, now_us, bucket), _RETRY_AFTER_MS_MIN)

@@ -63,7 +63,7 @@ def is_maybe_billed(failure: Failure) -> bool:
 
 
 def decide(outcome: Outcome) -> Next:
-    """Say what follows. The same model is asked once more before another is."""
+    """Say what follows. The same deployment is asked again, as often as a call may be, before another is."""
     assert outcome.retries_made >= 0
     wait_ms_max = WAIT_BEFORE_FALLBACK_MS_MAX if outcome.has_fallback else WAIT_MS_MAX
     if outcome.failure in _RETRIED and outcome.retries_made < RETRIES_MAX and outcome.wait_ms <= wait_ms_max:

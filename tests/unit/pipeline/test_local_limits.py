@@ -28,6 +28,13 @@ def test_a_burst_and_then_as_many_as_flow_back() -> None:
         assert answer == expected, at_s
 
 
+def test_nobody_is_told_to_come_again_at_once() -> None:
+    limits = LocalLimits()
+    asked = demand(ScopeDemand("tenant", requests=requests_bucket(60_000, 1)))  # one flows back each millisecond
+    assert limits.admit(asked, 0) is None
+    assert limits.admit(asked, 0) == LimitRefused("tenant", LimitKind.REQUESTS, 100)
+
+
 def test_tenants_and_scopes_have_buckets_of_their_own() -> None:
     limits = LocalLimits()
     for tenant_id in ("acme", "globex"):
