@@ -8,6 +8,8 @@ import re
 from functools import lru_cache
 
 TENANT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+TENANT_ID_RULE = "A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -."
+"""The same, as whoever gave another is told."""
 
 _is_match = re.compile(TENANT_ID_PATTERN.replace("$", r"\Z"), re.ASCII).match
 

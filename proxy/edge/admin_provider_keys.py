@@ -5,7 +5,7 @@ from proxy.administration.provider_keys import StoredProviderKey
 from proxy.administration.refusals import ProviderKeyUnknown
 from proxy.core.errors import InvalidParameter
 from proxy.core.secret import Secret
-from proxy.core.tenant import is_tenant_id
+from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing
 from proxy.edge.admin_request import Asked, Fields
 from proxy.edge.admin_said import Said
@@ -25,7 +25,7 @@ async def put_provider_key(asked: Asked) -> Said:
     asked.query()
     tenant_id = asked.in_path("tenant_id")
     if not is_tenant_id(tenant_id):
-        raise InvalidParameter("A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant_id")
+        raise InvalidParameter(TENANT_ID_RULE, param="tenant_id")
     fields = await asked.body("provider", "user", "secret")
     fields.required("provider")
     secret, provider = _secret(fields), fields.text("provider") or ""

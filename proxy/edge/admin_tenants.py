@@ -6,7 +6,7 @@ from proxy.core.admin_errors import TenantNotFound
 from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.instants import instant
-from proxy.core.tenant import is_tenant_id
+from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
 from proxy.edge.admin_pages import asked_page, listing
 from proxy.edge.admin_request import Asked, Fields
 from proxy.edge.admin_said import Said
@@ -39,7 +39,7 @@ async def put_tenant(asked: Asked) -> Said:
     asked.query()
     tenant_id = asked.in_path("tenant_id")
     if not is_tenant_id(tenant_id):
-        raise InvalidParameter("A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant_id")
+        raise InvalidParameter(TENANT_ID_RULE, param="tenant_id")
     fields = await asked.body(*_SETTINGS)
     sent = {
         "plan": fields.text("plan"),
@@ -116,7 +116,7 @@ def existing_tenant(asked: Asked) -> str:
     """The id in the path. Raises TenantNotFound for what can be none."""
     tenant_id = asked.in_path("tenant_id")
     if not is_tenant_id(tenant_id):
-        raise TenantNotFound("No tenant can have this id: it is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant_id")
+        raise TenantNotFound(f"No tenant can have this id. {TENANT_ID_RULE}", param="tenant_id")
     return tenant_id
 
 

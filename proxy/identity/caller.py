@@ -21,7 +21,7 @@ from proxy.core.errors import (
 )
 from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.secret import Secret
-from proxy.core.tenant import is_tenant_id
+from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
 from proxy.core.types import Caller, Headers
 from proxy.identity.virtual_key import VirtualKey
 from proxy.settings.model import Network
@@ -35,7 +35,6 @@ _CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 _USER_FIELDS = frozenset({"safety_identifier", "user"})
 _CLAIM_HEADERS = frozenset({TENANT_HEADER, USER_HEADER, FEATURE_HEADER})
 _READ_HEADERS = _CREDENTIAL_HEADERS | _CLAIM_HEADERS
-_TENANT_RULE = "A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -."
 
 
 @dataclass(slots=True)
@@ -151,7 +150,7 @@ def caller_of_trusted_headers(claims: Claims) -> Caller:
         InvalidHeader: they name no tenant.
     """
     if claims.tenant_id is None:
-        raise InvalidHeader(f"Say whose call this is, in the header `x-tollway-tenant`. {_TENANT_RULE}")
+        raise InvalidHeader(f"Say whose call this is, in the header `x-tollway-tenant`. {TENANT_ID_RULE}")
     return Caller(claims.tenant_id, claims.user, claims.feature)
 
 
@@ -245,7 +244,7 @@ def _bearer(value: bytes) -> bytes:
 def _tenant_id(value: bytes) -> str:
     tenant_id = value.decode("latin-1")
     if not is_tenant_id(tenant_id):
-        raise InvalidHeader(f"`x-tollway-tenant` names no possible tenant. {_TENANT_RULE}")
+        raise InvalidHeader(f"`x-tollway-tenant` names no possible tenant. {TENANT_ID_RULE}")
     return tenant_id
 
 

@@ -17,7 +17,7 @@ from proxy.core.errors import InvalidParameter
 from proxy.core.label import LABEL_BYTES_MAX, is_label
 from proxy.core.limits import ScopeLimits, limits_of, with_burst, written
 from proxy.core.secret import Secret
-from proxy.core.tenant import is_tenant_id
+from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
 
 TOKEN_PREFIX = "twk_"
 TOKEN_CHARACTERS = 53
@@ -130,7 +130,7 @@ def issue(
         InvalidParameter: a name that could never match a request, or an expiry in the past.
     """
     if not is_tenant_id(tenant_id):
-        raise InvalidParameter("A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant")
+        raise InvalidParameter(TENANT_ID_RULE, param="tenant")
     for param, label in (("user", user), ("feature", feature)):
         if label is not None and not is_label(label):
             message = (

@@ -10,7 +10,7 @@ from proxy.core.errors import InvalidParameter
 from proxy.core.label import is_label
 from proxy.core.origin import origin_of
 from proxy.core.secret import Secret
-from proxy.core.tenant import is_tenant_id
+from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
 
 _SECRET = re.compile(r"[!-~]{8,8192}")  # it stands in a request header
 _PROVIDER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -20,7 +20,7 @@ _VIRTUAL_KEY_PREFIX: Final = "twk_"
 def require_names(tenant_id: str, provider: str, user: str | None, origin: str) -> None:
     """Raises InvalidParameter for names that could never match a call."""
     if not is_tenant_id(tenant_id):
-        raise InvalidParameter("A tenant's id is 1 to 64 of A-Z, a-z, 0-9, _ and -.", param="tenant")
+        raise InvalidParameter(TENANT_ID_RULE, param="tenant")
     if _PROVIDER.fullmatch(provider) is None:
         raise InvalidParameter("A provider's name is 1 to 64 of A-Z, a-z, 0-9, _, . and -.", param="provider")
     if user is not None and not is_label(user):
