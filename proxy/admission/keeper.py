@@ -91,10 +91,6 @@ class Keeper:
             return self._away
         return None if self._epoch is not None else "what the state store may have lost is being posted again"
 
-    def has_room(self) -> bool:
-        """False: so many settlements wait for the store that nothing new is admitted."""
-        return self._backlog.has_room
-
     async def admit(self, demand: Demand) -> Admission:
         """Reserve all of it, or be told why not, within 300 ms (unless given more); never WrongEpoch.
 

@@ -142,7 +142,6 @@ class Answer:
 
     status: int
     body: bytes
-    headers: Headers = ()
     content_type: bytes = b"application/json"
 
 

@@ -23,7 +23,7 @@ _PLAIN: Final = (None, b"", b"identity")
 
 
 def translate(exchange: Exchange, attempt: Attempt, provider: ProviderAccess) -> None:
-    """Say the attempt's call in the provider's API, where that is another than the caller's.
+    """Say the attempt's call in the API of a provider that speaks another one than the caller.
 
     Raises:
         UnsupportedEndpoint: the provider has nothing like what is asked for.
@@ -32,8 +32,7 @@ def translate(exchange: Exchange, attempt: Attempt, provider: ProviderAccess) ->
         InvalidJson: it is nested too deep to be said again.
     """
     shape, operation = provider.dialect.shape, exchange.operation
-    if operation.base_shape is shape:
-        return
+    assert operation.base_shape is not shape, "what is of the provider's own API is sent as it is"
     way = way_to(shape, operation)
     if way is not None:
         _translate(exchange, attempt, provider, way)

@@ -253,15 +253,15 @@ async def test_beyond_so_many_that_wait_nothing_new_is_admitted(place, monkeypat
             await kept.keeper.admit(demand(name))
         faulty.fails = {"settle_all"}
         kept.keeper.settle(demand("a"), bill("a", 1))
-        assert kept.keeper.has_room()
+        assert kept.keeper._backlog.has_room
         kept.keeper.settle(demand("b"), bill("b", 1))
-        assert not kept.keeper.has_room()
+        assert not kept.keeper._backlog.has_room
         with pytest.raises(StateUnavailable, match="too many settlements wait"):
             await kept.keeper.admit(demand("d"))
         kept.keeper.settle(demand("c"), bill("c", 1))  # what is under way still ends
         faulty.fails = set()
         assert await kept.keeper.drain(5) == 0
-        assert kept.keeper.has_room()
+        assert kept.keeper._backlog.has_room
         assert await place.total() == (3, 0, 0)
 
 
