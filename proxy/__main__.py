@@ -102,7 +102,7 @@ def main(
         terminal.fail(error.message)
         return error.exit_code
     except GatewayError as error:
-        terminal.fail(error.message)
+        terminal.fail(error.for_operators)
     except (OSError, ValueError) as error:  # a folder, a pepper's file, a port that is taken
         terminal.fail(str(error))
     except KeyboardInterrupt:
@@ -118,7 +118,7 @@ def _run(arguments: Namespace, environ: Mapping[str, str], composition: Composit
     try:
         return _run_configured(arguments, configuration, environ, composition or _composition(), terminal, clock)
     except StateUnavailable as error:  # a person wants to know which store
-        raise CommandFailed(f"{configuration.settings.state.shown_url}: {error.message}") from None
+        raise CommandFailed(f"{configuration.settings.state.shown_url}: {error.for_operators}") from None
 
 
 def _run_configured(

@@ -236,7 +236,7 @@ class KmsDoor:
             session = boto3.session.Session(region_name=region_of(self._arn))
             return cast(_Client, session.client("kms", config=config, endpoint_url=self._endpoint_url))
         except (BotoCoreError, ValueError) as error:
-            raise KmsAway(f"KMS cannot be asked: {error}") from None
+            raise KmsAway(str(error)) from None
 
 
 def _mapped(error: Exception, arn: str) -> KmsRefused | KmsAway:

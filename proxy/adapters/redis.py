@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from proxy.adapters.redis_wire import Argument, RedisWire, Reply, WireAddress, WireError
+from proxy.adapters.redis_wire import Argument, RedisWire, Reply, WireAddress, WireError, WireSilent
 from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.core.tenant import require_tenant_id
 
@@ -24,6 +24,7 @@ SCHEMA_NAME = f"tollway:{SCHEMA}:@:schema"
 CALL_TIMEOUT_S = 0.25
 RETRY_AFTER_MS = 1_000
 _TENANTS_MAX = 16_384
+_REFUSAL_CHARS_MAX = 200  # of Redis's own words; a script's fault has its whole line in them
 
 
 class Script:
@@ -105,10 +106,10 @@ class RedisDoor:
         try:
             replies = await self._commands.ask_all(commands)
         except WireError as error:
-            raise _unavailable() from error
+            raise _unavailable(error) from error
         for reply in replies:
             if isinstance(reply, Exception):
-                raise _unavailable() from reply
+                raise _unavailable(reply) from reply
         return cast(list[Reply], replies)
 
     async def run(
@@ -133,9 +134,9 @@ class RedisDoor:
                 # After a restart or a promotion; EVAL runs it and loads it.
                 reply = await self._wire.ask("EVAL", script.text, *command[2:], timeout_s=timeout_s)
         except WireError as error:
-            raise _unavailable() from error
+            raise _unavailable(error) from error
         if isinstance(reply, Exception):
-            raise _unavailable() from reply
+            raise _unavailable(reply) from reply
         return reply
 
     async def ask(self, *command: Argument, timeout_s: float | None = None) -> Reply:
@@ -165,7 +166,7 @@ class RedisDoor:
         try:
             found = await self._wire.ask_all([("EVALSHA", sha1, len(names), *names, *args) for names, args in calls])
         except WireError as error:
-            raise _unavailable() from error
+            raise _unavailable(error) from error
         replies = cast("list[Reply | StateUnavailable]", found)
         for place, reply in enumerate(found):
             if isinstance(reply, Exception):
@@ -181,7 +182,7 @@ class RedisDoor:
                 return await self.run(script, *call)
             except StateUnavailable as unavailable:
                 return unavailable
-        failed = _unavailable()
+        failed = _unavailable(error)
         failed.__cause__ = error
         return failed
 
@@ -222,9 +223,9 @@ class RedisDoor:
         try:
             reply = await wire.ask(*command, timeout_s=timeout_s)
         except WireError as error:
-            raise _unavailable() from error
+            raise _unavailable(error) from error
         if isinstance(reply, Exception):
-            raise _unavailable() from reply
+            raise _unavailable(reply) from reply
         return reply
 
     async def _see_schema(self) -> None:
@@ -241,9 +242,9 @@ class RedisDoor:
                 await self._commands.ask("SET", SCHEMA_NAME, str(SCHEMA), "NX")
                 found = await self._commands.ask("GET", SCHEMA_NAME)
         except WireError as error:
-            raise _unavailable() from error
+            raise _unavailable(error) from error
         if isinstance(found, Exception):
-            raise _unavailable() from found
+            raise _unavailable(found) from found
         if found != str(SCHEMA).encode():
             shown = found.decode("ascii", "replace")[:32] if isinstance(found, bytes) else "nothing"
             raise StateIncompatible(
@@ -259,6 +260,14 @@ def _info(reply: Reply, name: str) -> str:
     return next((line.partition(":")[2] for line in lines if line.startswith(f"{name}:")), "")
 
 
-def _unavailable() -> StateUnavailable:
+def _unavailable(error: Exception) -> StateUnavailable:
+    """Callers are told alike of every fault; its operators, of the one that it is."""
     message = "The gateway's state store did not answer in time. Try again shortly."
-    return StateUnavailable(message, retry_after_ms=RETRY_AFTER_MS)
+    match error:
+        case WireSilent():
+            cause = None
+        case WireError():
+            cause = str(error)
+        case _:
+            cause = f"Redis refuses: {str(error)[:_REFUSAL_CHARS_MAX]}"
+    return StateUnavailable(message, retry_after_ms=RETRY_AFTER_MS, cause=cause)

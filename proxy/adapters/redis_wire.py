@@ -10,6 +10,7 @@ that were given up included: their answers are read and dropped. Losing a link i
 
 import asyncio
 import math
+import os
 import re
 import ssl
 from collections import deque
@@ -36,7 +37,12 @@ SILENT_S_MAX: Final = 1.0  # an answer that is overdue for so long: the connecti
 
 
 class WireError(Exception):
-    """There is no answer: not in time, not any more, or no connection. It may have been carried out."""
+    """There is no answer: not in time, not any more, or no connection. It may have been carried out. The message is
+    for operators: it names the host, and no password."""
+
+
+class WireSilent(WireError):
+    """There is a connection, and no answer came in time."""
 
 
 class WireAddress(NamedTuple):
@@ -68,6 +74,11 @@ class WireAddress(NamedTuple):
             unquote(parts.password) if parts.password else None,
             ssl.create_default_context() if parts.scheme == "rediss" else None,
         )
+
+    @property
+    def place(self) -> str:
+        """Host and port, as a URL has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __repr__(self) -> str:  # the password
         return f"WireAddress({self.host!r}, {self.port})"
@@ -172,7 +183,7 @@ class RedisWire:
                 greeting = await self._greet(link)
         except (OSError, TimeoutError) as error:
             link.lose(WireError("no connection"))
-            raise WireError("no connection") from error
+            raise WireError(self._no_connection(error)) from error
         except BaseException:
             link.lose(WireError("no connection"))
             raise
@@ -193,8 +204,31 @@ class RedisWire:
         *replies, greeting = await asyncio.gather(*demanded, info)
         for reply in replies:
             if isinstance(reply, Exception):
-                raise WireError("refused") from reply
+                raise WireError(
+                    f"Redis at {address.place} refuses: {_without(address.password, str(reply))}"
+                ) from reply
         return greeting if isinstance(greeting, bytes) else None
+
+    def _no_connection(self, error: OSError) -> str:
+        """Why there is none, in one line."""
+        address, is_tls = self._address, self._address.ssl_context is not None
+        what = f"no {'TLS ' if is_tls else ''}connection to Redis at {address.place}"
+        if isinstance(error, TimeoutError) and error.errno is None:  # our own time-out; the system's has a number
+            why = f"none within {self._timeout_s * 1_000:.0f} ms"
+        elif error.errno is not None and (isinstance(error, ConnectionError) or type(error) is OSError):
+            why = os.strerror(error.errno)  # asyncio has words of its own, with the place once more
+        else:
+            why = error.strerror or str(error) or type(error).__name__
+        # A server without TLS waits for the end of what it takes for a line, or hangs up.
+        is_no_tls = is_tls and isinstance(error, TimeoutError | ssl.SSLError | ConnectionResetError)
+        if is_no_tls and not isinstance(error, ssl.SSLCertVerificationError):
+            why += ". Does it speak TLS (rediss://)?"
+        return f"{what}: {why}"
+
+
+def _without(password: str | None, words: str) -> str:
+    """What Redis said: one that does not know AUTH shows what it was given."""
+    return words.replace(password, "…") if password else words
 
 
 class _Link(asyncio.Protocol):
@@ -267,18 +301,18 @@ class _Link(asyncio.Protocol):
                 answer, _ = waiting.popleft()
                 if isinstance(reply, Exception) and _READ_ONLY.match(str(reply)):
                     # The address may lead to another server by now. This is done before whoever asked goes on.
-                    self._loop.call_soon(self.lose, WireError("the server takes no writes"))
+                    self._loop.call_soon(self.lose, WireError("this Redis takes no writes"))
                 if not answer.done():
                     answer.set_result(reply)
             if not waiting:
                 self._busy_poll.end()
         except Exception as error:  # noqa: BLE001  hiredis: what came is no RESP
-            lost = WireError("not Redis's protocol")
+            lost = WireError("what answers does not speak Redis's protocol")
             lost.__cause__ = error
             self.lose(lost)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        error = WireError("the connection was lost")
+        error = WireError("the connection to Redis was lost")
         error.__cause__ = exc
         self.lose(error)
 
@@ -301,7 +335,7 @@ class _Link(asyncio.Protocol):
         self._look_at_s = math.inf
         now_s = self._loop.time()
         if self._waiting and now_s - self._waiting[0][1] > SILENT_S_MAX:
-            self.lose(WireError("no answer in time"))
+            self.lose(WireSilent("no answer in time"))
             return
         next_at_s = math.inf
         for answer, due_at_s in self._waiting:
@@ -310,7 +344,7 @@ class _Link(asyncio.Protocol):
             if due_at_s > now_s:
                 next_at_s = min(next_at_s, due_at_s)
             else:
-                answer.set_exception(WireError("no answer in time"))
+                answer.set_exception(WireSilent("no answer in time"))
         if self._waiting:
             self._look_by(min(next_at_s, now_s + SILENT_S_MAX))
 

@@ -30,6 +30,7 @@ QUEUED_MAX = 10_000
 RETRY_AFTER_MS = 1_000
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux's
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT})
 _WAL_TRIES_MAX = 20
 _WAL_PAUSE_S = 0.02
 _OPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine, between looks at the clock: some 100 µs
@@ -146,11 +147,13 @@ class SqliteDoor:
         except sqlite3.IntegrityError:
             raise  # the step's own business
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:
+            code = error.sqlite_errorcode & 0xFF
+            if code == sqlite3.SQLITE_ERROR:
                 raise  # bad SQL: a fault of ours, not of the store
-            raise _unavailable() from error
+            raise _unavailable(self._cause(str(error), code in _PASSING)) from error
         except OSError as error:
-            raise _unavailable() from error
+            where = f": {error.filename}" if error.filename not in (None, self._path, str(self._path)) else ""
+            raise _unavailable(self._cause(f"{error.strerror or error}{where}")) from error
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -167,6 +170,9 @@ class SqliteDoor:
             connection.close()
             raise
         return connection
+
+    def _cause(self, words: str, passes: bool = False) -> str:
+        return f"{self._path} cannot be used: {words}{'. Try again shortly.' if passes else ''}"
 
     def _is_overdue(self) -> bool:
         return time.monotonic() > self._step_until_s
@@ -218,6 +224,7 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def _unavailable() -> StateUnavailable:
+def _unavailable(cause: str | None = None) -> StateUnavailable:
+    """Callers are told alike of every fault; its operators, of the one that it is. None: it was only slow."""
     message = "The gateway's state file did not answer in time. Try again shortly."
-    return StateUnavailable(message, retry_after_ms=RETRY_AFTER_MS)
+    return StateUnavailable(message, retry_after_ms=RETRY_AFTER_MS, cause=cause)

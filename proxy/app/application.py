@@ -92,6 +92,7 @@ class App:
         self.stores = connect_stores(settings, clock)
         self._state_url = settings.state.shown_url
         self._state_failure: str | None = "the state store was not asked yet"
+        self._state_said = ""  # of its last failure, in the log
         self._watch: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self._virtual_key_cache = make_virtual_key_cache(partial(self.metrics.state_called, "virtual_key_find"))
@@ -357,8 +358,9 @@ class App:
             self._state_failure = None
 
     def _note_state_failure(self, error: GatewayError) -> None:
-        if self._state_failure != error.message:
-            _log.error("the state store %s cannot be used: %s", self._state_url, error.message)
+        if self._state_failure is None or self._state_said != error.for_operators:
+            _log.error("the state store %s cannot be used: %s", self._state_url, error.for_operators)
+            self._state_said = error.for_operators
         self._state_failure = error.message
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

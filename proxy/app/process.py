@@ -119,7 +119,7 @@ def _work(settings: Settings, read_settings: Callable[[], Settings], place: Plac
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, read_settings, error_log, place))
     except (GatewayError, OSError, ValueError) as error:  # what a gateway of one process ends with, too
-        _log.error("%s", error.message if isinstance(error, GatewayError) else error)
+        _log.error("%s", error.for_operators if isinstance(error, GatewayError) else error)
         return 1
     except Exception:  # noqa: BLE001  said here, while there is a log of this worker's own
         _log.exception("this worker ends of a fault of ours")

@@ -21,8 +21,8 @@ def own_faults(settings: Settings) -> Iterator[None]:
     """
     try:
         yield
-    except StateUnavailable:
-        why = "the store of kept answers did not answer in time. Try again shortly."
+    except StateUnavailable as error:
+        why = error.cause or "the store of kept answers did not answer in time. Try again shortly."
     except StateIncompatible:
         why = "another release of Tollway keeps its answers there. Start that one, or name another place in cache_url."
     else:

@@ -8,6 +8,7 @@ from functools import partial
 from proxy.cli.cache_store import own_faults
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration
+from proxy.cli.provider_keys import unreadable_in_words
 from proxy.cli.reach import endpoint_of, reach
 from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, CommandFailed, Terminal, counted
 from proxy.core.clock import Clock
@@ -77,9 +78,11 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
         async with slots:
             try:
                 await connect()
-            except ProviderKeyUnreadable as error:  # what is above has the KMS's own words
-                failure: str | None = f"it refuses: {error.reason.value}. docs/provider-keys.md says what to do"
-            except (GatewayError, CommandFailed) as error:
+            except ProviderKeyUnreadable as error:
+                failure: str | None = f"it refuses: {unreadable_in_words(error)}. docs/provider-keys.md says what to do"
+            except GatewayError as error:
+                failure = error.for_operators
+            except CommandFailed as error:
                 failure = error.message
             except TimeoutError:
                 failure = "no answer in time"

@@ -91,8 +91,14 @@ def refusals_in_words(tenant_id: str) -> Iterator[None]:
     except InvalidParameter as error:
         raise CommandFailed(error.message, exit_code=EXIT_USAGE) from None
     except ProviderKeyUnreadable as error:
-        message = f"the tenant's data key cannot be used: {error.reason.value}. docs/provider-keys.md says what to do."
+        why = unreadable_in_words(error)
+        message = f"the tenant's data key cannot be used: {why}. docs/provider-keys.md says what to do."
         raise CommandFailed(message) from None
+
+
+def unreadable_in_words(error: ProviderKeyUnreadable) -> str:
+    """The reason, and what the KMS said where it was asked."""
+    return error.reason.value if error.cause is None else f"{error.reason.value} ({error.cause})"
 
 
 def _prompt(arguments: Namespace) -> str:

@@ -28,11 +28,20 @@ class GatewayError(Exception):
     # What the SDKs are told in `x-should-retry`; None leaves it to their own rules.
     should_retry: ClassVar[bool | None] = None
 
-    def __init__(self, message: str, *, param: str | None = None, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_ms: int | None = None, cause: str | None = None
+    ) -> None:
+        """`cause`: what lies behind it, for operators alone. It may name hosts and files, and never a secret."""
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_ms = retry_after_ms
+        self.cause = cause
+
+    @property
+    def for_operators(self) -> str:
+        """What a log and a command say, where callers read the message."""
+        return self.cause or self.message
 
     def afresh(self) -> Self:
         """The same, as nobody has raised it yet. One that is kept and raised again and again holds, in its traceback,
@@ -293,8 +302,9 @@ class ProviderKeyUnreadable(GatewayError):
     status, code, source = 500, "provider_key_unreadable", Source.GATEWAY
     should_retry = False
 
-    def __init__(self, reason: UnreadableReason) -> None:
-        super().__init__("A provider key is stored for this call and cannot be opened. The gateway's log says why.")
+    def __init__(self, reason: UnreadableReason, *, cause: str | None = None) -> None:
+        message = "A provider key is stored for this call and cannot be opened. The gateway's log says why."
+        super().__init__(message, cause=cause)
         self.reason = reason
 
 

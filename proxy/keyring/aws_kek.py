@@ -64,10 +64,10 @@ class AwsKek:
         self._door.close()
 
 
-def unavailable() -> KeyringUnavailable:
-    """What a caller is told while the KMS is away."""
+def unavailable(cause: str | None = None) -> KeyringUnavailable:
+    """What a caller is told while the KMS is away; its operators hear the cause, where it is known."""
     message = "The KMS that opens stored provider keys did not answer in time. Try again shortly."
-    return KeyringUnavailable(message, retry_after_ms=RETRY_AFTER_MS)
+    return KeyringUnavailable(message, retry_after_ms=RETRY_AFTER_MS, cause=cause)
 
 
 async def _answer(asked: Awaitable[Answer]) -> Answer:
@@ -75,10 +75,10 @@ async def _answer(asked: Awaitable[Answer]) -> Answer:
         return await asked
     except KmsRefused as refused:
         _log.error("KMS refused: %s", refused)
-        raise ProviderKeyUnreadable(_REASONS[refused.refusal]) from None
+        raise ProviderKeyUnreadable(_REASONS[refused.refusal], cause=str(refused)) from None
     except KmsAway as away:
         _log.warning("KMS is away: %s", away)
-        raise unavailable() from None
+        raise unavailable(f"KMS cannot be asked: {away}") from None
 
 
 def _dek(raw: bytes) -> Dek:

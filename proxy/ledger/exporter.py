@@ -151,7 +151,7 @@ class Exporter:
             self._read_rows = min(self._read_rows * 2, READ_ROWS_MAX)
         except GatewayError as error:
             self._read_rows = max(self._read_rows // 4, 1)
-            turn = self._failed(turn, error.message)._replace(is_away=True)
+            turn = self._failed(turn, error.for_operators)._replace(is_away=True)
         except OSError as error:
             turn = self._failed(turn, f"The ledger's sink cannot be used: {error}")._replace(is_away=True)
         except Exception as error:  # noqa: BLE001  whatever it is, the next turn may do, and the operator is told

@@ -231,7 +231,7 @@ async def test_a_redis_that_may_forget_and_comes_late_is_said():
             await until(lambda: state() == "ok", OUTAGE_S)
 
 
-async def test_a_store_of_a_newer_release_that_comes_late_is_said_and_its_place_watched_on(tmp_path):
+async def test_a_store_of_a_newer_release_that_comes_late_is_said_and_its_place_watched_on(tmp_path, caplog):
     file = tmp_path / "tollway.db"
     file.mkdir()  # no file can be opened there: the store is away
     async with running_gateway(passthrough_to("http://127.0.0.1:9/v1"), folder=tmp_path) as gateway:
@@ -240,6 +240,8 @@ async def test_a_store_of_a_newer_release_that_comes_late_is_said_and_its_place_
             return gateway.app.readiness.look().checks["state"]
 
         assert "did not answer" in state()
+        assert str(file) not in state()
+        assert f"the state store sqlite:tollway.db cannot be used: {file} cannot be used: Is a directory" in caplog.text
         file.rmdir()
         newer = sqlite3.connect(file)
         newer.execute("PRAGMA user_version=99")

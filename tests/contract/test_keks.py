@@ -233,6 +233,7 @@ async def test_a_kms_that_refuses_connections_is_away(kms):
         await kek.unwrap(wrapped, ACME)
     assert (away.value.status, away.value.retry_after_ms) == (503, 1_000)
     assert "127.0.0.1" not in str(away.value)
+    assert away.value.for_operators.startswith(f"KMS cannot be asked: {kek.kek_id}: Could not connect to the endpoint")
     kek.close()
 
 

@@ -320,6 +320,13 @@ def test_check_connect_says_that_the_state_is_away(bench):
     assert "  state: FAILED: The state store did not answer.\n" in result.out
 
 
+def test_the_cause_of_an_outage_stands_where_an_operator_looks(bench):
+    bench.composition = Broken(StateUnavailable("It did not answer. Try again shortly.", cause="the disk is full"))
+    assert "  state: FAILED: the disk is full\n" in bench.run("check", "--connect").out
+    assert bench.run("keys", "list").err == "tollway: sqlite:tollway.db: the disk is full\n"
+    assert bench.run("serve").err == "tollway: sqlite:tollway.db: the disk is full\n"
+
+
 class Forgetful(EmbeddedComposition):
     """A store that may throw away what it holds."""
 
@@ -342,13 +349,22 @@ def test_check_connect_refuses_a_store_that_the_gateway_would_refuse(bench):
 class CacheAway(EmbeddedComposition):
     """A state store that answers, and a store of kept answers that does not."""
 
+    def __init__(self, cause=None):
+        super().__init__()
+        self.cause = cause
+
     @asynccontextmanager
     async def open_stores(self, settings):
         async def ping():
-            raise StateUnavailable("The gateway's state store did not answer in time.")
+            raise StateUnavailable("The gateway's state store did not answer in time.", cause=self.cause)
 
         async with super().open_stores(settings) as stores:
             yield replace(stores, cache=SimpleNamespace(ping=ping))
+
+
+def test_check_connect_says_why_the_store_of_kept_answers_is_away(bench):
+    bench.composition = CacheAway("the disk is full")
+    assert "  cache: FAILED: sqlite:cache.db: the disk is full\n" in bench.run("check", "--connect").out
 
 
 def test_check_connect_says_that_the_store_of_kept_answers_is_away(bench):

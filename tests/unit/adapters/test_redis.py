@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import socket
 import ssl
 import subprocess
 import sys
@@ -91,6 +92,84 @@ async def test_a_wrong_password_is_unavailable_and_not_shown(redis_url):
         with pytest.raises(StateUnavailable) as refused:
             await door.ping()
         assert "hunter2" not in refused.value.message
+
+
+CALLERS_READ = "The gateway's state store did not answer in time. Try again shortly."
+
+
+async def refused_by(url: str) -> StateUnavailable:
+    async with RedisDoor(url) as door:
+        with pytest.raises(StateUnavailable) as refused:
+            await door.ping()
+    assert "hunter2" not in refused.value.for_operators
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("password", "scheme", "who", "database", "cause"),
+    [
+        ("", "redis", "", 99, "Redis at {} refuses: ERR DB index is out of range"),
+        ("pw", "redis", "", 0, "Redis refuses: NOAUTH Authentication required."),
+        ("pw", "redis", ":hunter2@", 0, "Redis at {} refuses: WRONGPASS invalid username-password pair"),
+        ("", "rediss", "", 0, "no TLS connection to Redis at {}: none within 250 ms. Does it speak TLS (rediss://)?"),
+    ],
+)
+async def test_its_operators_read_what_redis_said_and_its_callers_do_not(password, scheme, who, database, cause):
+    with RedisServer() as server:
+        server.ask("CONFIG", "SET", "requirepass", password)
+        at = f"127.0.0.1:{server.port}"
+        refused = await refused_by(f"{scheme}://{who}{at}/{database}")
+    assert refused.for_operators.startswith(cause.format(at))
+    assert "Try again" not in refused.for_operators
+    assert refused.message == str(refused) == CALLERS_READ
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("redis://u:hunter2@127.0.0.1:1", "no connection to Redis at 127.0.0.1:1: Connection refused"),
+        ("rediss://127.0.0.1:1", "no TLS connection to Redis at 127.0.0.1:1: Connection refused"),
+        ("redis://[::1]:1", "no connection to Redis at [::1]:1: "),
+    ],
+)
+async def test_its_operators_read_why_there_is_no_connection(url, cause):
+    refused = await refused_by(url)
+    assert refused.for_operators.startswith(cause)
+    assert refused.message == CALLERS_READ
+
+
+async def test_a_name_that_leads_nowhere_is_said(monkeypatch):
+    def unknown(*_args, **_kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    refused = await refused_by("redis://nowhere.invalid")
+    assert refused.for_operators == "no connection to Redis at nowhere.invalid:6379: Name or service not known"
+
+
+async def test_a_redis_that_was_only_slow_may_be_asked_again():
+    with RedisServer() as server:
+        async with RedisDoor(server.url) as door:
+            await door.ping()
+            server.stop()
+            with pytest.raises(StateUnavailable) as refused:
+                await door.ping()
+            server.resume()
+    assert refused.value.for_operators == refused.value.message == CALLERS_READ
+
+
+async def test_a_server_that_does_not_know_auth_shows_the_password_to_nobody():
+    async def echo(reader, writer):
+        await reader.read(1_000)
+        writer.write(b"-ERR unknown command `AUTH`, with args beginning with: `hunter2`\r\n-ERR no\r\n")
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        refused = await refused_by(f"redis://:hunter2@127.0.0.1:{port}")
+    assert refused.for_operators.endswith("refuses: ERR unknown command `AUTH`, with args beginning with: `…`")
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://127.0.0.1", "sqlite:x.db", "redis+unknown://x"])

@@ -153,6 +153,7 @@ async def test_a_file_that_another_process_holds_is_unavailable_and_then_works(p
         assert time.monotonic() - begun_s < 3
         assert refused.value.retry_after_ms == 1_000
         assert str(path) not in refused.value.message
+        assert refused.value.for_operators == f"{path} cannot be used: database is locked. Try again shortly."
         assert await door.read(count) == 1  # reading goes on
         holder.execute("ROLLBACK")
         holder.close()
@@ -262,16 +263,28 @@ async def test_what_is_no_database_is_unavailable_and_left_alone(path):
     path.write_bytes(b"this is a text, and a long enough one to be no header of a database" * 20)
     before = path.read_bytes()
     async with SqliteDoor(path) as door:
-        with pytest.raises(StateUnavailable):
+        with pytest.raises(StateUnavailable) as refused:
             await door.ping()
     assert path.read_bytes() == before
+    assert refused.value.for_operators == f"{path} cannot be used: file is not a database"
+    assert str(path) not in refused.value.message
 
 
 async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    async with SqliteDoor(tmp_path / "file" / "tollway.db") as door:
-        with pytest.raises(StateUnavailable):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("in the way")
+    async with SqliteDoor(in_the_way / "tollway.db") as door:
+        with pytest.raises(StateUnavailable) as refused:
             await door.ping()
+    assert refused.value.for_operators == f"{in_the_way / 'tollway.db'} cannot be used: File exists: {in_the_way}"
+
+
+async def test_a_folder_in_the_files_place_is_said(path):
+    path.mkdir(parents=True)
+    async with SqliteDoor(path) as door:
+        with pytest.raises(StateUnavailable) as refused:
+            await door.ping()
+    assert refused.value.for_operators == f"{path} cannot be used: Is a directory"
 
 
 async def test_a_mistake_in_sql_is_not_an_outage(path):

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from proxy.__main__ import main
+from proxy.core.errors import ProviderKeyUnreadable
+from proxy.core.unreadable import UnreadableReason
+from proxy.keyring.local_kek import LocalKek
 from tests.keyrings import OTHER_SECRET, SECRET
 
 TEXT, OTHER = SECRET.reveal(), OTHER_SECRET.reveal()
@@ -211,11 +214,36 @@ def test_keks_and_data_keys_are_rotated(bench):
     assert "MISSING" in bench.run("keyring", "status")[0]
 
 
-def test_check_connect_tries_each_kek(bench):
+def test_check_connect_tries_each_kek(bench, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "nobodys")
     bench.write('[keyring]\nkek = ["file:kek", "file:older"]\n')
     output, _ = bench.run("check", "--connect")
     assert "  KEK file:kek: reached\n" in output
     assert "  KEK file:older: reached\n" in output
     arn = "arn:aws:kms:eu-west-1:111122223333:key/1234"
     bench.write(f'[keyring]\nkek = "aws-kms:{arn}"\nkms_endpoint_url = "http://127.0.0.1:1"\n')
-    assert f"  KEK aws-kms:{arn}: FAILED: The KMS" in bench.run("check", "--connect", code=1)[0]
+    said = f"  KEK aws-kms:{arn}: FAILED: KMS cannot be asked: {arn}: Could not connect to the endpoint URL: "
+    assert said + '"http://127.0.0.1:1/"\n' in bench.run("check", "--connect", code=1)[0]
+
+
+def test_without_boto3_the_failure_says_what_to_install(bench, monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    arn = "arn:aws:kms:eu-west-1:111122223333:key/1234"
+    bench.write(PROVIDERS + f'[keyring]\nkek = "aws-kms:{arn}"\n')
+    why = "KMS cannot be asked: AWS KMS needs boto3: install tollway[kms]\n"
+    assert bench.run(*PUT, typed=TEXT, code=1)[1] == f"tollway: {why}"
+    assert f"  KEK aws-kms:{arn}: FAILED: {why}" in bench.run("check", "--connect", code=1)[0]
+
+
+def test_what_the_kms_refuses_is_told_in_its_own_words(bench, monkeypatch):
+    refused = ProviderKeyUnreadable(UnreadableReason.KEK_DENIED, cause="not authorized to perform kms:Decrypt")
+
+    async def refuse(*_args):
+        raise refused
+
+    bench.run(*PUT, typed=TEXT)
+    monkeypatch.setattr(LocalKek, "unwrap", refuse)
+    words = "kek_denied (not authorized to perform kms:Decrypt). docs/provider-keys.md says what to do"
+    assert bench.run(*ROTATE, typed=OTHER, code=1)[1] == f"tollway: the tenant's data key cannot be used: {words}.\n"
+    assert f"FAILED: it refuses: {words}\n" in bench.run("check", "--connect", code=1)[0]
