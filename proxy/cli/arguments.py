@@ -15,7 +15,7 @@ from proxy.cli.argument_types import (
     time_zone,
 )
 from proxy.cli.cache_arguments import add_cache
-from proxy.cli.keyring_arguments import add_keyring, add_provider_keys, add_shred
+from proxy.cli.keyring_arguments import TAKE_SECRETS, add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
 from proxy.cli.routing_arguments import add_routing
@@ -31,10 +31,24 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: with 2 where it cannot be read, with 0 where help or the version was asked for.
     """
-    arguments = _parser().parse_args(words)
+    parser = _parser()
+    arguments, unread = parser.parse_known_args(words)
+    if unread:
+        parser.error(_unread_in_words(arguments.command, unread))
     arguments.config = getattr(arguments, "config", None)
     arguments.as_json = getattr(arguments, "as_json", False)
     return arguments
+
+
+def _unread_in_words(command: str, unread: Sequence[str]) -> str:
+    """What to say of arguments that the command does not have."""
+    if command in TAKE_SECRETS:  # it may be the secret, which must not get to a log or a screen
+        return (
+            f"{command} takes no other arguments (what was typed is not shown here, for it may be the provider key). "
+            "The key is typed when asked for, or read from standard input: … < FILE. One that was typed here stands in "
+            "the shell's history: take it out there."
+        )
+    return f"unrecognized arguments: {' '.join(unread)}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,11 +2,14 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from proxy.cli.argument_types import duration_ms, tenant_id
 
 AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
+
+TAKE_SECRETS: Final = frozenset({"provider-keys put", "provider-keys rotate"})
+"""Commands that read a secret, which somebody may type as an argument."""
 
 
 def add_provider_keys(add_parser: AddParser, shared: argparse.ArgumentParser) -> None:

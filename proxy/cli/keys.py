@@ -13,7 +13,7 @@ from proxy.core.clock import Clock
 from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.instants import instant
-from proxy.identity.virtual_key import VirtualKey
+from proxy.identity.virtual_key import ID_PREFIX, LAST_CHARACTERS, TOKEN_PREFIX, VirtualKey, is_well_formed
 from proxy.settings.model import Settings
 
 _HEADINGS = ("ID", "TENANT", "STATE", "USER", "FEATURE", "MODELS", "CREATED", "EXPIRES", "ENDS IN")
@@ -67,15 +67,30 @@ async def revoke_virtual_key(
     arguments: Namespace, settings: Settings, composition: Composition, terminal: Terminal, clock: Clock
 ) -> int:
     """End a virtual key."""
+    _refuse_token(arguments.id)
     try:
         async with open_command_desk(settings, composition, clock) as desk:
             virtual_key = await desk.virtual_keys.revoke(arguments.id)
     except VirtualKeyUnknown:
-        message = f"no virtual key has the id {arguments.id!r}. `tollway keys list` shows them."
+        # What does not begin as ids do may be another secret.
+        named = f"the id {arguments.id!r}" if arguments.id.startswith(ID_PREFIX) else "this id: they begin with vk_"
+        message = f"no virtual key has {named}. `tollway keys list` shows them."
         raise CommandFailed(message) from None
     terminal.say(f"Revoked {virtual_key.id} of {virtual_key.tenant_id}.")
     terminal.answer(described_virtual_key(virtual_key, clock.now_ms()))
     return EXIT_OK
+
+
+def _refuse_token(typed: str) -> None:
+    """Whoever wants a leaked key gone has the key at hand, not its id. Shown once more, it would stand in a log.
+
+    Raises:
+        CommandFailed: it is the key.
+    """
+    if typed.startswith(TOKEN_PREFIX):
+        ending = f"; of this one …{typed[-LAST_CHARACTERS:]}" if is_well_formed(typed) else ""
+        message = "that is the key itself, not its id. `tollway keys list` shows the ids, and what each key ends in"
+        raise CommandFailed(f"{message}{ending}.", exit_code=EXIT_USAGE)
 
 
 def _row(virtual_key: VirtualKey, now_ms: int) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
 
 TOKEN_PREFIX = "twk_"
 TOKEN_CHARACTERS = 53
+LAST_CHARACTERS = 4  # of a token, which may be shown
+ID_PREFIX = "vk_"
 TOKEN_RANDOM_BYTES = 32
 ID_RANDOM_BYTES = 16
 ALLOWED_MODELS_MAX = 1_000
@@ -88,7 +90,7 @@ def mint(random_bytes: bytes) -> Secret:
 def mint_id(random_bytes: bytes) -> str:
     """Make the public name of a virtual key, of 16 random bytes."""
     assert len(random_bytes) == ID_RANDOM_BYTES
-    return "vk_" + _base62(int.from_bytes(random_bytes, "big"), _ID_DIGITS)
+    return ID_PREFIX + _base62(int.from_bytes(random_bytes, "big"), _ID_DIGITS)
 
 
 def is_well_formed(token: str) -> bool:
@@ -146,7 +148,7 @@ def issue(
         id=virtual_key_id,
         tenant_id=tenant_id,
         created_at_ms=now_ms,
-        last_four=token.reveal()[-4:],
+        last_four=token.reveal()[-LAST_CHARACTERS:],
         user=user,
         feature=feature,
         allowed_models=allowed_models,

@@ -212,6 +212,25 @@ def test_revoking_what_does_not_exist_fails(bench):
     assert result.err.startswith("tollway: no virtual key has the id 'vk_nobody'")
 
 
+def test_a_key_typed_in_the_place_of_its_id_is_not_shown_again(bench):
+    issued = json.loads(bench.run("keys", "issue", "--tenant", "acme", "--json").out)
+    token = issued["virtual_key"]
+    for typed, ending in ((token, f"; of this one …{token[-4:]}"), (token[:-1], "")):
+        for words in ((), ("--json",)):
+            result = bench.run("keys", "revoke", typed, *words)
+            assert (result.code, result.out) == (2, "")
+            assert "that is the key itself, not its id. `tollway keys list` shows the ids, and what each" in result.err
+            assert f"key ends in{ending}." in result.err
+            assert token[4:20] not in result.err
+    assert [one["state"] for one in bench.listed()] == [VirtualKeyState.ACTIVE]
+
+
+def test_what_may_be_another_secret_is_not_shown_again(bench):
+    result = bench.run("keys", "revoke", "sk-live-1234")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == ("tollway: no virtual key has this id: they begin with vk_. `tollway keys list` shows them.\n")
+
+
 @pytest.mark.parametrize("words", [("--user", ""), ("--feature", "x" * 129), ("--user", "a\nb")])
 def test_a_name_that_no_request_could_have_is_usage(bench, words):
     result = bench.run("keys", "issue", "--tenant", "acme", *words)

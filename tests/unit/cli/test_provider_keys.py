@@ -136,10 +136,21 @@ def test_without_a_kek_the_configuration_is_named(bench):
     assert not (bench.folder / "state" / "kek").exists()
 
 
-def test_a_secret_is_no_argument(bench, capsys):
+@pytest.mark.parametrize("words", [PUT, ROTATE], ids=["put", "rotate"])
+@pytest.mark.parametrize("typed", [(TEXT,), ("--provider-key", TEXT), (f"--secret={TEXT}",)])
+def test_a_secret_is_no_argument_and_is_not_shown_again(bench, capsys, words, typed):
     with pytest.raises(SystemExit) as caught:
-        bench.run(*PUT, TEXT)
+        bench.run(*words, *typed)
     assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "The key is typed when asked for, or read from standard input: … < FILE." in said
+    assert TEXT not in said
+
+
+def test_other_commands_say_which_argument_they_do_not_know(bench, capsys):
+    with pytest.raises(SystemExit):
+        bench.run(*DELETE, "--now")
+    assert capsys.readouterr().err.endswith("tollway: error: unrecognized arguments: --now\n")
 
 
 def test_on_a_terminal_the_secret_is_typed_unseen(bench):
