@@ -26,6 +26,7 @@ from proxy.cli.provider_keys import (
 )
 from proxy.cli.routing import drain_deployment, list_deployments, list_models, switch_model
 from proxy.cli.shred import shred_tenant
+from proxy.cli.state_place import announced_state, watched_state
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
 from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
 from proxy.cli.usage import show_usage
@@ -134,12 +135,16 @@ def _run_configured(
         case "serve":
             for warning in (*settings.warnings, *app.price_warnings(settings, clock.now_ms())):
                 terminal.note(f"Warning: {warning}")
+            if (announced := announced_state(settings)) is not None:
+                terminal.note(f"Note: {announced}")
             path = str(configuration.path)
             return app.serve(settings, partial(_read_anew, path, environ))
         case "check":
-            return asyncio.run(check(configuration, arguments.connect, app, terminal))
+            with watched_state("check", settings, terminal):
+                return asyncio.run(check(configuration, arguments.connect, app, terminal))
         case name if name in _COMMANDS:
-            return asyncio.run(_COMMANDS[name](arguments, settings, app, terminal, clock))
+            with watched_state(name, settings, terminal):
+                return asyncio.run(_COMMANDS[name](arguments, settings, app, terminal, clock))
         case unknown:
             raise AssertionError(f"no command is called {unknown}")
 

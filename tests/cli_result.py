@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -15,6 +16,12 @@ class Result:
     @property
     def document(self) -> Any:
         return json.loads(self.out)
+
+
+def begin_state(folder: Path) -> None:
+    """An embedded store in which nothing is, as a gateway leaves it that nobody has called."""
+    folder.mkdir()
+    (folder / "tollway.db").touch()
 
 
 class Screen(io.StringIO):

@@ -204,11 +204,11 @@ def test_the_blocks_run_and_print_what_is_shown(stage: Stage) -> None:
 def check_start(stage: Stage, block: Block, printed: str) -> None:
     """The Makefile's lines come before the gateway's, on a fresh machine. Here no .venv is made: they are read."""
     if block.output is not None:
-        *made, note, listens, health = block.output.split("\n")
+        *made, state, note, listens, health = block.output.split("\n")
         makefile = (ROOT / "Makefile").read_text()
         for line in made:
             assert line.replace(".venv", "$(VENV)").removesuffix("Python …") in makefile, line
-        assert matches(f"{note}\n{listens}\n{health}", stage.as_on_the_page(printed))
+        assert matches(f"{state}\n{note}\n{listens}\n{health}", stage.as_on_the_page(printed))
 
 
 def run(stage: Stage, block: Block) -> None:

@@ -103,8 +103,7 @@ def connect_stores(settings: Settings, clock: Clock) -> Stores:
 
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """The stores, for a command that works beside a running gateway."""
-    settings.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """The stores, for a command that works beside a running gateway. What is not there is made by the first write."""
     stores = connect_stores(settings, Clock())
     try:
         yield stores

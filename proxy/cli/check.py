@@ -134,7 +134,7 @@ def _summary(settings: Settings) -> list[tuple[str, str]]:
     default = f"all else goes to {auth.default_provider}" if auth.default_provider else "all else is 404"
     return [
         ("server", f"{server.bind}, administration on {server.admin_bind}; {counted(server.workers, 'worker')}"),
-        ("state", f"{settings.state.shown_url} (folder {settings.state.folder})"),
+        ("state", f"{settings.state.shown_url} (folder {settings.state.folder.absolute()})"),
         ("cache", _cache(settings)),
         ("auth", f"{auth.mode}; {default}"),
         ("providers", _providers(settings)),

@@ -1,11 +1,14 @@
 """The pepper that virtual keys are digested under: read it, or make it at first start."""
 
+import logging
 from pathlib import Path
 
 from proxy.adapters.secret_file import load_or_make, secret_bytes
 from proxy.core.secret import Secret
 
 PEPPER_FILE = "pepper"
+
+_log = logging.getLogger("tollway.identity")
 
 
 def load_or_make_pepper(folder: Path) -> Secret:
@@ -16,12 +19,18 @@ def load_or_make_pepper(folder: Path) -> Secret:
         ValueError: the file holds something else than a pepper.
     """
     path = folder / PEPPER_FILE
-    pepper = load_or_make(path).text
+    found = load_or_make(path)
     try:
-        pepper_bytes(pepper)
+        pepper_bytes(found.text)
     except ValueError as error:
         raise ValueError(f"{path}: {error} Restore it from a backup: the virtual keys were issued under it.") from None
-    return pepper
+    if found.is_new:
+        _log.warning(
+            "made %s, the pepper under which virtual keys are issued and looked up. Back it up: with another one, "
+            "every key that was issued is unknown. Gateways of one state need the same: [auth] peppers names it.",
+            path.absolute(),
+        )
+    return found.text
 
 
 def pepper_bytes(pepper: Secret) -> bytes:

@@ -30,6 +30,7 @@ from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
 from tests.admission_stores import adjusted
+from tests.cli_result import begin_state
 from tests.virtual_keys import by_digest
 
 
@@ -106,6 +107,7 @@ class Bench:
     def __init__(self, folder):
         self.folder = folder
         self.path = folder / "t.toml"
+        begin_state(folder / "state")
         self.composition = EmbeddedComposition()
         self.write("")
 

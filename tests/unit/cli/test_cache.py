@@ -19,7 +19,7 @@ from proxy.core.errors import StateIncompatible, StateUnavailable
 from proxy.identity.tenant import TenantRecord
 from proxy.ledger.entry import SealedRow
 from proxy.settings.model import Settings, StateSettings
-from tests.cli_result import Result, Screen
+from tests.cli_result import Result, Screen, begin_state
 
 HOUR_MS = 3_600_000
 AWAY = StateUnavailable("The gateway's state store did not answer in time. Try again shortly.")
@@ -55,6 +55,7 @@ class Bench:
 
     def __init__(self, folder):
         self.folder = folder / "state"
+        begin_state(self.folder)
         self.path = folder / "t.toml"
         self.settings = Settings(state=StateSettings(folder=self.folder))
         self.failing: Any = None  # an error of the store of kept answers, and at what

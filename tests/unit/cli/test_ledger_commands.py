@@ -13,7 +13,7 @@ from proxy.__main__ import main
 from proxy.core import jsonio
 from proxy.ledger.entry import SealedRow
 from proxy.settings.model import Settings, StateSettings
-from tests.cli_result import Result, Screen
+from tests.cli_result import Result, Screen, begin_state
 
 
 class Bench:
@@ -21,6 +21,7 @@ class Bench:
 
     def __init__(self, folder):
         self.folder = folder / "state"
+        begin_state(self.folder)
         self.path = folder / "t.toml"
         self.path.write_text(f'[state]\nfolder = "{self.folder}"\n')
         self.settings = Settings(state=StateSettings(folder=self.folder))

@@ -15,6 +15,7 @@ from proxy.__main__ import main
 from proxy.core.errors import ProviderKeyUnreadable
 from proxy.core.unreadable import UnreadableReason
 from proxy.keyring.local_kek import LocalKek
+from tests.cli_result import begin_state
 from tests.keyrings import OTHER_SECRET, SECRET
 
 TEXT, OTHER = SECRET.reveal(), OTHER_SECRET.reveal()
@@ -44,6 +45,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "t.toml"
+        begin_state(folder / "state")
         self.shown = ""
         self.write(PROVIDERS + KEYRING)
 

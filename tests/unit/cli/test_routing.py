@@ -6,6 +6,7 @@ import json
 import pytest
 
 from proxy.__main__ import main
+from tests.cli_result import begin_state
 
 TEXT = """
 [providers.one]
@@ -24,6 +25,7 @@ class Bench:
 
     def __init__(self, folder):
         self.path = folder / "t.toml"
+        begin_state(folder / "state")
         self.path.write_text(f'[state]\nfolder = "{folder / "state"}"\n{TEXT}')
 
     def run(self, *words, code=0):

@@ -22,6 +22,7 @@ from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.routing.embedded import EmbeddedSwitchStore
 from tests.admission_stores import adjusted
+from tests.cli_result import begin_state
 
 PLANS = "[plans.pro]\n[plans.free]\n"
 DEFAULTS = {
@@ -84,6 +85,7 @@ class Bench:
     def __init__(self, folder):
         self.folder = folder
         self.path = folder / "t.toml"
+        begin_state(folder / "state")
         self.write(PLANS)
 
     def write(self, text):
