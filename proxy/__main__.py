@@ -11,7 +11,7 @@ from typing import Final, TextIO, TypeAlias
 from proxy.cli.arguments import parse_arguments
 from proxy.cli.audit import list_changes
 from proxy.cli.cache import purge_cache, show_cache
-from proxy.cli.check import check, refuse_settings
+from proxy.cli.check import check, refuse_settings, warnings_of
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration, read_configuration
 from proxy.cli.keyring import prepare_tenant, rotate_dek, rotate_kek, show_keyring
@@ -133,7 +133,7 @@ def _run_configured(
     settings = configuration.settings
     match arguments.command:
         case "serve":
-            for warning in (*settings.warnings, *app.price_warnings(settings, clock.now_ms())):
+            for warning in warnings_of(settings, app, clock.now_ms()):
                 terminal.note(f"Warning: {warning}")
             if (announced := announced_state(settings)) is not None:
                 terminal.note(f"Note: {announced}")

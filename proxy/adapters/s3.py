@@ -84,6 +84,10 @@ class S3Door:
             for entry in page.get("CommonPrefixes", ()):
                 yield str(entry["Prefix"]).removeprefix(prefix).removesuffix("/")
 
+    def probe(self, prefix: str) -> None:
+        """Ask for the beginning of a listing."""
+        next(self._listing(prefix))
+
     def _listing(self, prefix: str) -> Iterator[Mapping[str, Any]]:
         client, error_class = self._connected()
         parameters: dict[str, object] = {"Bucket": self._bucket, "Prefix": prefix, "Delimiter": "/"}
@@ -114,7 +118,7 @@ class S3Door:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError:
-            raise OSError("S3 needs boto3: install tollway[s3].") from None
+            raise OSError("S3 needs boto3: pip install 'tollway[s3]'") from None
         with self._lock:
             if self._client is None:
                 config = Config(

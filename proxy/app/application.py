@@ -115,7 +115,7 @@ class App:
                 "admission": lambda: self.keeper.failure,
                 "export": self._export_failure,
             },
-            warnings={"keyring": self._overdue_rotation},
+            warnings={"keyring": self._overdue_rotation, "export": self._failing_export},
         )
         self.keyring = connect_keyring(settings, self.stores.door, clock, self.metrics)
         self.rotation_schedule = self._make_schedule(settings)
@@ -330,6 +330,11 @@ class App:
         if exporter is None or exporter.unexported_bytes <= bytes_max:
             return None
         return f"{exporter.unexported_bytes} bytes of ledger rows wait to be exported: {exporter.failure or 'too slow'}"
+
+    def _failing_export(self) -> str | None:
+        """What keeps rows from being exported, while there is room for them in the store."""
+        exporter = self._exporter
+        return None if exporter is None or self._export_failure() is not None else exporter.failure
 
     def _settled(self, _run_step: RunStep, settlement: StoreSettlement) -> None:
         if settlement.held_nusd and settlement.overage_nusd:  # what held nothing is under no cap

@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Say everything that is wrong with a configuration, and what is legal but unwise. "
         "Connects to nothing unless asked.",
     )
-    check.add_argument("--connect", action="store_true", help="also try the stores, the KEKs and each provider's host")
+    connect = "also try the stores, the ledger's sink, the KEKs and each provider's host"
+    check.add_argument("--connect", action="store_true", help=connect)
     check.set_defaults(command="check")
 
     keys = nouns.add_parser(

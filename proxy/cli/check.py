@@ -8,6 +8,7 @@ from functools import partial
 from proxy.cli.cache_store import own_faults
 from proxy.cli.composition import Composition
 from proxy.cli.configuration import Configuration
+from proxy.cli.packages import missing_packages
 from proxy.cli.provider_keys import unreadable_in_words
 from proxy.cli.reach import endpoint_of, reach
 from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, CommandFailed, Terminal, counted
@@ -47,10 +48,15 @@ def refuse_settings(error: SettingsError, terminal: Terminal) -> int:
     return EXIT_FAILED
 
 
+def warnings_of(settings: Settings, composition: Composition, now_ms: int) -> tuple[str, ...]:
+    """What is legal and unwise, or will not work on this machine."""
+    return (*settings.warnings, *composition.price_warnings(settings, now_ms), *missing_packages(settings))
+
+
 async def check(configuration: Configuration, connect: bool, composition: Composition, terminal: Terminal) -> int:
     """Show what a valid configuration comes to, and try what it names if asked."""
     settings = configuration.settings
-    warnings = (*settings.warnings, *composition.price_warnings(settings, Clock().now_ms()))
+    warnings = warnings_of(settings, composition, Clock().now_ms())
     terminal.say(f"OK: {configuration.path} (version {settings.version})")
     for name, value in _summary(settings):
         terminal.say(f"  {name:<10} {value}")
@@ -97,6 +103,7 @@ async def _reach_all(settings: Settings, composition: Composition, terminal: Ter
     attempts: list[Coroutine[None, None, Reached]] = [
         attempt("state", partial(_ask_state, settings, composition)),
         *([attempt("cache", partial(_ask_cache, settings, composition))] if _has_cache_store(settings) else ()),
+        *([attempt("ledger", partial(_ask_sink, settings, composition))] if settings.ledger.sink != "none" else ()),
         *(
             attempt(f"KEK {kek.kind}:{kek.place}", partial(_try_kek, settings, composition, place))
             for place, kek in enumerate(settings.keyring.kek)
@@ -117,6 +124,15 @@ async def _ask_cache(settings: Settings, composition: Composition) -> None:
         assert stores.cache is not None
         with own_faults(settings):
             await stores.cache.ping()
+
+
+async def _ask_sink(settings: Settings, composition: Composition) -> None:
+    async with composition.open_stores(settings) as stores:
+        assert stores.sink is not None
+        try:
+            await stores.sink.probe()
+        except OSError as error:
+            raise CommandFailed(f"{settings.ledger.sink}: {error}") from None
 
 
 async def _try_kek(settings: Settings, composition: Composition, place: int) -> None:

@@ -32,6 +32,10 @@ class LedgerSink(Protocol):
         """Every tenant that has pages, sorted."""
         ...
 
+    async def probe(self) -> None:
+        """Ask whether it can be used, as far as that shows without writing anything."""
+        ...
+
 
 def page_name(number: int) -> str:
     """A page's file name: its number in eight digits or more, so that names sort as numbers do."""

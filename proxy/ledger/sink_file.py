@@ -36,6 +36,9 @@ class FileSink:
     async def tenants(self) -> Sequence[str]:
         return sorted(filter(is_tenant_id, await asyncio.to_thread(_names, self._folder)))
 
+    async def probe(self) -> None:
+        await asyncio.to_thread(_probe, self._folder)
+
     # ── in a thread ──────────────────────────────────────────────────────────────────────
 
     def _write(self, tenant_id: str, name: str, data: bytes) -> bool:
@@ -98,6 +101,15 @@ def _names(folder: Path) -> Sequence[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+def _probe(folder: Path) -> None:
+    """Whether it, or what it would be made in, takes files."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "this user cannot write there", str(there))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -32,5 +32,8 @@ class S3Sink:
     async def tenants(self) -> Sequence[str]:
         return sorted(filter(is_tenant_id, await asyncio.to_thread(lambda: list(self._door.folders(self._prefix)))))
 
+    async def probe(self) -> None:
+        await asyncio.to_thread(self._door.probe, self._prefix)
+
     def _name(self, tenant_id: str, number: int) -> str:
         return f"{self._prefix}{require_tenant_id(tenant_id)}/{page_name(number)}"

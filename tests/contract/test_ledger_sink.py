@@ -238,6 +238,19 @@ async def test_a_full_disk_leaves_no_half_page(tmp_path, monkeypatch):
     assert await sink.write("acme", 1, b"x\n")
 
 
+async def test_a_probe_of_files_asks_what_is_there_and_makes_nothing(tmp_path, monkeypatch):
+    sink = FileSink(tmp_path / "deep" / "ledger")
+    await sink.probe()
+    assert os.listdir(tmp_path) == []
+    with monkeypatch.context() as patched:  # whoever runs the tests may be allowed everything
+        patched.setattr(os, "access", lambda path, _: path != tmp_path)
+        with pytest.raises(PermissionError, match=f"this user cannot write there: '{tmp_path}'"):
+            await sink.probe()
+    (tmp_path / "deep").write_text("in the way")
+    with pytest.raises(NotADirectoryError, match="deep"):
+        await sink.probe()
+
+
 # ── S3 ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -262,9 +275,13 @@ async def test_a_listing_goes_beyond_one_answer(bucket, monkeypatch):
 
 async def test_a_bucket_that_is_not_there_is_an_os_error_that_names_it(s3_environment):
     sink = S3Sink(S3Door("nowhere-to-be-found"), "")
-    for asked in (sink.write("acme", 1, b""), sink.numbers("acme"), sink.tenants()):
+    for asked in (sink.write("acme", 1, b""), sink.numbers("acme"), sink.tenants(), sink.probe()):
         with pytest.raises(OSError, match="nowhere-to-be-found"):
             await asked
+
+
+async def test_a_probe_of_a_bucket_that_is_there_is_content(bucket):
+    await S3Sink(S3Door(bucket), "p").probe()
 
 
 async def test_a_store_that_does_not_answer_is_an_os_error(s3_environment, monkeypatch):

@@ -26,6 +26,8 @@ from proxy.identity.pepper import load_or_make_pepper, pepper_bytes
 from proxy.identity.virtual_key import VirtualKeyState, digest, is_well_formed
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
+from proxy.ledger.sink import LedgerSink
+from proxy.ledger.sinks import connect_sink
 from proxy.routing.embedded import EmbeddedSwitchStore
 from proxy.settings.model import Settings, StateSettings
 from proxy.settings.problem import SettingsError
@@ -44,6 +46,7 @@ class Stores:
     switches: EmbeddedSwitchStore
     cache_book: EmbeddedCacheBook
     cache: EmbeddedCacheStore
+    sink: LedgerSink | None
 
 
 class EmbeddedComposition:
@@ -70,6 +73,7 @@ class EmbeddedComposition:
                 EmbeddedSwitchStore(door),
                 EmbeddedCacheBook(door),
                 EmbeddedCacheStore(kept, settings.cache.file_bytes_max, Clock()),
+                connect_sink(settings.ledger.sink, settings.state.folder),
             )
 
     def command_keyring(self, settings, store, clock):
@@ -328,10 +332,10 @@ def test_check_connect_tries_the_state_and_every_provider(bench):
     assert f"  up at 127.0.0.1:{port}: reached\n" in people.out
     assert f"  down at 127.0.0.1:{closed_port}: FAILED: " in people.out
     reached = {one["target"]: one["failure"] for one in json.loads(programs.out)["reached"]}
-    assert reached["state"] is reached["cache"] is None
+    assert reached["state"] is reached["cache"] is reached["ledger"] is None
     assert reached[f"up at 127.0.0.1:{port}"] is None
     assert reached[f"down at 127.0.0.1:{closed_port}"]
-    assert len(reached) == 4
+    assert len(reached) == 5
 
 
 def test_check_connect_says_that_the_state_is_away(bench):
@@ -403,7 +407,41 @@ def test_check_connect_asks_no_store_of_kept_answers_where_there_is_none(bench):
     bench.path.write_text(f'[state]\nfolder = "{bench.folder / "state"}"\ncache_url = "none"\n')
     bench.composition = CacheAway()
     reached = json.loads(bench.run("check", "--connect", "--json").out)["reached"]
-    assert [one["target"] for one in reached] == ["state"]
+    assert [one["target"] for one in reached] == ["state", "ledger"]
+
+
+def test_check_connect_asks_the_ledgers_sink_and_leaves_nothing_in_it(bench):
+    assert "  ledger: reached\n" in bench.run("check", "--connect").out
+    assert not (bench.folder / "state" / "ledger").exists()
+    (bench.folder / "state" / "ledger").write_text("in the way")
+    result = bench.run("check", "--connect")
+    assert result.code == 1
+    said = f"  ledger: FAILED: folder:ledger/: [Errno 20] Not a directory: '{bench.folder}/state/ledger'\n"
+    assert said in result.out
+    bench.write('[ledger]\nsink = "none"\n')
+    assert "  ledger: " not in bench.run("check", "--connect").out
+
+
+S3_SINK = '[ledger]\nsink = "s3://bucket/prefix"\n'
+KMS_KEK = '[keyring]\nkek = "aws-kms:arn:aws:kms:eu-west-1:111122223333:key/1234"\n'
+
+
+def test_what_needs_a_package_that_is_not_there_is_said_before_anything_is_tried(bench, monkeypatch):
+    bench.write(S3_SINK + KMS_KEK)
+    assert "boto3" not in bench.run("check").out
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    s3 = "ledger.sink is in S3, which needs boto3: pip install 'tollway[s3]'. Without it no row is exported."
+    kms = "keyring.kek is in AWS KMS, which needs boto3: pip install 'tollway[kms]'. Without it none opens."
+    assert [line for line in bench.run("check").out.splitlines() if "boto3" in line] == [
+        f"Warning: {s3}",
+        f"Warning: {kms}",
+    ]
+    assert f"Warning: {s3}\nWarning: {kms}\n" in bench.run("serve").err
+    assert json.loads(bench.run("check", "--json").out)["warnings"][-2:] == [s3, kms]
+    result = bench.run("check", "--connect")
+    assert "  ledger: FAILED: s3://bucket/prefix: S3 needs boto3: pip install 'tollway[s3]'\n" in result.out
+    bench.write("")
+    assert "boto3" not in bench.run("check").out
 
 
 @pytest.mark.parametrize(
