@@ -7,6 +7,7 @@ An error that a provider sent is not here: it is relayed with its own bytes. The
 from enum import StrEnum
 from typing import ClassVar, Self
 
+from proxy.core.consent import Consent
 from proxy.core.unreadable import UnreadableReason
 
 
@@ -309,9 +310,14 @@ class ProviderKeyUnreadable(GatewayError):
 
 
 class NoDeploymentAvailable(GatewayError):
-    """No deployment could be tried: all are out of service, unwell, or in use to the last connection."""
+    """No deployment could be tried: all are out of service, unwell, or in use to the last connection. `withheld`: the
+    least consent with which there would have been another."""
 
     status, code, source = 503, "no_deployment_available", Source.GATEWAY
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None, withheld: Consent | None = None) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+        self.withheld = withheld
 
 
 class Overloaded(GatewayError):

@@ -91,7 +91,11 @@ class Choosing:
         assert route is not None, "where a call may go is resolved before one place is chosen"
         assert tenant is not None
         consent = consent_of(exchange)
-        offer = self._offers_to(exchange).find(route, tenant, consent)
+        try:
+            offer = self._offers_to(exchange).find(route, tenant, consent)
+        except NoDeploymentAvailable as error:
+            exchange.withheld = error.withheld
+            raise
         now_us = self._clock.monotonic_us()
         preferences = self._preferring.preferences(exchange, route, offer.leading, now_us)
         if preferences is None:

@@ -5,7 +5,7 @@ Pure. Residency, retention and whom a deployment is kept for are promises: there
 
 from typing import NamedTuple
 
-from proxy.core.consent import Consent, allows
+from proxy.core.consent import TIER_RANK, Consent, allows, consent_to
 from proxy.core.errors import NoDeploymentAllowed, NoDeploymentAvailable
 from proxy.routing.resolve import Candidate, Route
 
@@ -40,7 +40,8 @@ def eligible(
     if not agreed:
         raise NoDeploymentAvailable(
             f"All deployments of {_shown(route)} that may serve you are taken out of service. Try again later, "
-            "or ask for another model."
+            "or ask for another model.",
+            withheld=consent_to(min((each.tier for each in in_use), key=TIER_RANK.__getitem__)) if in_use else None,
         )
     return agreed, tuple(each for each in in_use if not allows(seeker.consent, each.tier))
 

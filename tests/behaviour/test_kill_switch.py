@@ -129,6 +129,44 @@ async def test_the_last_deployment_can_be_drained_and_that_is_said() -> None:
         assert (await served_by(gateway, "other"))[0] == 200
 
 
+@pytest.mark.parametrize("how", ["by command", "in the file"])
+@pytest.mark.parametrize(
+    ("tier", "consent", "asked", "available"),
+    [
+        ("equivalent", "", 0, b"equivalent"),
+        ("lower", "", 0, b"lower"),
+        ("lower", "equivalent", 0, b"lower"),
+        ("equivalent", "equivalent", 1, None),
+    ],
+)
+async def test_where_the_first_choice_is_drained_the_consent_that_would_have_helped_is_named(
+    how: str, tier: str, consent: str, asked: int, available: bytes | None
+) -> None:
+    async with scripted_upstream(answer(b'{"id":"x"}')) as upstream:
+        drained = "drained = true" if how == "in the file" else ""
+        tenant = f'[tenants.acme]\nfallback = "{consent or "none"}"\n'
+        text = f"""{tenant}
+[[models.tiered.deployments]]
+provider = "one"
+model = "tiered"
+{drained}
+[[models.tiered.deployments]]
+provider = "two"
+model = "tiered"
+tier = "{tier}"
+"""
+        async with running_gateway(configuration(upstream.base_url, text), environ={"TOKEN": TOKEN}) as gateway:
+            if how == "by command":
+                await administer(gateway, "PUT", "/deployments", {"deployment": "one/tiered", "drained": True})
+            body = json.dumps({"model": "tiered", "messages": []}).encode()
+            headers = [*JSON, (b"x-tollway-tenant", b"acme")]
+            status, head, answered = await plain_request(gateway, "POST", CHAT, body, headers)
+            assert head.get(b"x-tollway-fallback-available") == available
+            assert len(upstream.received) == asked
+            if not asked:
+                assert (status, json.loads(answered)["error"]["code"]) == (503, "no_deployment_available")
+
+
 async def test_a_switched_model_is_served_by_another_through_rules_too() -> None:
     async with served() as ((gateway,), _):
         done = await administer(gateway, "PUT", "/models", {"model": "m", "switched_to": "other"})

@@ -71,3 +71,22 @@ def test_nobody_may(candidates, seeker, drained, error, said):
             frozenset(drained),
         )
     assert said in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("candidates", "seeker", "drained", "withheld"),
+    [
+        ((HOME,), {}, ("p/home",), None),
+        ((DRAINED, ALIKE), {}, (), Consent.EQUIVALENT),
+        ((HOME, ALIKE, LESSER), {}, ("p/home",), Consent.EQUIVALENT),
+        ((HOME, LESSER, ALIKE), {}, ("p/home",), Consent.EQUIVALENT),  # the least, wherever it stands
+        ((HOME, ALIKE, LESSER), {"consent": Consent.EQUIVALENT}, ("p/home", "p/alike"), Consent.LOWER),
+        ((HOME, ALIKE, LESSER), {"consent": Consent.LOWER}, ("p/home", "p/alike", "p/lesser"), None),
+        ((HOME, candidate("us", region="us", tier=Tier.LOWER)), {"residency": EU}, ("p/home",), None),
+    ],
+)
+def test_where_consent_is_all_that_stands_in_the_way_it_is_named(candidates, seeker, drained, withheld):
+    route, seeker = Route("m", candidates, is_open=False), Seeker(**{"tenant_id": "t", "plan": "default", **seeker})
+    with pytest.raises(NoDeploymentAvailable) as raised:
+        eligible(route, seeker, frozenset(drained))
+    assert raised.value.withheld is withheld
