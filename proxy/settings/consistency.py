@@ -165,7 +165,10 @@ def _advise_provider(provider: ProviderSettings, settings: Settings) -> Iterator
     where = member("providers", provider.name)
     simulated = provider.transport is TransportKind.SIMULATED
     if settings.auth.mode is not AuthMode.PASSTHROUGH and _lacks_its_key(provider):
-        yield f'{where}.provider_key is absent: in mode "{settings.auth.mode}" nobody can be served by it. Set it.'
+        if settings.keyring.kek:
+            yield f"{where}.provider_key is absent: it serves only tenants with a stored key of their own. Else set it."
+        else:
+            yield f'{where}.provider_key is absent: in mode "{settings.auth.mode}" nobody can be served by it. Set it.'
     if not simulated and not is_https_or_loopback(provider.base_url):
         host = urlsplit(provider.base_url).hostname
         yield f"{where}.base_url is plain http to {host}: whoever is on the way can read the provider key. Use https."

@@ -24,6 +24,10 @@ def warnings_of(text):
     [
         (PROVIDER + 'provider_key = "env?:NONE"\n', "providers.p.provider_key is absent"),
         ('[auth]\nmode = "trusted-headers"\n' + PROVIDER + 'provider_key = "env?:NONE"\n', "provider_key is absent"),
+        (
+            PROVIDER + 'provider_key = "env?:NONE"\n[keyring]\nkek = "file:kek"\n',
+            "providers.p.provider_key is absent: it serves only tenants with a stored key of their own. Else set it.",
+        ),
         ("[auth]\nallow_keyless = true\n", "auth.allow_keyless does nothing"),
         ('[auth]\ntrusted_peers = ["10.0.0.0/8"]\n', "auth.trusted_peers does nothing"),
         ('[auth]\nmode = "trusted-headers"\ntrusted_peers = ["0.0.0.0/0"]\n', "everyone who can connect"),
