@@ -28,7 +28,7 @@ from proxy.cli.routing import drain_deployment, list_deployments, list_models, s
 from proxy.cli.shred import shred_tenant
 from proxy.cli.state_place import announced_state, watched_state
 from proxy.cli.tenants import delete_tenant, list_tenants, put_tenant
-from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed, Terminal
+from proxy.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNREAD, CommandFailed, NobodyReads, Terminal
 from proxy.cli.usage import show_usage
 from proxy.core.clock import Clock
 from proxy.core.errors import GatewayError, StateUnavailable
@@ -108,6 +108,10 @@ def main(
         terminal.fail(str(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except NobodyReads:
+        if output is None:
+            _write_nowhere()
+        return EXIT_UNREAD
     return EXIT_FAILED
 
 
@@ -153,6 +157,13 @@ def _read_anew(
     path: str, environ: Mapping[str, str], through: Callable[[ReadFile], ReadFile] | None = None
 ) -> Settings:
     return read_configuration(path, environ, through).settings
+
+
+def _write_nowhere() -> None:
+    """What is left in the buffer would be written at the interpreter's end, and fail once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _let_calls_go_first() -> None:

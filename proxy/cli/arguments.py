@@ -15,6 +15,7 @@ from proxy.cli.argument_types import (
     time_zone,
 )
 from proxy.cli.cache_arguments import add_cache
+from proxy.cli.command_parser import COMMAND, CommandParser
 from proxy.cli.keyring_arguments import TAKE_SECRETS, add_keyring, add_provider_keys, add_shred
 from proxy.cli.limits import add_limits
 from proxy.cli.peppers import add_pepper_verbs
@@ -53,20 +54,20 @@ def _unread_in_words(command: str, unread: Sequence[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     # A default here would overwrite what was typed before the verb, so these have none.
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared = CommandParser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument(
         "--config", metavar="PATH", help="the configuration's file (else TOLLWAY_CONFIG, else the quickstart)"
     )
     shared.add_argument("--json", dest="as_json", action="store_true", help="answer with JSON, for programs")
 
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="tollway",
         parents=[shared],
         description="An OpenAI-compatible gateway that an app reaches by changing only its base URL.",
         epilog="Start with: tollway serve",
     )
     parser.add_argument("--version", action="version", version=f"tollway {__version__}")
-    nouns = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    nouns = parser.add_subparsers(title="commands", metavar=COMMAND, required=True)
 
     serve = nouns.add_parser("serve", parents=[shared], help="run the gateway", description="Run the gateway.")
     serve.set_defaults(command="serve")
@@ -124,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_price_verbs(prices: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    verbs = prices.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = prices.add_subparsers(title="commands", metavar=COMMAND, required=True)
     show = verbs.add_parser(
         "show",
         parents=[shared],
@@ -158,7 +159,7 @@ def _add_price_verbs(prices: argparse.ArgumentParser, shared: argparse.ArgumentP
 
 
 def _add_key_verbs(keys: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    verbs = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = keys.add_subparsers(title="commands", metavar=COMMAND, required=True)
     issue = verbs.add_parser(
         "issue",
         parents=[shared],
@@ -220,7 +221,7 @@ def _add_tenant_flags(put: argparse.ArgumentParser) -> None:
 
 
 def _add_tenant_verbs(tenants: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    verbs = tenants.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = tenants.add_subparsers(title="commands", metavar=COMMAND, required=True)
     put = verbs.add_parser(
         "put",
         parents=[shared],
@@ -306,7 +307,7 @@ def _add_usage(add_parser: Callable[..., argparse.ArgumentParser], shared: argpa
 
 
 def _add_ledger_verbs(ledger: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    verbs = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = ledger.add_subparsers(title="commands", metavar=COMMAND, required=True)
     export = verbs.add_parser(
         "export",
         parents=[shared],
@@ -342,7 +343,7 @@ def _add_audit_verbs(add_parser: Callable[..., argparse.ArgumentParser], shared:
         description="Changes: who put, deleted or shredded a tenant, issued or revoked a virtual key, stored or wiped "
         "a provider key, or rotated what seals them, by command or by the API.",
     )
-    verbs = audit.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = audit.add_subparsers(title="commands", metavar=COMMAND, required=True)
     listing = verbs.add_parser(
         "list",
         parents=[shared],

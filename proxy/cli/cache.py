@@ -10,11 +10,13 @@ from proxy.cache.book import CacheBook
 from proxy.cache.store import CacheStore, Listed
 from proxy.cli.cache_store import CacheStoreFailed, own_faults
 from proxy.cli.composition import Composition, OpenStores
+from proxy.cli.known_tenants import known_tenants, unknown_tenant
 from proxy.cli.progress import Progress
 from proxy.cli.terminal import EXIT_OK, EXIT_USAGE, CommandFailed, Terminal, counted
 from proxy.core.clock import Clock
 from proxy.core.instants import instant
 from proxy.settings.model import Settings
+from proxy.settings.suggest import did_you_mean
 
 _HEADINGS: Final = ("TENANT", "MODEL", "ANSWERS", "BYTES", "OLDEST")
 
@@ -118,6 +120,10 @@ async def purge_cache(
             deleting.end()
     deleted = f", and deleted {counted(purge.deleted, 'answer')}" if stores.cache is not None else ""
     terminal.say(f"Purged what was kept {_scope(purge, arguments)}{deleted}.")
+    if purge.alias is not None and purge.alias not in settings.models and not purge.deleted:
+        hint = did_you_mean(purge.alias, settings.models) or "`tollway models list` shows them."
+        found = ", and no answer of it was found" if stores.cache is not None else ""
+        terminal.note(f"Note: the configuration has no model {_printable(purge.alias)}{found}. {hint}")
     terminal.answer(
         {
             "tenants": sorted(purge.marked),
@@ -132,8 +138,8 @@ async def purge_cache(
 async def _mark(purge: _Purge, tenant: str | None, settings: Settings, stores: OpenStores, progress: Progress) -> None:
     """First, so that nothing is given out that is about to be deleted."""
     if tenant is not None and not await _is_known(tenant, settings, stores):
-        raise CommandFailed(f"nobody has heard of a tenant {tenant}. `tollway tenants list` shows them.")
-    for each in [tenant] if tenant is not None else sorted(await _known_tenants(settings, stores)):
+        raise unknown_tenant(tenant)
+    for each in [tenant] if tenant is not None else sorted(await known_tenants(settings, stores)):
         await purge.mark(each)
         progress.add(1)
 
@@ -158,15 +164,8 @@ async def _pages(store: CacheStore, tenant: str | None, settings: Settings) -> A
             yield page
 
 
-async def _known_tenants(settings: Settings, stores: OpenStores) -> set[str]:
-    """Those of the file, those that were put, and those that have or had rows: of calls, or of changes, as an issued
-    virtual key is one."""
-    put = {record.id for record in await stores.tenants.list()}
-    return {*settings.tenants, settings.auth.default_tenant, *put, *await stores.ledger.tenants()}
-
-
 async def _is_known(tenant: str, settings: Settings, stores: OpenStores) -> bool:
-    if tenant in await _known_tenants(settings, stores):
+    if tenant in await known_tenants(settings, stores):
         return True
     if stores.cache is None:
         return False

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 
 from proxy.cli.argument_types import duration_ms, model_name, tenant_id
+from proxy.cli.command_parser import COMMAND
 
 
 def add_cache(add_parser: Callable[..., ArgumentParser], shared: ArgumentParser) -> None:
@@ -13,7 +14,7 @@ def add_cache(add_parser: Callable[..., ArgumentParser], shared: ArgumentParser)
         help="show and purge kept answers",
         description="The cache: answers that are kept, to be given again to whoever asks the same.",
     )
-    verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = noun.add_subparsers(title="commands", metavar=COMMAND, required=True)
     stats = verbs.add_parser(
         "stats",
         parents=[shared],

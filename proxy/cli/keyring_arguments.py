@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from proxy.cli.argument_types import duration_ms, tenant_id
+from proxy.cli.command_parser import COMMAND
 
 AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
 
@@ -20,7 +21,7 @@ def add_provider_keys(add_parser: AddParser, shared: argparse.ArgumentParser) ->
         description="Provider keys: what a provider issued to a tenant, stored sealed, to pay for the tenant's calls. "
         "Needs [keyring] kek. None is ever shown again.",
     )
-    verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = noun.add_subparsers(title="commands", metavar=COMMAND, required=True)
     put = verbs.add_parser(
         "put",
         parents=[shared],
@@ -86,7 +87,7 @@ def add_keyring(add_parser: AddParser, shared: argparse.ArgumentParser) -> None:
         description="The keyring: KEKs, which wrap the tenants' data keys (DEKs), which seal their provider keys. "
         "Every rotation runs while calls go on, and may be broken off: run it again, and it goes on.",
     )
-    verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = noun.add_subparsers(title="commands", metavar=COMMAND, required=True)
     status = verbs.add_parser(
         "status",
         parents=[shared],

@@ -3,8 +3,10 @@
 import asyncio
 import secrets
 from argparse import Namespace
+from collections.abc import Sequence
 
 from proxy.cli.composition import Composition, OpenStores
+from proxy.cli.known_tenants import known_tenants, unknown_tenant
 from proxy.cli.progress import Progress
 from proxy.cli.terminal import EXIT_FAILED, EXIT_OK, CommandFailed, Terminal, counted
 from proxy.core.clock import Clock
@@ -67,7 +69,10 @@ async def verify_ledger(
     findings = []
     async with composition.open_stores(settings) as stores:
         reader = LedgerReader(stores.ledger, sink_of(stores))
-        tenant_ids = [arguments.tenant] if arguments.tenant else await reader.tenants()
+        tenant_ids = await reader.tenants()
+        if arguments.tenant is not None:
+            await _require_known(arguments.tenant, tenant_ids, settings, stores)
+            tenant_ids = [arguments.tenant]
         for tenant_id in tenant_ids:
             try:
                 finding = await audit(
@@ -84,6 +89,14 @@ async def verify_ledger(
     else:
         terminal.note("The ledger has no rows.")
     return EXIT_OK if is_ok else EXIT_FAILED
+
+
+async def _require_known(tenant_id: str, with_rows: Sequence[str], settings: Settings, stores: OpenStores) -> None:
+    """Somebody who has nothing would be called whole. Whoever was charged is known, though all rows be gone."""
+    if tenant_id in with_rows or tenant_id in await known_tenants(settings, stores):
+        return
+    if stores.spent_total_nusd is None or not await stores.spent_total_nusd(tenant_id):
+        raise unknown_tenant(tenant_id)
 
 
 async def _drain(exporter: Exporter, progress: Progress) -> Turn:

@@ -25,7 +25,7 @@ async def list_deployments(
         return EXIT_OK
     rows = []
     for each in known:
-        state = _since(each.switch) if each.switch is not None else "drained in the file"
+        state = "drained in the file" if each.switch is None else f"drained since {_since(each.switch)}"
         rows.append((each.label, ", ".join(each.models) or "no model", state if each.is_drained else "in service"))
     terminal.table(("DEPLOYMENT", "SERVES", "STATE"), rows)
     return EXIT_OK

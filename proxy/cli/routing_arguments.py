@@ -3,6 +3,8 @@
 from argparse import ArgumentParser
 from collections.abc import Callable
 
+from proxy.cli.command_parser import COMMAND
+
 
 def add_routing(add_parser: Callable[..., ArgumentParser], shared: ArgumentParser) -> None:
     """Both nouns and their verbs."""
@@ -12,7 +14,7 @@ def add_routing(add_parser: Callable[..., ArgumentParser], shared: ArgumentParse
         description="Deployments: where models are served. A drained one gets no new call; those under way go on. "
         "Running gateways see it within a second.",
     )
-    verbs = deployments.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = deployments.add_subparsers(title="commands", metavar=COMMAND, required=True)
     listing = verbs.add_parser(
         "list",
         parents=[shared],
@@ -33,7 +35,7 @@ def add_routing(add_parser: Callable[..., ArgumentParser], shared: ArgumentParse
         description="Models: the aliases that callers name. A switched one is served by another; streams that have "
         "begun go on. Running gateways see it within a second.",
     )
-    verbs = models.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = models.add_subparsers(title="commands", metavar=COMMAND, required=True)
     listing = verbs.add_parser(
         "list",
         parents=[shared],

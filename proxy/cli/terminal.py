@@ -14,6 +14,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_UNREAD = 141  # 128 + SIGPIPE, likewise
 
 SECRET_CHARS_MAX: Final = 65_536
 
@@ -25,6 +26,10 @@ class CommandFailed(Exception):
         super().__init__(message)
         self.message = message
         self.exit_code = exit_code
+
+
+class NobodyReads(Exception):
+    """Standard output was closed by whoever read it, as `head` does when it has enough."""
 
 
 class Terminal:
@@ -41,12 +46,18 @@ class Terminal:
     def say(self, line: str) -> None:
         """A line of the result, for people; nothing with `--json`."""
         if not self.as_json:
-            print(line, file=self._output, flush=True)
+            self._put(line)
 
     def answer(self, document: Mapping[str, object]) -> None:
         """The result, for programs; nothing without `--json`."""
         if self.as_json:
-            print(jsonio.encode(document).decode(), file=self._output, flush=True)
+            self._put(jsonio.encode(document).decode())
+
+    def _put(self, line: str) -> None:
+        try:
+            print(line, file=self._output, flush=True)
+        except BrokenPipeError:
+            raise NobodyReads from None
 
     def note(self, line: str) -> None:
         """Something that a person should know beside the result; nothing with `--json`."""

@@ -525,6 +525,19 @@ def test_a_failure_is_one_line_and_no_traceback(bench, error, words):
     assert json.loads(programs.err) == {"error": said}
 
 
+@pytest.mark.parametrize("words", [("prices", "show"), ("prices", "show", "--json")])
+def test_whoever_has_read_enough_hears_no_complaint(words):
+    """What `| head -1` does, by hand: a line is read, and the pipe is closed."""
+    command = [sys.executable, "-m", "proxy", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141  # as a shell counts SIGPIPE
+
+
 def test_an_interruption_is_no_failure_of_ours(bench):
     bench.composition = Broken(KeyboardInterrupt())
     result = bench.run("serve")

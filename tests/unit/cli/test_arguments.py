@@ -68,6 +68,16 @@ def test_what_cannot_be_read_is_usage(words, capsys):
     assert capsys.readouterr().err.startswith("usage: tollway")
 
 
+@pytest.mark.parametrize(("words", "verb"), [([], "serve"), (["tenants"], "shred"), (["deployments"], "drain")])
+def test_where_the_command_is_missing_all_of_them_are_listed(words, verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(words)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert f"\n    {verb} " in said
+    assert said.endswith(f"\n{' '.join(['tollway', *words])}: error: which of these commands?\n")
+
+
 @pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["keys", "issue", "--help"], ["--version"]])
 def test_help_is_an_answer(words, capsys):
     with pytest.raises(SystemExit) as caught:

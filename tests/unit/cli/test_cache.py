@@ -224,6 +224,26 @@ def test_without_a_store_a_purge_holds_and_deletes_nothing(bench):
     assert bench.marks() == {("acme", "")}
 
 
+def test_a_purge_of_a_model_that_is_not_there_says_so(bench):
+    bench.write(
+        rest='[providers.p]\ntransport = "simulated"\n[models.gpt-5]\n'
+        'deployments = [{ provider = "p", model = "simulated" }]\n[tenants.acme]\n'
+    )
+    missing = bench.run("purge", "--all", "--model", "gpt-6")
+    assert missing.code == 0
+    assert missing.err == (
+        'Note: the configuration has no model gpt-6, and no answer of it was found. Did you mean "gpt-5"?\n'
+    )
+    assert bench.run("purge", "--all", "--model", "gpt-5").err == ""
+    assert bench.run("purge", "--all", "--model", "zoo").err.endswith("`tollway models list` shows them.\n")
+
+
+def test_a_purge_of_a_model_that_was_taken_out_needs_no_note(bench):
+    bench.keep("acme")
+    (alias,) = {each["model"] for each in bench.run("stats", "--json").document["groups"]}
+    assert bench.run("purge", "--tenant", "acme", "--model", alias).err == ""
+
+
 def test_a_model_has_a_name(bench, capsys):
     """An empty one would be every model's mark."""
     with pytest.raises(SystemExit) as ended:

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -197,6 +198,22 @@ def test_verify_does_not_call_pages_whole_that_are_not_there(bench):
     assert "whole" not in result.out
     document = bench.run("ledger", "verify", "--from-page", "9", "--json").document
     assert [finding["pages"] for finding in document["tenants"]] == [0, 0]
+
+
+def test_verify_does_not_call_somebody_whole_whom_nobody_knows(bench):
+    people = bench.run("ledger", "verify", "--tenant", "nobody")
+    said = "nobody has heard of a tenant nobody. `tollway tenants list` shows them."
+    assert people == Result(1, "", f"tollway: {said}\n")
+    assert json.loads(bench.run("ledger", "verify", "--tenant", "nobody", "--json").err) == {"error": said}
+    bench.path.write_text(bench.path.read_text() + "[tenants.nobody]\n")
+    assert bench.run("ledger", "verify", "--tenant", "nobody").code == 0
+
+
+def test_verify_knows_whoever_was_charged_though_all_rows_be_gone(bench):
+    bench.spent_nusd = {"acme": 5}
+    result = bench.run("ledger", "verify", "--tenant", "acme")
+    assert result.code == 1
+    assert "WRONG: its rows come to 0 nano-dollars, its counters to 5." in result.out
 
 
 def test_verify_names_the_first_break(bench):

@@ -62,6 +62,8 @@ def test_a_deployment_is_drained_and_put_back(bench):
     listed = {each["id"]: each for each in bench.answer("deployments", "list")["deployments"]}
     assert listed["one/a"]["drained"] is True
     assert listed["one/a"]["changed_by"].startswith("cli:")
+    (row,) = [line for line in bench.run("deployments", "list")[0].splitlines() if line.startswith("one/a ")]
+    assert row.endswith(f"drained since {listed['one/a']['changed_at']}, by {listed['one/a']['changed_by']}")
     bench.run("deployments", "restore", "one/a")
     assert bench.answer("deployments", "list")["deployments"][0]["drained"] is False
 
