@@ -2,6 +2,7 @@
 # Tollway as an image: no build tools, no root, a root file system that may be read-only.
 #
 #   docker build -t tollway .
+#   docker build --build-arg EXTRAS=kms,s3 -t tollway .    # with boto3, for a KEK in AWS KMS and a ledger in S3
 #   docker run --read-only -p 8080:8080 -v tollway-state:/var/lib/tollway -v ./tollway.toml:/etc/tollway/tollway.toml:ro tollway
 #
 # `make image-check` does the same steps without Docker.
@@ -15,6 +16,14 @@ COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/tollway
 RUN /opt/tollway/bin/python -m pip install --require-hashes --only-binary :all: -r requirements.lock
 RUN python -m pip install --require-hashes -r requirements-build.lock
+# What pyproject.toml's extras of these names bring is one package, larger than all the rest.
+ARG EXTRAS=
+COPY requirements-aws.lock ./
+RUN case "${EXTRAS:-}" in \
+      "") ;; \
+      kms|s3|kms,s3|s3,kms) /opt/tollway/bin/python -m pip install --require-hashes --only-binary :all: -r requirements-aws.lock ;; \
+      *) echo "EXTRAS is kms, s3 or kms,s3, not ${EXTRAS}" >&2; exit 1 ;; \
+    esac
 COPY pyproject.toml README.md ./
 COPY config ./config
 COPY proxy ./proxy

@@ -59,6 +59,7 @@ lock: ## Renew the lock files from pyproject.toml; needs python3.11 and the pack
 	@test -x build/lock/bin/pip-compile || { python3.11 -m venv --clear build/lock && build/lock/bin/python -m pip install --quiet pip-tools==7.6.2; }
 	@$(COMPILE) -o requirements.lock pyproject.toml
 	@$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	@$(COMPILE) --extra kms --extra s3 -c requirements-dev.lock -o requirements-aws.lock pyproject.toml
 	@$(COMPILE) --only-build-deps --all-build-deps -c requirements-dev.lock -o requirements-build.lock pyproject.toml
 
 clean: ## Remove .venv and what the tools left; the gateway's own state in .tollway stays

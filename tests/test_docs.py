@@ -246,7 +246,8 @@ def commands_page() -> str:
         name = " ".join(("tollway", *command))
         blocks.append(f"## {name}\n\n```console\n$ {name} --help\n{text}\n```\n")
     head = (
-        "# Commands\n\nWhat each command says of itself. `make docs` writes this page; a test holds it to the truth.\n"
+        "# Commands\n\nWhat each command says of itself. `make docs` writes this page; a test holds it to the truth. "
+        "In a checkout\n`tollway` is `.venv/bin/tollway`.\n"
     )
     return "\n".join([head, *blocks])
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = (
     *("requirements.lock", "requirements-dev.lock", "requirements-build.lock"),
-    *("requirements-anthropic-1.lock", "requirements-redis-6.lock"),
+    *("requirements-anthropic-1.lock", "requirements-redis-6.lock", "requirements-aws.lock"),
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -37,7 +37,7 @@ def test_a_lock_names_no_place_and_hashes_everything(lock: str) -> None:
 
 def test_the_locks_agree() -> None:
     development, build = pins("requirements-dev.lock"), pins("requirements-build.lock")
-    assert pins("requirements.lock").items() <= development.items()
+    assert pins("requirements.lock").items() <= pins("requirements-aws.lock").items() <= development.items()
     assert {name: build[name] for name in build.keys() & development.keys()}.items() <= development.items()
 
 
@@ -45,6 +45,8 @@ def test_the_locks_hold_what_is_declared() -> None:
     missing = "is not locked: run `make lock`"
     assert names(PROJECT["dependencies"]) <= pins("requirements.lock").keys(), missing
     assert names(PROJECT["optional-dependencies"]["dev"]) <= pins("requirements-dev.lock").keys(), missing
+    extras = names([*PROJECT["optional-dependencies"]["kms"], *PROJECT["optional-dependencies"]["s3"]])
+    assert extras <= pins("requirements-aws.lock").keys(), missing
     assert "hatchling" in pins("requirements-build.lock"), missing
 
 

@@ -222,7 +222,7 @@ class KmsDoor:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError:
-            raise KmsAway("AWS KMS needs boto3: pip install 'tollway[kms]'") from None
+            raise KmsAway("AWS KMS needs boto3: pip install 'tollway[kms]', or -e '.[kms]' in a checkout") from None
         self._errors = (BotoCoreError, ClientError, OSError)
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,

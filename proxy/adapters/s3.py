@@ -118,7 +118,7 @@ class S3Door:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError:
-            raise OSError("S3 needs boto3: pip install 'tollway[s3]'") from None
+            raise OSError("S3 needs boto3: pip install 'tollway[s3]', or -e '.[s3]' in a checkout") from None
         with self._lock:
             if self._client is None:
                 config = Config(

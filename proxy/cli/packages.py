@@ -11,6 +11,10 @@ def missing_packages(settings: Settings) -> Iterator[str]:
     if find_spec("boto3") is not None:
         return
     if settings.ledger.sink.startswith("s3:"):
-        yield "ledger.sink is in S3, which needs boto3: pip install 'tollway[s3]'. Without it no row is exported."
+        yield f"ledger.sink is in S3, which needs boto3: {_install('s3')}. Without it no row is exported."
     if any(kek.kind is KekKind.AWS_KMS for kek in settings.keyring.kek):
-        yield "keyring.kek is in AWS KMS, which needs boto3: pip install 'tollway[kms]'. Without it none opens."
+        yield f"keyring.kek is in AWS KMS, which needs boto3: {_install('kms')}. Without it no provider key opens."
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'tollway[{extra}]', or -e '.[{extra}]' in a checkout"

@@ -95,6 +95,22 @@ def test_nothing_else_is_let_through() -> None:
         assert not let_through(private), private
 
 
+@pytest.mark.parametrize(
+    ("extras", "installed", "code"),
+    [(None, False, 0), ("", False, 0), ("kms", True, 0), ("s3", True, 0), ("kms,s3", True, 0), ("boto3", False, 1)],
+)
+def test_boto3_comes_where_it_is_asked_for(extras: str | None, installed: bool, code: int) -> None:
+    """The build stage's own line, with `echo` in the place of the Python that would install."""
+    (line,) = [rest for rest in rests(stages()[0], "RUN") if "EXTRAS" in rest]
+    said = {**os.environ} if extras is None else {**os.environ, "EXTRAS": extras}
+    command = ["sh", "-ec", line.replace("/opt/tollway/bin/python", "echo")]
+    done = subprocess.run(command, env=said, capture_output=True, text=True, timeout=30)
+    assert done.returncode == code
+    assert ("-r requirements-aws.lock" in done.stdout) is installed
+    assert ("EXTRAS is kms, s3 or kms,s3, not boto3" in done.stderr) is (code == 1)
+    assert ("ARG", "EXTRAS=") in stages()[0]
+
+
 @pytest.mark.skipif(not os.environ.get("TOLLWAY_IMAGE_CHECK"), reason="needs the package index: run `make image-check`")
 @pytest.mark.timeout(300)
 def test_the_steps_make_a_gateway(tmp_path: Path) -> None:

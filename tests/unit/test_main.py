@@ -430,8 +430,14 @@ def test_what_needs_a_package_that_is_not_there_is_said_before_anything_is_tried
     bench.write(S3_SINK + KMS_KEK)
     assert "boto3" not in bench.run("check").out
     monkeypatch.setitem(sys.modules, "boto3", None)
-    s3 = "ledger.sink is in S3, which needs boto3: pip install 'tollway[s3]'. Without it no row is exported."
-    kms = "keyring.kek is in AWS KMS, which needs boto3: pip install 'tollway[kms]'. Without it none opens."
+    s3 = (
+        "ledger.sink is in S3, which needs boto3: pip install 'tollway[s3]', or -e '.[s3]' in a checkout. "
+        "Without it no row is exported."
+    )
+    kms = (
+        "keyring.kek is in AWS KMS, which needs boto3: pip install 'tollway[kms]', or -e '.[kms]' in a checkout. "
+        "Without it no provider key opens."
+    )
     assert [line for line in bench.run("check").out.splitlines() if "boto3" in line] == [
         f"Warning: {s3}",
         f"Warning: {kms}",
@@ -439,7 +445,10 @@ def test_what_needs_a_package_that_is_not_there_is_said_before_anything_is_tried
     assert f"Warning: {s3}\nWarning: {kms}\n" in bench.run("serve").err
     assert json.loads(bench.run("check", "--json").out)["warnings"][-2:] == [s3, kms]
     result = bench.run("check", "--connect")
-    assert "  ledger: FAILED: s3://bucket/prefix: S3 needs boto3: pip install 'tollway[s3]'\n" in result.out
+    assert (
+        "  ledger: FAILED: s3://bucket/prefix: S3 needs boto3: pip install 'tollway[s3]', or -e '.[s3]' in a checkout\n"
+        in result.out
+    )
     bench.write("")
     assert "boto3" not in bench.run("check").out
 

@@ -244,7 +244,7 @@ def test_without_boto3_the_failure_says_what_to_install(bench, monkeypatch):
     monkeypatch.setitem(sys.modules, "boto3", None)
     arn = "arn:aws:kms:eu-west-1:111122223333:key/1234"
     bench.write(PROVIDERS + f'[keyring]\nkek = "aws-kms:{arn}"\n')
-    why = "KMS cannot be asked: AWS KMS needs boto3: pip install 'tollway[kms]'\n"
+    why = "KMS cannot be asked: AWS KMS needs boto3: pip install 'tollway[kms]', or -e '.[kms]' in a checkout\n"
     assert bench.run(*PUT, typed=TEXT, code=1)[1] == f"tollway: {why}"
     assert f"  KEK aws-kms:{arn}: FAILED: {why}" in bench.run("check", "--connect", code=1)[0]
 
