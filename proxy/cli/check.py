@@ -1,7 +1,7 @@
 """`tollway check`: what is wrong with a configuration, what is unwise, and what can be reached."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,7 +56,7 @@ def warnings_of(settings: Settings, composition: Composition, now_ms: int) -> tu
 async def check(configuration: Configuration, connect: bool, composition: Composition, terminal: Terminal) -> int:
     """Show what a valid configuration comes to, and try what it names if asked."""
     settings = configuration.settings
-    warnings = warnings_of(settings, composition, Clock().now_ms())
+    warnings = (*warnings_of(settings, composition, Clock().now_ms()), *_nothing_served(settings))
     terminal.say(f"OK: {configuration.path} (version {settings.version})")
     for name, value in _summary(settings):
         terminal.say(f"  {name:<10} {value}")
@@ -74,6 +74,12 @@ async def check(configuration: Configuration, connect: bool, composition: Compos
         }
     )
     return EXIT_OK if is_ok else EXIT_FAILED
+
+
+def _nothing_served(settings: Settings) -> Iterator[str]:
+    auth = settings.auth
+    if not settings.models and auth.default_provider is None and auth.mode is not AuthMode.PASSTHROUGH:
+        yield "nothing is served: there is no model under [models], and auth.default_provider is not set. Write either."
 
 
 async def _reach_all(settings: Settings, composition: Composition, terminal: Terminal) -> list[Reached]:

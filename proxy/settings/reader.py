@@ -92,9 +92,10 @@ class Source:
 class Reader:
     """One table of the document, at one path. Every read names a known member; `close` refuses the others."""
 
-    __slots__ = ("_known", "_source", "_table", "path")
+    __slots__ = ("_known", "_named", "_source", "_table", "path")
 
     def __init__(self, table: Table, path: str, source: Source) -> None:
+        self._named: tuple[str, str] | None = None  # a name that the operator chose, and the path of what it is in
         self._table = table
         self._source = source
         self._known: list[str] = []
@@ -265,6 +266,7 @@ class Reader:
             reader = self.table(name)
             if not isinstance(raw, dict):
                 continue
+            reader._named = (name, self.path)
             try:
                 parse_name(name)
             except Mismatch as mismatch:
@@ -275,9 +277,20 @@ class Reader:
         """Refuse every member that nothing asked for: a setting that is ignored would be a lie."""
         for name in self._table:
             if name not in self._known:
-                suggestion = did_you_mean(name, self._known)
+                suggestion = did_you_mean(name, self._known) or self._in_quotes(name)
                 expected = _one_of(self._known) if self._known else "nothing here"
                 self._source.report(member(self.path, name), expected, "an unknown name", suggestion)
+
+    def _in_quotes(self, name: str) -> str | None:
+        """`[models.gpt-4.1]` is a table `1` in a table `gpt-4`: what was meant is most likely one name."""
+        parts, inner = [name], self._table[name]
+        if self._named is None or not isinstance(inner, dict):
+            return None
+        while len(inner) == 1 and isinstance(following := next(iter(inner.values())), dict):
+            parts.append(next(iter(inner)))
+            inner = following
+        chosen, where = self._named
+        return f"A name with a dot stands in quotes: [{member(where, '.'.join([chosen, *parts]))}]."
 
     def _take(self, name: str) -> object:
         self._known.append(name)

@@ -5,7 +5,7 @@ calls it, and hands in what a model's longest answer costs.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from proxy.core.limits import CAPS, ScopeLimits, has_cap
 from proxy.core.money import usd_text
@@ -18,12 +18,23 @@ MaxOutputCost: TypeAlias = Callable[[DeploymentSettings], int | None]
 """What a deployment's longest answer costs, in nano-dollars; None where nobody knows a price."""
 
 
+_SHOWN_MAX: Final = 4  # of the models of a cap, and of the caps
+
+
 class Cap(NamedTuple):
     """One amount of one scope, and where the file says it."""
 
     path: str
     nusd: int
     is_share: bool = False  # it may not be written: as much is a user's part of the tenant's
+
+
+class _Unfit(NamedTuple):
+    """A cap that the longest answer of a model does not fit into."""
+
+    cap: Cap
+    alias: str
+    cost_nusd: int
 
 
 def scopes_of(plan: PlanSettings) -> Iterator[tuple[str, ScopeLimits]]:
@@ -56,6 +67,7 @@ def advise_prices(settings: Settings, max_output_cost: MaxOutputCost) -> Iterato
     plans = [plan for plan in settings.plans.values() if is_capped(plan)]
     if not plans:
         return
+    unfit: list[_Unfit] = []
     for alias, model in settings.models.items():
         costs_nusd: list[int] = []
         for index, deployment in enumerate(model.deployments):
@@ -70,21 +82,43 @@ def advise_prices(settings: Settings, max_output_cost: MaxOutputCost) -> Iterato
                 "Give it a price."
             )
         if costs_nusd:
-            yield from _advise_ceiling(alias, max(costs_nusd), plans)
+            unfit += _never_fit(alias, max(costs_nusd), plans)
+    if unfit:
+        yield _advise_ceiling(unfit)
 
 
-def _advise_ceiling(alias: str, cost_nusd: int, plans: list[PlanSettings]) -> Iterator[str]:
+def _never_fit(alias: str, cost_nusd: int, plans: list[PlanSettings]) -> Iterator["_Unfit"]:
     for plan in plans:
         tightest = min(_caps_of_a_call(plan, alias), key=lambda cap: cap.nusd, default=None)
         if tightest is not None and cost_nusd > tightest.nusd:
-            share = (
-                f" (a user's is {USER_SHARE_PCT} % of the tenant's where none is written)" if tightest.is_share else ""
-            )
-            yield (
-                f"{tightest.path} (${usd_text(tightest.nusd)}) is less than the longest answer of {alias} costs "
-                f"(${usd_text(cost_nusd)}): a call that names no max_tokens never fits it whole. Raise the cap{share}, "
-                'or set no_ceiling = "insert" or "extend" for the tenants of this plan.'
-            )
+            yield _Unfit(tightest, alias, cost_nusd)
+
+
+def _advise_ceiling(unfit: list["_Unfit"]) -> str:
+    """One line: of ten plans and ten models, a hundred would hide what else there is."""
+    share = f" (a user's is {USER_SHARE_PCT} % of the tenant's where none is written)"
+    share = share if any(each.cap.is_share for each in unfit) else ""
+    if len(unfit) == 1:
+        ((cap, alias, cost_nusd),) = unfit
+        return (
+            f"{cap.path} (${usd_text(cap.nusd)}) is less than the longest answer of {alias} costs "
+            f"(${usd_text(cost_nusd)}): a call that names no max_tokens never fits it whole. Raise the cap{share}, "
+            'or set no_ceiling = "insert" or "extend" for the tenants of this plan.'
+        )
+    by_cap: dict[Cap, list[str]] = {}
+    for cap, alias, cost_nusd in unfit:
+        by_cap.setdefault(cap, []).append(f"{alias} (${usd_text(cost_nusd)})")
+    said = [f"{cap.path} (${usd_text(cap.nusd)}) for {_in_short(models, ', ')}" for cap, models in by_cap.items()]
+    return (
+        "these caps are less than the longest answer of a model costs, so that a call that names no max_tokens never "
+        f"fits whole: {_in_short(said, '; ')}. Raise the caps{share}, "
+        'or set no_ceiling = "insert" or "extend" for the tenants of these plans.'
+    )
+
+
+def _in_short(said: list[str], between: str) -> str:
+    shown = said[:_SHOWN_MAX]
+    return between.join(shown) + (f"{between}and {len(said) - len(shown)} more" if len(said) > len(shown) else "")
 
 
 def _caps_of_a_call(plan: PlanSettings, alias: str) -> Iterator[Cap]:

@@ -422,6 +422,28 @@ def test_check_connect_asks_the_ledgers_sink_and_leaves_nothing_in_it(bench):
     assert "  ledger: " not in bench.run("check", "--connect").out
 
 
+@pytest.mark.parametrize(
+    ("text", "is_said"),
+    [
+        ("", True),
+        ('[providers.p]\ntransport = "simulated"\n', True),
+        ('[auth]\ndefault_provider = "p"\n[providers.p]\ntransport = "simulated"\n', False),
+        (
+            '[providers.p]\ntransport = "simulated"\n[models.m]\ndeployments = [{ provider = "p", model = "m" }]\n',
+            False,
+        ),
+        ('[auth]\nmode = "passthrough"\n', False),  # which says so in its own words
+    ],
+)
+def test_check_says_that_nothing_is_served(bench, text, is_said):
+    bench.write(text)
+    said = "nothing is served: there is no model under [models], and auth.default_provider is not set. Write either."
+    result = bench.run("check")
+    assert result.code == 0
+    assert (f"\nWarning: {said}\n" in result.out) is is_said
+    assert (said in json.loads(bench.run("check", "--json").out)["warnings"]) is is_said
+
+
 S3_SINK = '[ledger]\nsink = "s3://bucket/prefix"\n'
 KMS_KEK = '[keyring]\nkek = "aws-kms:arn:aws:kms:eu-west-1:111122223333:key/1234"\n'
 
@@ -443,7 +465,7 @@ def test_what_needs_a_package_that_is_not_there_is_said_before_anything_is_tried
         f"Warning: {kms}",
     ]
     assert f"Warning: {s3}\nWarning: {kms}\n" in bench.run("serve").err
-    assert json.loads(bench.run("check", "--json").out)["warnings"][-2:] == [s3, kms]
+    assert json.loads(bench.run("check", "--json").out)["warnings"][:2] == [s3, kms]
     result = bench.run("check", "--connect")
     assert (
         "  ledger: FAILED: s3://bucket/prefix: S3 needs boto3: pip install 'tollway[s3]', or -e '.[s3]' in a checkout\n"

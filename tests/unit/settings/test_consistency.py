@@ -168,11 +168,8 @@ def test_a_model_without_a_price_is_named_once():
         ("[plans.default.tenant]\nusd_per_day = 12.80\n", []),  # a user's fifth is exactly 2.56
         ("[plans.default.tenant]\nusd_per_day = 12.79\n", [("plans.default.user.usd_per_day ($2.558)", "m", "$2.56")]),
         (
-            "[plans.default.tenant]\nusd_per_day = 100\nusd_per_call = 0.999999999\n",
-            [
-                ("plans.default.tenant.usd_per_call ($0.999999999)", "m", "$2.56"),
-                ("plans.default.tenant.usd_per_call ($0.999999999)", "n", "$1.00"),
-            ],
+            "[plans.default.tenant]\nusd_per_day = 100\nusd_per_call = 2.559999999\n",
+            [("plans.default.tenant.usd_per_call ($2.559999999)", "m", "$2.56")],
         ),
         ("[plans.default.models.n]\nusd_total = 0.5\n", [("plans.default.models.n.usd_total ($0.50)", "n", "$1.00")]),
         ("[plans.default.features.f]\nusd_total = 0.5\n", []),  # a call may be for another one
@@ -184,6 +181,34 @@ def test_a_cap_that_the_longest_answer_never_fits_is_named(plan, expected):
     for warning, (cap, alias, cost) in zip(found, expected, strict=True):
         assert warning.startswith(cap)
         assert f"the longest answer of {alias} costs ({cost})" in warning
+
+
+@pytest.mark.parametrize(
+    ("plans", "said"),
+    [
+        (
+            "[plans.default.tenant]\nusd_per_day = 100\nusd_per_call = 0.999999999\n",
+            "plans.default.tenant.usd_per_call ($0.999999999) for m ($2.56), n ($1.00). Raise the caps, or set",
+        ),
+        (
+            "[plans.default.tenant]\nusd_per_day = 12.79\n[plans.pro.tenant]\nusd_per_call = 0.5\n",
+            "plans.default.user.usd_per_day ($2.558) for m ($2.56); "
+            "plans.pro.tenant.usd_per_call ($0.50) for m ($2.56), n ($1.00). "
+            "Raise the caps (a user's is 20 % of the tenant's where none is written), or set",
+        ),
+        (
+            "".join(f"[plans.p{n}.tenant]\nusd_per_call = 2\n" for n in range(6)),
+            "; ".join(f"plans.p{n}.tenant.usd_per_call ($2.00) for m ($2.56)" for n in range(4))
+            + "; and 2 more. Raise the caps, or set",
+        ),
+    ],
+)
+def test_caps_that_longest_answers_never_fit_are_one_line_together(plans, said):
+    (line,) = [warning for warning in price_warnings_of(MODELS + plans) if "nobody knows" not in warning]
+    assert line == (
+        "these caps are less than the longest answer of a model costs, so that a call that names no max_tokens never "
+        f'fits whole: {said} no_ceiling = "insert" or "extend" for the tenants of these plans.'
+    )
 
 
 def test_a_user_s_share_that_nobody_wrote_is_explained():

@@ -693,3 +693,26 @@ def test_any_section_gives_settings_or_problems(section, where):
 @given(st.text())
 def test_any_text_gives_settings_or_problems(text):
     settings_or_problems(text)
+
+
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("models.gpt-4.1", '[models."gpt-4.1"]'),
+        ("models.claude-3.5.1", '[models."claude-3.5.1"]'),
+        ("plans.default.models.gpt-4.1", '[plans.default.models."gpt-4.1"]'),
+        ("tenants.acme.eu", '[tenants."acme.eu"]'),
+    ],
+)
+def test_a_name_with_a_dot_is_told_to_stand_in_quotes(header, hint):
+    with pytest.raises(SettingsError) as raised:
+        load(f"[{header}]\nx = 1\n", path="t.toml", environ={}, read_file=Path.read_text)
+    suggestions = [problem.suggestion for problem in raised.value.problems]
+    assert f"A name with a dot stands in quotes: {hint}." in suggestions
+
+
+@pytest.mark.parametrize("text", ["[tenants.acme.cachee]\n", "[modelz.a]\n", "[models.m]\ncolour = 1\n"])
+def test_other_unknown_names_are_not(text):
+    with pytest.raises(SettingsError) as raised:
+        load(text, path="t.toml", environ={}, read_file=Path.read_text)
+    assert "quotes" not in str(raised.value)
