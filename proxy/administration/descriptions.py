@@ -14,7 +14,7 @@ from proxy.settings.caching import in_words
 
 def described_tenant(known: KnownTenant) -> dict[str, object]:
     """What holds for a tenant, and where that is from."""
-    tenant, record, _ = known
+    tenant, record = known.tenant, known.record
     return {
         "id": tenant.id,
         "plan": tenant.plan,
@@ -31,6 +31,7 @@ def described_tenant(known: KnownTenant) -> dict[str, object]:
         "from": "file" if record is None else "store",
         "created_at": None if record is None else instant(record.created_at_ms),
         "updated_at": None if record is None else instant(record.updated_at_ms),
+        "shredded_at": None if known.shredded_at_ms is None else instant(known.shredded_at_ms),
     }
 
 

@@ -1,6 +1,6 @@
 """Provider keys that tenants store: put, listed, rotated and deleted. None is ever shown again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from proxy.administration.changes import Changes
@@ -122,6 +122,10 @@ class ProviderKeyAdministration:
         """Raises TenantShredded for an id that is used up."""
         if await self._keyring.store.shredded_at_ms(tenant_id) is not None:
             raise shredded(tenant_id)
+
+    async def shredded_among(self, tenant_ids: Sequence[str]) -> Mapping[str, int]:
+        """Those of them whose ids are used up, and since when, in ms."""
+        return await self._keyring.store.shredded_among(tenant_ids)
 
     async def _stored_at(self, tenant_id: str, provider: str, user: str | None) -> ProviderKeyRecord:
         for record in await self.active(tenant_id):

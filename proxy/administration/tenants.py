@@ -26,6 +26,7 @@ from proxy.identity.tenant_store import TenantStore
 from proxy.ledger.change import Action
 from proxy.settings.caching import CacheMode, CachePolicy, in_words
 from proxy.settings.model import AuthMode, Settings, TenantSettings
+from proxy.settings.routing_checks import NO_REGION, names_no_region
 from proxy.settings.suggest import did_you_mean
 
 BELIEVED_MS: Final = STALE_US // 1_000 + 2 * CLOCKS_APART_MS
@@ -39,6 +40,7 @@ class KnownTenant(NamedTuple):
     tenant: TenantSettings
     record: TenantRecord | None  # None: the file's
     is_in_force: bool  # False: the file names it too, and wins
+    shredded_at_ms: int | None = None  # as far as it was asked for: its id is used up
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +133,25 @@ class TenantAdministration:
             known.append(KnownTenant(settings_of(record), record, is_in_force=record.id not in in_file))
         return sorted(known, key=lambda one: (one.tenant.id, one.record is not None))
 
+    async def with_ends(self, known: Sequence[KnownTenant]) -> Sequence[KnownTenant]:
+        """The same tenants, and which of them were shredded: of a long listing, ask for what is shown."""
+        ends = await self._provider_keys.shredded_among([one.tenant.id for one in known])
+        return [one._replace(shredded_at_ms=ends.get(one.tenant.id)) for one in known]
+
     async def find(self, tenant_id: str) -> KnownTenant:
         """What is in force for a tenant.
 
         Raises:
             TenantUnknown: neither the file nor the store names it.
         """
-        tenant = self._settings.tenants.get(tenant_id)
-        if tenant is not None:
-            return KnownTenant(tenant, None, is_in_force=True)
-        record = await self._tenants.find(tenant_id)
-        if record is None:
-            raise TenantUnknown(tenant_id, is_in_file=False)
-        return KnownTenant(settings_of(record), record, is_in_force=True)
+        record, tenant = None, self._settings.tenants.get(tenant_id)
+        if tenant is None:
+            record = await self._tenants.find(tenant_id)
+            if record is None:
+                raise TenantUnknown(tenant_id, is_in_file=False)
+            tenant = settings_of(record)
+        (known,) = await self.with_ends([KnownTenant(tenant, record, is_in_force=True)])
+        return known
 
     async def delete(self, tenant_id: str, *, force: bool) -> DeletedTenant:
         """Forget a tenant's record; with `force`, revoke its virtual keys and wipe its provider keys first, and
@@ -191,6 +199,8 @@ def _notes(record: TenantRecord, settings: Settings) -> list[str]:
         notes.append(f"the configuration has no plan {record.plan!r}: its calls are refused. Give it another plan.")
     if record.zero_retention and record.cache is not None and record.cache.mode is not CacheMode.OFF:
         notes.append("with zero_retention no answer of its is kept: what is said of its cache does nothing.")
+    if record.residency is not None and names_no_region(record.residency, settings):
+        notes.append(f"its {NO_REGION}")
     for provider in settings.providers.values():
         if provider.allow_shared_state:
             notes.append(

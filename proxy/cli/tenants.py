@@ -74,7 +74,7 @@ async def list_tenants(
 ) -> int:
     """Show the tenants that the file and the store name."""
     async with open_command_desk(settings, composition, clock) as desk:
-        known = await desk.tenants.list()
+        known = await desk.tenants.with_ends(await desk.tenants.list())
     terminal.answer({"tenants": [described_tenant(one) | {"in_force": one.is_in_force} for one in known]})
     if known:
         terminal.table(_HEADINGS, [_row(one) for one in known])
@@ -129,7 +129,10 @@ def _why_not_deleted(refused: TenantUnknown | CallsUnderWay | VirtualKeysWork | 
 
 
 def _row(known: KnownTenant) -> tuple[str, ...]:
-    tenant, record, is_in_force = known
+    tenant, record = known.tenant, known.record
+    origin = "file" if record is None else "store" if known.is_in_force else "store (not in force)"
+    if known.shredded_at_ms is not None:
+        origin += f", shredded {instant(known.shredded_at_ms)}"
     return (
         tenant.id,
         tenant.plan,
@@ -141,6 +144,6 @@ def _row(known: KnownTenant) -> tuple[str, ...]:
         "passes" if tenant.allow_unmetered else "refused",
         "counted" if tenant.count_own_key else "not counted",
         UNSET if tenant.cache is None else str(tenant.cache.mode),
-        "file" if record is None else "store" if is_in_force else "store (not in force)",
+        origin,
         "" if record is None else instant(record.updated_at_ms),
     )

@@ -33,13 +33,7 @@ def listing(
     Raises:
         InvalidParameter: `after` is none of them.
     """
-    start = 0
-    if page.after is not None:
-        start = next((place for place, item in enumerate(items, 1) if id_of(item) == page.after), 0)
-        if start == 0:
-            raise InvalidParameter(
-                "`after` is in no page of this listing: it may have been deleted. Begin without it.", param="after"
-            )
+    start = _start(items, id_of, page)
     shown = items[start : start + page.limit]
     return {
         "object": "list",
@@ -48,6 +42,23 @@ def listing(
         "last_id": id_of(shown[-1]) if shown else None,
         "has_more": start + len(shown) < len(items),
     }
+
+
+def on_page(items: Sequence[Item], id_of: Callable[[Item], str], page: Page) -> Sequence[Item]:
+    """Those of the page, for what has to be found out of each. Raises as `listing`."""
+    start = _start(items, id_of, page)
+    return items[start : start + page.limit]
+
+
+def _start(items: Sequence[Item], id_of: Callable[[Item], str], page: Page) -> int:
+    if page.after is None:
+        return 0
+    start = next((place for place, item in enumerate(items, 1) if id_of(item) == page.after), 0)
+    if start == 0:
+        raise InvalidParameter(
+            "`after` is in no page of this listing: it may have been deleted. Begin without it.", param="after"
+        )
+    return start
 
 
 def _limit(text: str) -> int:

@@ -7,7 +7,7 @@ from proxy.core.consent import Consent
 from proxy.core.errors import InvalidParameter
 from proxy.core.instants import instant
 from proxy.core.tenant import TENANT_ID_RULE, is_tenant_id
-from proxy.edge.admin_pages import asked_page, listing
+from proxy.edge.admin_pages import asked_page, listing, on_page
 from proxy.edge.admin_request import Asked, Fields
 from proxy.edge.admin_said import Said
 from proxy.settings.caching import EVENTS_PER_S_MAX, TTL_S_MAX, CacheMode, CachePolicy, CacheShare
@@ -25,7 +25,9 @@ async def list_tenants(asked: Asked) -> Said:
     """Those in force, by id."""
     page = asked_page(asked.query("limit", "after"))
     known = [one for one in await asked.desk.tenants.list() if one.is_in_force]
-    return Said(200, listing(known, lambda one: one.tenant.id, _described, page))
+    shown = await asked.desk.tenants.with_ends(on_page(known, _id, page))
+    described = {one.tenant.id: _described(one) for one in shown}
+    return Said(200, listing(known, _id, lambda one: described[one.tenant.id], page))
 
 
 async def retrieve_tenant(asked: Asked) -> Said:
@@ -118,6 +120,10 @@ def existing_tenant(asked: Asked) -> str:
     if not is_tenant_id(tenant_id):
         raise TenantNotFound(f"No tenant can have this id. {TENANT_ID_RULE}", param="tenant_id")
     return tenant_id
+
+
+def _id(known: KnownTenant) -> str:
+    return known.tenant.id
 
 
 def _described(known: KnownTenant) -> dict[str, object]:

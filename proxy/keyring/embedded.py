@@ -5,7 +5,7 @@ written into the file, at the latest when the last process closes it.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -34,6 +34,7 @@ _GROW: Final = """
     ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1, change = excluded.change
 """
 _SET_CURRENT: Final = "UPDATE keyring_tenants SET dek_id = ? WHERE id = ?"
+_SHREDDED: Final = "SELECT id, shredded_at_ms FROM keyring_tenants WHERE shredded_at_ms IS NOT NULL"
 _SET_SHREDDED: Final = "UPDATE keyring_tenants SET dek_id = NULL, shredded_at_ms = ? WHERE id = ?"
 _DEKS: Final = (
     "SELECT id, kek_id, wrapped, created_at_ms FROM keyring_deks WHERE tenant_id = ? ORDER BY created_at_ms, id"
@@ -108,6 +109,11 @@ class EmbeddedKeyringStore:
         require_tenant_id(tenant_id)
         row = await self._door.read(lambda connection: connection.execute(_TENANT, (tenant_id,)).fetchone())
         return None if row is None else row[2]
+
+    async def shredded_among(self, tenant_ids: Sequence[str]) -> Mapping[str, int]:
+        wanted = set(tenant_ids)
+        rows = await self._door.read(lambda connection: connection.execute(_SHREDDED).fetchall())
+        return {tenant_id: at_ms for tenant_id, at_ms in rows if tenant_id in wanted}
 
     async def add_dek(self, dek: StoredDek, replaces: str | None) -> bool:
         row = (dek.tenant_id, dek.id, dek.wrapped.kek_id, dek.wrapped.ciphertext, dek.created_at_ms)

@@ -15,7 +15,7 @@ a change that other processes learn of by the epoch, or when what they hold has 
 """
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -78,6 +78,10 @@ class KeyringStore(Protocol):
 
     async def shredded_at_ms(self, tenant_id: str) -> int | None:
         """When the tenant was shredded; None: it was not. One cheap round trip."""
+        ...
+
+    async def shredded_among(self, tenant_ids: Sequence[str]) -> Mapping[str, int]:
+        """Those of them that were shredded, and when. A round trip for each few hundred."""
         ...
 
     async def add_dek(self, dek: StoredDek, replaces: str | None) -> bool:
@@ -181,6 +185,15 @@ class RedisKeyringStore:
 
     async def shredded_at_ms(self, tenant_id: str) -> int | None:
         return _number(await self._door.call("HGET", tenant_name(tenant_id, "keyring"), "shredded_at_ms"))
+
+    async def shredded_among(self, tenant_ids: Sequence[str]) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for start in range(0, len(tenant_ids), PAGE):
+            some = tenant_ids[start : start + PAGE]
+            asked = [("HGET", tenant_name(tenant_id, "keyring"), "shredded_at_ms") for tenant_id in some]
+            instants = map(_number, await self._door.call_many(asked))
+            found |= {tenant_id: at_ms for tenant_id, at_ms in zip(some, instants, strict=True) if at_ms is not None}
+        return found
 
     async def add_dek(self, dek: StoredDek, replaces: str | None) -> bool:
         names = _names(dek.tenant_id, "keyring", "deks")

@@ -5,6 +5,7 @@ Pure. One mistake, one problem: what is wrong in itself is reported where it is 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from typing import Final
 
 from proxy.core.consent import Tier
 from proxy.settings.model import Settings
@@ -13,6 +14,12 @@ from proxy.settings.reader import Source
 from proxy.settings.routing import DeploymentSettings, ModelSettings, Sticky, Strategy, When
 
 CHAIN_MAX = 16
+
+NO_REGION: Final = (
+    "residency names no region of any provider: every call of this tenant is refused. Write `region` beside the "
+    "providers that may serve it."
+)
+"""What is said of a tenant, in the file or put at run time."""
 
 
 def check_routing(draft: Settings, source: Source) -> None:
@@ -42,13 +49,14 @@ def advise_routing(settings: Settings) -> Iterator[str]:
             yield f'{where}: a weight does nothing with strategy = "{model.strategy}". Remove it, or say "weighted".'
         if model.strategy in (Strategy.PRIORITY, Strategy.CHEAPEST) and model.sticky is not Sticky.NONE:
             yield f'{where}.sticky does nothing with strategy = "{model.strategy}": its choice is steady. Remove it.'
-    regions = {provider.region for provider in settings.providers.values()}
     for tenant in settings.tenants.values():
-        if tenant.residency is not None and regions.isdisjoint(tenant.residency):
-            yield (
-                f"{member('tenants', tenant.id)}.residency names no region of any provider: every call of this tenant "
-                "is refused. Write `region` beside the providers that may serve it."
-            )
+        if tenant.residency is not None and names_no_region(tenant.residency, settings):
+            yield f"{member('tenants', tenant.id)}.{NO_REGION}"
+
+
+def names_no_region(residency: frozenset[str], settings: Settings) -> bool:
+    """True where no provider is in any of these regions."""
+    return residency.isdisjoint(provider.region for provider in settings.providers.values())
 
 
 def _check_rules(model: ModelSettings, where: str, source: Source) -> None:

@@ -733,6 +733,19 @@ async def test_listings_come_in_pages_and_by_tenant(state_url, tenant_id):
         assert (listed["in-file"], listed[tenant_id]) == ("file", "store")
 
 
+async def test_a_shredded_tenant_is_shown_as_one(state_url, tenant_id):
+    async with administered(state_url=state_url) as (_, api):
+        other = f"{tenant_id}-other"
+        for name in (tenant_id, other):
+            assert (await api("PUT", f"/tenants/{name}", json={})).json()["shredded_at"] is None
+        done = (await api("POST", f"/tenants/{tenant_id}/shred", json={"id": tenant_id})).json()
+        listed = {one["id"]: one["shredded_at"] for one in (await api("GET", "/tenants?limit=1000")).json()["data"]}
+        assert (listed[tenant_id], listed[other]) == (done["shredded_at"], None)
+        (one,) = (await api("GET", f"/tenants?after={tenant_id}&limit=1")).json()["data"]
+        assert (one["id"], one["shredded_at"]) == (other, None)
+        assert (await api("GET", f"/tenants/{tenant_id}")).json()["shredded_at"] == done["shredded_at"]
+
+
 async def test_a_keys_limits_arrive_exactly():
     limits = {"requests_per_minute": 60, "usd_per_day": "0.000000001", "usd_per_month": 12.5, "usd_total": 3}
     async with administered() as (gateway, api):

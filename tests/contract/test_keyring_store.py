@@ -9,6 +9,7 @@ from proxy.adapters.redis import RedisDoor
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.errors import TenantShredded
 from proxy.keyring import embedded, store
+from proxy.keyring import store as store_module
 from proxy.keyring.dek import StoredDek, WrappedDek
 from proxy.keyring.embedded import EmbeddedKeyringStore
 from proxy.keyring.record import SLOTS_MAX, Found, FoundDeks, ProviderKeyRecord, ProviderKeyState, slot_of
@@ -181,6 +182,16 @@ async def test_a_tenant_that_never_had_anything_can_be_shredded_too(kept):
     with pytest.raises(TenantShredded):
         await kept.add_dek(dek(), None)
     assert (await kept.find("acme", "openai", None)).shredded_at_ms == 7
+
+
+async def test_of_many_tenants_those_that_were_shredded_are_found(kept, monkeypatch):
+    monkeypatch.setattr(store_module, "PAGE", 2)
+    await kept.shred("acme", 7)
+    await kept.shred("zoo", 9)
+    await kept.shred("unasked", 9)
+    await kept.add_dek(dek(tenant_id="globex"), None)
+    assert await kept.shredded_among(["acme", "globex", "nobody", "other", "zoo"]) == {"acme": 7, "zoo": 9}
+    assert await kept.shredded_among([]) == {}
 
 
 async def test_the_epoch_grows_with_every_change_of_the_tenants_own_and_with_no_others(kept):

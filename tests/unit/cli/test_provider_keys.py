@@ -200,6 +200,19 @@ def test_a_tenant_is_shredded_once_its_id_was_typed_again(bench):
     assert virtual_key.startswith("vk_")
 
 
+def test_a_shredded_tenant_is_listed_as_one(bench):
+    for tenant_id in ("acme", "globex"):
+        bench.run("tenants", "put", tenant_id)
+    bench.run("tenants", "shred", "acme", "--yes")
+    bench.run("tenants", "shred", "in-file", "--yes")
+    listed = {one["id"]: one["shredded_at"] for one in bench.answer("tenants", "list")["tenants"]}
+    assert listed["globex"] is None
+    rows = {line.split()[0]: line for line in bench.run("tenants", "list")[0].splitlines()}
+    assert f"store, shredded {listed['acme']} " in rows["acme"]
+    assert rows["in-file"].endswith(f"file, shredded {listed['in-file']}")
+    assert "shredded" not in rows["globex"]
+
+
 def test_a_tenant_with_provider_keys_is_deleted_by_force_alone(bench):
     bench.run("tenants", "put", "acme")
     stored = bench.answer(*PUT, typed=TEXT)["id"]

@@ -160,6 +160,22 @@ def test_what_is_not_typed_stays_as_it_was(bench):
     assert bench.tenants()[0]["allow_unmetered"] is False
 
 
+def test_a_residency_where_no_provider_is_comes_with_the_files_own_words(bench):
+    def notes(*words):
+        return bench.run("tenants", "put", "acme", *words)[1]
+
+    said = (
+        "residency names no region of any provider: every call of this tenant is refused. Write `region` beside the "
+        "providers that may serve it."
+    )
+    assert notes("--residency", "eu,us") == f"Note: its {said}\n"
+    bench.write('[providers.p]\ntransport = "simulated"\nregion = "us"\n')
+    assert notes("--residency", "eu") == f"Note: its {said}\n"
+    assert notes("--residency", "eu,us") == notes("--residency", "any") == ""
+    bench.write('[providers.p]\ntransport = "simulated"\n[tenants.in-file]\nresidency = ["eu"]\n')
+    assert f"Warning: tenants.in-file.{said}\n".replace("in-file", '"in-file"') in bench.run("check")[0]
+
+
 def test_a_residency_is_taken_away_again(bench):
     bench.run("tenants", "put", "acme", "--residency", "eu")
     assert "eu" in bench.run("tenants", "list")[0]
