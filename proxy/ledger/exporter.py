@@ -270,5 +270,5 @@ class Exporter:
             if failure is None:
                 _log.info("the ledger is exported again")
             else:
-                _log.error("%s Rows stay in the store meanwhile.", failure)
+                _log.error("%s. Rows stay in the store meanwhile.", failure.removesuffix("."))
         self._failure = failure

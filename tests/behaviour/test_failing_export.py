@@ -10,7 +10,7 @@ BODY = b'{"model":"m","messages":[]}'
 SOON_S = 10.0
 
 
-async def test_an_export_that_fails_is_a_warning_and_the_gateway_stays_ready(tmp_path):
+async def test_an_export_that_fails_is_a_warning_and_the_gateway_stays_ready(tmp_path, caplog):
     sink = tmp_path / "ledger"
     sink.write_text("in the way")
     async with running_gateway(passthrough_to("http://127.0.0.1:9/v1") + OFTEN, folder=tmp_path) as gateway:
@@ -24,5 +24,6 @@ async def test_an_export_that_fails_is_a_warning_and_the_gateway_stays_ready(tmp
         assert report().ready
         assert report().checks["export"] == "ok"
         assert json.loads(report().encode())["warnings"] == report().warnings
+        assert f"{report().warnings['export'].removesuffix('.')}. Rows stay in the store meanwhile." in caplog.text
         sink.unlink()
         await until(lambda: report().warnings == {}, SOON_S)
