@@ -229,11 +229,11 @@ class Keeper:
                 if epoch != self._epoch:
                     await self._recover(epoch)
                 pause_s = WATCH_S
-            except StateUnavailable:
-                self._leave(wrong)
+            except StateUnavailable as error:
+                self._leave(wrong, error)
             except GatewayError as error:
                 self._tell(error)
-                self._leave(wrong)
+                self._leave(wrong, error)
             except Exception as error:  # noqa: BLE001  the watch must not end while the process lives
                 self._tell(error)
             await asyncio.sleep(LOOK_PAUSE_S)
@@ -249,9 +249,9 @@ class Keeper:
         self._is_doubted = True
         self._look.set()
 
-    def _leave(self, wrong: str) -> None:
+    def _leave(self, wrong: str, error: GatewayError) -> None:
         if self._away is None:
-            _log.error("no call is admitted under a limit or a cap: %s", wrong)
+            _log.error("no call is admitted under a limit or a cap: %s: %s", wrong, error.for_operators)
         self._away = wrong
 
     async def _recover(self, epoch: str) -> None:

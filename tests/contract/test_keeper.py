@@ -192,7 +192,7 @@ async def test_a_store_that_answers_and_carries_nothing_out_is_away(place, caplo
         assert isinstance(await kept.keeper.admit(demand("b")), Admitted)
         told = [record.message for record in caplog.records if "state store" in record.message]
         assert told == [
-            "no call is admitted under a limit or a cap: the state store answers, and carries nothing out",
+            "no call is admitted under a limit or a cap: the state store answers, and carries nothing out: away",
             "the state store is there again",
         ]
 
