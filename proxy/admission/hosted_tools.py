@@ -121,7 +121,13 @@ def _tools(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _hosted_name(tool: Mapping[str, Any]) -> str | None:
     """The name by which a fee is known; None for a tool that the caller runs."""
     kind = tool.get("type")
-    if kind in _CALLERS or not isinstance(kind, str):
+    if kind is not None and not isinstance(kind, str):
+        raise UnpricedEndpoint(
+            "The `type` of one of your `tools` is no text, so nobody can say what it costs, and a spend cap holds for "
+            "you. Send the name of its type.",
+            param="tools",
+        )
+    if kind is None or kind in _CALLERS:
         return None
     if kind == "shell" and _holds(tool.get("environment"), "type", ("local",)):
         return None

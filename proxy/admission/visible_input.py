@@ -114,6 +114,8 @@ def _pictures_in(item: object) -> int | None:
         if not isinstance(node, dict):
             continue  # plain text
         kind = node.get("type")
+        if not (kind is None or isinstance(kind, str)):
+            return None
         if kind in _PICTURES:
             pictures += 1
             continue

@@ -66,7 +66,7 @@ def _types_in(parts: list[Any]) -> Iterator[str]:
             result = part.get("content")  # a tool's result holds parts of its own
             if kind == "tool_result" and isinstance(result, list):
                 yield from (
-                    inner["type"] for inner in result if isinstance(inner, dict) and inner.get("type") in _PARTS
+                    inner["type"] for inner in result if isinstance(inner, dict) and isinstance(inner.get("type"), str)
                 )
 
 

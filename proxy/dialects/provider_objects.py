@@ -285,7 +285,10 @@ def _is_public(name: str, value: object, node: Mapping[str, Any]) -> bool:
 
 def _is_inert(node: Mapping[str, Any], name: str, link: _Link) -> bool:
     """True for values that the provider stores or repeats, and never looks into."""
-    return (name == "metadata" and link is None) or (name == "input" and node.get("type") in _TOOL_USES)
+    if name == "input":
+        kind = node.get("type")
+        return isinstance(kind, str) and kind in _TOOL_USES
+    return name == "metadata" and link is None
 
 
 def _path(link: _Link, steps: tuple[str, ...]) -> str:

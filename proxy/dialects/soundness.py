@@ -67,7 +67,10 @@ def is_sound_stream(body: bytes) -> bool:
                 document: Any = jsonio.parse(data)
             except InvalidJson:
                 return False
-            if not isinstance(document, dict) or document.get("type") in _FAILED_TYPES or _has_failed(document):
+            if not isinstance(document, dict) or _has_failed(document):
+                return False
+            kind = document.get("type")
+            if isinstance(kind, str) and kind in _FAILED_TYPES:
                 return False
             said = True
     return said

@@ -5,13 +5,15 @@ import gzip
 
 import pytest
 
-from tests.gateway import JSON, error_of, gateway_before, plain_request, running_gateway
+from tests.gateway import JSON, error_of, gateway_before, plain_request, priced_to, running_gateway
 from tests.scripted_upstream import answer, scripted_upstream
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 GOOD = b'{"model":"m","messages":[]}'
 TEXT = [(b"content-type", b"text/plain")]
 GZIP = [*JSON, (b"content-encoding", b"gzip")]
+ACME = [(b"x-tollway-tenant", b"acme")]
 
 CASES = {
     "truncated JSON": (CHAT, b'{"model":"m","mess', JSON, 400, "invalid_json", None),
@@ -76,6 +78,26 @@ async def test_is_refused_and_the_next_call_is_served(target, body, headers, sta
         assert head[b"x-tollway-error-source"] in (b"caller", b"policy")
         assert upstream.received == []
         assert (await plain_request(gateway, "POST", CHAT, GOOD))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "capped_status"),
+    [
+        (CHAT, b'{"model":"priced","max_tokens":5,"messages":[{"role":"user","content":[{"type":{}}]}]}', 200),
+        (CHAT, b'{"model":"priced","max_tokens":5,"messages":[{"type":[],"input":{},"audio":null}]}', 200),
+        (CHAT, b'{"model":"priced","max_tokens":5,"messages":[],"tools":[{"type":{}}]}', 403),
+        (RESPONSES, b'{"model":"priced","max_output_tokens":5,"input":"hi","tools":[{"type":[]}]}', 403),
+        ("/v1/embeddings", b'{"model":"priced","input":[{"type":{}}]}', 200),
+    ],
+)
+async def test_a_type_that_is_no_text_is_passed_on_unless_a_cap_needs_to_know_it(target, body, capped_status):
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        for limit, expected in (("requests_per_minute = 1_000", 200), ("usd_per_day = 5", capped_status)):
+            async with running_gateway(f"{priced_to(upstream.base_url)}[plans.default.tenant]\n{limit}\n") as gateway:
+                status, _, got = await plain_request(gateway, "POST", target, body, [*JSON, *ACME])
+                assert status == expected
+                assert status == 200 or error_of(got)["code"] == "unpriced_endpoint"
+        assert [request.body for request in upstream.received] == [body] * [200, capped_status].count(200)
 
 
 async def test_a_50_mb_body_is_413_and_the_caller_can_read_so():

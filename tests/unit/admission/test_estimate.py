@@ -162,6 +162,8 @@ def test_what_is_in_the_body_is_bounded_by_it(operation: Operation, fields: dict
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "x"}}]}]}),
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x"}}]}]}),
         (CHAT, {"messages": [{"role": "user", "content": [{"text": "a", "image_url": "x"}]}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": {}, "text": "a"}]}]}),
+        (CHAT, {"messages": [{"role": "user", "type": ["text"], "content": "a"}]}),
         (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
         (CHAT, {"messages": [USER], "documents": [{"url": "x"}]}),  # a field that nobody here knows
         (RESPONSES, {"input": "Hi", "previous_response_id": "resp_1"}),
@@ -284,6 +286,8 @@ def test_a_compaction_reads_and_writes_once_more() -> None:
     [
         (RESPONSES, {"tools": [{"type": "web_search"}]}, "max_tool_calls"),
         (RESPONSES, {"tools": [{"type": "image_generation"}], "max_tool_calls": 1}, "image_generation"),
+        (RESPONSES, {"tools": [{"type": []}], "max_tool_calls": 1}, "no text"),
+        (RESPONSES, {"tools": [{"type": {"web_search": {}}}], "max_tool_calls": 1}, "no text"),
         (RESPONSES, {"prompt": {"id": "pmpt_1"}}, "max_tool_calls"),
         (
             RESPONSES,
@@ -293,6 +297,8 @@ def test_a_compaction_reads_and_writes_once_more() -> None:
         (RESPONSES, {"reasoning": {"mode": "pro"}}, "reasoning.mode"),
         (CHAT, {"tools": [{"type": "web_search"}]}, "web_search"),
         (CHAT, {"tools": [{"google_search": {}}]}, "Leave it out"),
+        (CHAT, {"tools": [{"type": []}]}, "Leave it out"),
+        (MESSAGES, {"tools": [{"type": {}}]}, "Leave it out"),
         (CHAT, {"web_search_options": {}}, "search model"),
         (CHAT, {"extra_body": {"google": {"tools": []}}}, "extra_body"),
         (CHAT, {"search_parameters": {"mode": "on"}}, "search_parameters"),

@@ -39,6 +39,11 @@ def content(*kinds):
             {"messages": [7, {"content": [7, {"type": 7}, {"type": "tool_result", "content": [7]}]}]},
             set(),
         ),
+        (
+            "messages",
+            {"messages": [{"content": [{"type": []}, {"type": "tool_result", "content": [{"type": {}}]}]}]},
+            set(),
+        ),
     ],
 )
 def test_needs(path, document, expected):

@@ -145,6 +145,7 @@ def message(*content: dict[str, Any], **extra: Any) -> dict[str, Any]:
         ({"input": [{"id": "msg_1"}]}, "input[0].id"),
         ({"input": [{"type": None, "id": "msg_1"}]}, "input[0].id"),
         ({"input": ["x", {"type": "image_generation_call", "id": "ig_1"}]}, "input[1].id"),
+        (message({"type": ["tool_use"], "input": {"file_id": "x"}}), "messages[0].content[0].input.file_id"),
         ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, "messages[0].audio.id"),
         ({"model": "m", "input": "hi", "voice": {"id": "voice_1"}}, "voice.id"),
         ({"tools": [{"type": "mcp", "connector_id": "connector_of_acme"}]}, "tools[0].connector_id"),
@@ -190,6 +191,8 @@ def test_fields_that_name_objects(document: dict[str, Any], expected: str) -> No
         {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "input": {"file_id": "x"}}]}]},
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": '{"file_id":"x"}'}}]}]},
         {"metadata": {"file_id": "x"}},
+        # A type that is no text is none that is known.
+        message({"type": {}, "input": {}, "audio": None, "file_id": None}),
     ],
 )
 def test_fields_that_only_look_like_it(document: dict[str, Any]) -> None:

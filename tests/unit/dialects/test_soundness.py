@@ -86,6 +86,7 @@ def test_a_document_that_is_not_what_its_coding_says(coding, body):
         (b'data: {"type":"response.failed","response":{}}\n\n', False),
         (b'data: {"type":"response.incomplete","response":{}}\n\n', False),
         (b'event: error\ndata: {"type":"error"}\n\n', False),
+        (b'data: {"type":{},"choices":[]}\n\ndata: {"type":["error"]}\n\n' + DONE, True),  # no word that is known
     ],
 )
 def test_a_stream(body, expected):
