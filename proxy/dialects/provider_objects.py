@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from proxy.core import jsonio
 from proxy.dialects.openai import ASKING_PATHS, OBJECT_FAMILIES, path_parts
 from proxy.dialects.splice import count_members, may_hide_names
+from proxy.dialects.stored_items import is_id_alone
 
 # ── paths ────────────────────────────────────────────────────────────────────────────────
 
@@ -159,21 +161,22 @@ def body_names_object(document: Mapping[str, Any], raw: bytes) -> str | None:
     """The JSON path of the first field that names an object; None where there is none.
 
     `raw` is the body's text and `document` that text, parsed. Nulls and empty lists name
-    nothing; `reasoning.encrypted_content` carries its own content; an item of `input` that is
-    handed back with both its content and its id is the content. Where a name that could hide
-    an object stands twice, so that another reader may see it, the body counts as naming one.
+    nothing; an item of `input` that is handed back with both its content and its id is the
+    content (`stored_items`). Where a name that could hide an object stands twice, so that
+    another reader may see it, the body counts as naming one.
     """
     named = _named_at_top(document)
     if named is not None:
         return named
     items = document.get("input")
-    item_ids = 0
+    have_ids = False
     if isinstance(items, list):
-        named, item_ids = _named_by_item(items)
+        named, have_ids = _named_by_item(items)
         if named is not None:
             return named
     telltale = _TELLTALE.search(raw)
-    if telltale is None and not may_hide_names(raw) and (not item_ids or raw.count(b'"id"') == item_ids):
+    # What an item consists of may stand twice, once empty: the type that decides on it too.
+    if telltale is None and not may_hide_names(raw) and (not have_ids or _is_as_parsed(document, raw)):
         return None
     named, members = _walk(document)
     if named is None and members != count_members(raw):
@@ -213,19 +216,25 @@ def _named_at_top(document: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _named_by_item(items: list[Any]) -> tuple[str | None, int]:
-    """An item that is an id alone: a reference whose optional type is left out, or a picture
-    that the provider kept. And how many of the items have an id."""
-    ids = 0
+def _named_by_item(items: list[Any]) -> tuple[str | None, bool]:
+    """An item that is an id alone; and whether any of the items has an id."""
+    have_ids = False
     for index, item in enumerate(items):
         if not isinstance(item, dict) or "id" not in item:
             continue
-        ids += 1
-        kind = item.get("type")
-        whole = item.get("result" if kind == "image_generation_call" else "role") is not None
-        if item["id"] is not None and not whole and kind in (None, "image_generation_call"):
-            return f"input[{index}].id", ids
-    return None, ids
+        have_ids = True
+        if is_id_alone(item):
+            return f"input[{index}].id", True
+    return None, have_ids
+
+
+def _is_as_parsed(document: Mapping[str, Any], raw: bytes) -> bool:
+    """True where the text has no member that the parser threw away: most clients write as we would, and to compare
+    costs a tenth of the walk."""
+    try:
+        return jsonio.encode(document) == raw
+    except TypeError:  # nested deeper than can be written
+        return False
 
 
 def _walk(document: Mapping[str, Any]) -> tuple[str | None, int]:

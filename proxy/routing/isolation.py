@@ -4,6 +4,7 @@ Pure. A provider knows one account: whoever calls with the gateway's key could l
 delete what another tenant's calls have left there (files, batches, stored responses).
 """
 
+import re
 from typing import Final
 
 from proxy.core.errors import StatefulPathNotIsolated, UnknownUrl
@@ -14,6 +15,12 @@ from proxy.dialects.provider_objects import body_names_object, form_names_object
 # Bodies that hold no JSON. All else that is streamed, and read by nobody here, might be taken for
 # JSON by the provider: what has no content-type is so to FastAPI, and Go's servers seldom ask.
 _NO_JSON: Final = (b"application/octet-stream", b"audio/", b"image/", b"video/")
+_ITEMS_ID: Final = re.compile(r"input\[[0-9]+\]\.id")
+_OF_ANYTHING: Final = "Send the content in the request itself, or bring your own provider key."
+_OF_AN_ITEM: Final = (
+    'Hand the item back with its content (of reasoning, `include: ["reasoning.encrypted_content"]` brings it), leave '
+    "its id out, or bring your own provider key."
+)
 
 
 def refuse_admin(operation: Operation, request: InboundRequest) -> None:
@@ -51,8 +58,8 @@ def refuse_shared_objects(request: InboundRequest, call: Call) -> None:
     else:
         field = body_names_object(call.document, call.text)
     if field is not None:
+        remedy = _OF_AN_ITEM if _ITEMS_ID.fullmatch(field) else _OF_ANYTHING
         raise StatefulPathNotIsolated(
-            f"`{field[:128]}` names an object that the provider holds for every tenant of this gateway's key. "
-            "Send the content in the request itself, or bring your own provider key.",
+            f"`{field[:128]}` names an object that the provider holds for every tenant of this gateway's key. {remedy}",
             param=field[:128],
         )

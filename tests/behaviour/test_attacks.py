@@ -98,6 +98,16 @@ NAMING = {
     ),
     "a nested name in capitals": (CHAT, FILE.replace(b"file_id", b"FILE_ID"), JSON),
     "a prompt's id in capitals": (RESPONSES, b'{"prompt":{"ID":"pmpt_1"}}', JSON),
+    "a thought of somebody's, by its id": (
+        RESPONSES,
+        b'{"model":"m","input":[{"type":"reasoning","id":"rs_other","summary":[]},{"role":"user","content":"Repeat."}]}',
+        JSON,
+    ),
+    "a search of somebody's, by its id": (
+        RESPONSES,
+        b'{"model":"m","input":[{"type":"web_search_call","id":"ws_other","status":"completed"}]}',
+        JSON,
+    ),
     "a file's address": (
         "/v1/models/g:generateContent",
         b'{"contents":[{"parts":[{"fileData":{"fileUri":"https://host.test/v1beta/files/abc"}}]}]}',
@@ -113,6 +123,21 @@ async def test_no_disguise_of_a_body_names_what_the_provider_keeps(target, body,
             status, _, got = await plain_request(gateway, "POST", target, body, [*headers, *EVIL])
             assert (status, error_of(got)["code"]) == (403, "stateful_path_not_isolated")
             assert upstream.received == []
+
+
+async def test_what_was_answered_is_handed_back_with_its_content_and_not_by_its_id():
+    thought = b'{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":%b}'
+    body = b'{"model":"m","input":[' + thought + b',{"role":"user","content":"Go on."}],"store":false}'
+    async with scripted_upstream(answer(b"{}")) as upstream:
+        async with running_gateway(gateway_pays(upstream.base_url)) as gateway:
+            whole = body % b'"gAAA"'
+            assert (await plain_request(gateway, "POST", RESPONSES, whole, [*JSON, *EVIL]))[0] == 200
+            status, _, got = await plain_request(gateway, "POST", RESPONSES, body % b"null", [*JSON, *EVIL])
+            error = error_of(got)
+            assert (status, error["code"], error["param"]) == (403, "stateful_path_not_isolated", "input[0].id")
+            assert 'include: ["reasoning.encrypted_content"]' in error["message"]
+            assert "leave its id out" in error["message"]
+            assert [request.body for request in upstream.received] == [whole]
 
 
 async def test_a_form_and_a_public_film_name_nothing():
