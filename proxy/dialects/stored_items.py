@@ -44,13 +44,27 @@ _CONTENT: Final[dict[str, tuple[str, ...]]] = {
 _MAY_BE_EMPTY: Final = frozenset({"arguments", "input", "output"})
 # What every item may have and none consists of.
 _LABELS: Final = frozenset({"call_id", "created_by", "id", "object", "phase", "role", "status", "type"})
+_USUAL: Final = _LABELS.union({"name", "summary"}, *_CONTENT.values())
+
+
+def has_id(item: Mapping[str, Any]) -> bool:
+    """True where a member is the item's id, in any case."""
+    return "id" in item or (not _is_plain(item) and any(name.casefold() == "id" for name in item))
 
 
 def is_id_alone(item: Mapping[str, Any]) -> bool:
     """True for an item with an id and nothing that its type consists of, which the provider would look up.
 
-    Of a type that is not known anything counts that is no label.
+    Some readers know no case of names: to none of them must it be an id alone, and where a name stands there in two
+    cases nobody knows which of them they take.
     """
+    if _is_plain(item):
+        return _is_alone(item)
+    folded = {name.casefold(): value for name, value in item.items()}
+    return len(folded) != len(item) or _is_alone(item) or _is_alone(folded)
+
+
+def _is_alone(item: Mapping[str, Any]) -> bool:
     if item.get("id") is None:
         return False
     kind = item.get("type")
@@ -59,9 +73,17 @@ def is_id_alone(item: Mapping[str, Any]) -> bool:
             return True  # a reference whose optional type is left out
         kind = "message"
     names = _CONTENT.get(kind) if isinstance(kind, str) else None
-    if names is None:
+    if names is None:  # a type that is not known: anything counts that is no label
         names = tuple(item.keys() - _LABELS)
     return not any(_holds_something(name, item.get(name)) for name in names)
+
+
+def _is_plain(item: Mapping[str, Any]) -> bool:
+    """True where no name has another case."""
+    if _USUAL.issuperset(item):
+        return True
+    names = "".join(item)
+    return names.islower() and names.isascii()
 
 
 def _holds_something(name: str, value: object) -> bool:

@@ -108,6 +108,16 @@ NAMING = {
         b'{"model":"m","input":[{"type":"web_search_call","id":"ws_other","status":"completed"}]}',
         JSON,
     ),
+    "a reference with a capital": (
+        RESPONSES,
+        b'{"model":"m","input":[{"Type":"item_reference","Id":"rs_other"}]}',
+        JSON,
+    ),
+    "a store with a long s": (
+        RESPONSES,
+        '{"model":"m","input":"x","tools":[{"type":"file_search","vector_\u017ftore_ids":["vs_other"]}]}'.encode(),
+        JSON,
+    ),
     "a file's address": (
         "/v1/models/g:generateContent",
         b'{"contents":[{"parts":[{"fileData":{"fileUri":"https://host.test/v1beta/files/abc"}}]}]}',

@@ -212,10 +212,44 @@ def test_fields_that_only_look_like_it(document: dict[str, Any]) -> None:
         rb'{"images":[{"file\u005fid":"file-1","file_id":null}]}',
         rb'{"messages":[{"content":[{"file_id":"file-1"}],"content":"hi"}]}',
         rb'{"input":[{"id":"msg_1","id":null}]}',
+        # Go reads a long s as `s`, and the sign for kelvin as `k`; and names in any case.
+        '{"tools":[{"vector_\u017ftore_ids":["vs_1"]}]}'.encode(),
+        rb'{"tools":[{"vector_\u017ftore_ids":["vs_1"]}]}',
+        rb'{"tools":[{"vector_\u017Ftore_ids":["vs_1"]}]}',
+        '{"x":{"s\u212aill_id":"skill_1"}}'.encode(),
+        rb'{"x":{"s\u212aill_id":"skill_1"}}',
+        rb'{"x":{"s\u212Aill_id":"skill_1"}}',
+        b'{"x":{"Skill_ID":"skill_1"}}',
+        b'{"input":[{"Type":"item_reference","Id":"rs_1"}]}',
+        b'{"input":[{"type":"message","Type":"item_reference","id":"rs_1","content":"Hi","role":"user"}]}',
+        b'{"input":[{"TYPE":"Item_Reference","x":"rs_1"}]}',
+        b'{"input":[{"ID":"rs_1"}]}',
+        rb'{"input":[{"\u0049d":"rs_1"}]}',
+        b'{"input":[{"type":"reasoning","Id":"rs_1","summary":[]}]}',
+        b'{"input":[{"type":"reasoning","id":"rs_1","Encrypted_Content":"gAAA"}]}',
+        b'{"input":[{"type":"reasoning","Type":"message","id":"rs_1","role":"user","content":"Hi","summary":[]}]}',
+        b'{"input":[{"type":"reasoning","id":"rs_1","encrypted_content":"gAAA","Encrypted_Content":null}]}',
+        # Nor is what one reader takes for a tool's input, or for everybody's skill, that for all.
+        b'{"messages":[{"type":"tool_use","Type":"image","input":{"file_id":"file-1"}}]}',
+        b'{"container":{"skills":[{"type":"anthropic","Type":"custom","skill_id":"skill_1"}]}}',
     ],
 )
 def test_a_spelling_that_hides_a_name_is_seen_through(raw: bytes) -> None:
     assert body_names_object(orjson.loads(raw), raw) is not None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"messages":[{"role":"user","content":"Wa\u017f\u017fer at 300 \u212a, \u201csafe\u201d"}]}'.encode(),
+        rb'{"messages":[{"role":"user","content":"Wa\u017f\u017fer at 300 \u212a, \u201csafe\u201d"}]}',
+        b'{"input":[{"Type":"message","Role":"user","Content":"Hi"},{"Role":"user","content":"Hi","X-Note":"y"}]}',
+        b'{"input":[{"Type":"message","Id":"msg_1","Role":"user","Content":"Hi"}]}',
+        b'{"tools":[{"function":{"name":"f","parameters":{"properties":{"ID":{"type":"string"},"Type":{}}}}}]}',
+    ],
+)
+def test_odd_letters_alone_name_nothing(raw: bytes) -> None:
+    assert body_names_object(orjson.loads(raw), raw) is None
 
 
 def test_a_text_full_of_escapes_names_nothing() -> None:
@@ -258,6 +292,7 @@ def test_a_file_id_is_found_wherever_it_stands(around: Any, steps: list[str | in
         ("images[0][file_id]", True),
         ("image.file_id", True),
         ("mask[ file_id ]", True),
+        ("vector_\u017ftore_ids", True),
         ("voice[id]", True),
         ("container", True),
         ("previous_response_id", True),
