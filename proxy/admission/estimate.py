@@ -17,6 +17,7 @@ from proxy.admission.worst_rates import WorstRates, worst_rates
 from proxy.core.errors import UnpricedEndpoint
 from proxy.core.limits import CAP_NUSD_MAX
 from proxy.core.types import Call, Usage
+from proxy.dialects.letter_case import misread_name
 from proxy.dialects.openai import Operation
 from proxy.dialects.splice import may_hide_names
 from proxy.pricing.cost import FUSD_PER_NUSD
@@ -48,6 +49,9 @@ _PLAIN: Final = frozenset(
     verbosity
     """.split()
 )
+_MODE: Final = frozenset({"mode"})
+_EDITS: Final = frozenset({"edits", "type"})
+_TYPE: Final = frozenset({"type"})
 _NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -192,7 +196,9 @@ def _of_text(
 
 def _refuse_unknown_modes(document: Mapping[str, Any]) -> None:
     reasoning = document.get("reasoning")
-    if isinstance(reasoning, dict) and reasoning.get("mode") not in (None, "standard"):
+    if isinstance(reasoning, dict) and (
+        reasoning.get("mode") not in (None, "standard") or misread_name(reasoning, _MODE) is not None
+    ):
         raise UnpricedEndpoint(
             "What `reasoning.mode` adds has no known bound, and a spend cap holds for you. Leave it out.",
             param="reasoning",
@@ -205,11 +211,17 @@ def _compacts(document: Mapping[str, Any]) -> bool:
         return True
     management = document.get("context_management")
     if isinstance(management, dict):
+        if misread_name(management, _EDITS) is not None:
+            return True
         management = management.get("edits", [management])
     if not isinstance(management, list):
         return management is not None
-    kinds = [edit.get("type") if isinstance(edit, dict) else None for edit in management]
-    return not all(isinstance(kind, str) and kind.startswith("clear_") for kind in kinds)
+    return not all(isinstance(edit, dict) and _is_clearing(edit) for edit in management)
+
+
+def _is_clearing(edit: Mapping[str, Any]) -> bool:
+    kind = edit.get("type")
+    return isinstance(kind, str) and kind.startswith("clear_") and misread_name(edit, _TYPE) is None
 
 
 def _answer_tokens_max(ceiling: int | None, names: tuple[str, ...], facts: ModelFacts) -> int:

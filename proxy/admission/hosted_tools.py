@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.admission.ceilings import sure_bound
 from proxy.core.errors import UnpricedEndpoint
+from proxy.dialects.letter_case import misread_name
 from proxy.pricing.facts import Price
 
 
@@ -33,6 +34,9 @@ _BOUND_BY_USES: Final = ("web_search", "web_fetch")
 _UNBOUNDED: Final = ("fallbacks", "mcp_servers", "models", "plugins", "search_parameters")
 _HARMLESS_OF_GOOGLE: Final = frozenset({"cached_content", "thinking_config", "thought_tag_marker"})
 _SMALL_CONTAINERS: Final = (None, "1g")
+# All that is read of a tool here, and of what is in it.
+_READ: Final = frozenset({"container", "environment", "function", "max_uses", "memory_limit", "type"})
+_GOOGLE: Final = frozenset({"google"})
 
 
 def hosted_tools(operation_name: str, document: Mapping[str, Any], price: Price) -> HostedTools:
@@ -49,7 +53,8 @@ def hosted_tools(operation_name: str, document: Mapping[str, Any], price: Price)
             )
     extra = document.get("extra_body")
     google = extra.get("google", {}) if isinstance(extra, dict) else {}
-    if extra is not None and not (isinstance(google, dict) and _HARMLESS_OF_GOOGLE.issuperset(google)):
+    is_sure = not isinstance(extra, dict) or misread_name(extra, _GOOGLE) is None
+    if extra is not None and not (is_sure and isinstance(google, dict) and _HARMLESS_OF_GOOGLE.issuperset(google)):
         raise UnpricedEndpoint(
             "`extra_body` can set off tools that nothing bounds, and a spend cap holds for you. Leave it out.",
             param="extra_body",
@@ -115,7 +120,21 @@ def _by_uses(document: Mapping[str, Any], price: Price) -> HostedTools:
 def _tools(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     tools = document.get("tools")
     if isinstance(tools, list):
-        yield from (tool for tool in tools if isinstance(tool, dict))
+        for tool in tools:
+            if isinstance(tool, dict):
+                _refuse_other_case(tool)
+                yield tool
+
+
+def _refuse_other_case(of_tool: Mapping[str, Any]) -> None:
+    name = misread_name(of_tool, _READ)
+    if name is not None:
+        meant = name.casefold()
+        raise UnpricedEndpoint(
+            f"Some providers read `{name}` of one of your `tools` as `{meant}`, and a spend cap holds for you. Send "
+            f"`{meant}` alone.",
+            param="tools",
+        )
 
 
 def _hosted_name(tool: Mapping[str, Any]) -> str | None:
@@ -139,7 +158,10 @@ def _hosted_name(tool: Mapping[str, Any]) -> str | None:
 
 
 def _holds(value: object, name: str, allowed: tuple[object, ...]) -> bool:
-    return value.get(name) in allowed if isinstance(value, dict) else None in allowed
+    if not isinstance(value, dict):
+        return None in allowed
+    _refuse_other_case(value)
+    return value.get(name) in allowed
 
 
 def _fee_nusd(name: str, price: Price) -> int:

@@ -41,6 +41,9 @@ _PLAIN_FIELDS: Final = frozenset(
     reasoning reasoning_details result status summary tool_calls tools
     """.split()
 )
+# Fields of one that are common, with a plain value; and that say what it is, in whatever case.
+_PLAIN_VALUES: Final = frozenset({"call_id", "id", "image_url", "name", "role", "text", "tool_call_id", "type"})
+_TELLING: Final = frozenset({"type", *_INSIDE})
 _SEALED: Final = frozenset({"data", "encrypted_content", "encrypted_index", "signature", "thought_signature"})
 # Fields of a body, beside the input itself, that are no input or are all text.
 _BODY_FIELDS: Final = frozenset(
@@ -129,6 +132,8 @@ def _pictures_in(item: object) -> int | None:
                 pending += value if isinstance(value, list) else [value]
             elif value and isinstance(value, _NESTED) and name not in _PLAIN_FIELDS:
                 return None
+            elif name not in _PLAIN_VALUES and name.casefold() in _TELLING:
+                return None  # to some a part of another kind
     return pictures
 
 

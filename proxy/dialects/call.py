@@ -12,6 +12,7 @@ from proxy.core import jsonio
 from proxy.core.errors import DuplicateParameter, InvalidJson, InvalidParameter, RequestTooLarge
 from proxy.core.types import Call
 from proxy.dialects.encoding import decompress
+from proxy.dialects.letter_case import misread_name
 from proxy.dialects.openai import BodyKind, Operation
 from proxy.dialects.splice import duplicates
 
@@ -33,6 +34,7 @@ DECIDING_NAMES: Final = (
     "max_completion_tokens",
     "max_output_tokens",
     "max_tool_calls",
+    "thinking",
     "n",
     "best_of",
     "echo",
@@ -41,11 +43,20 @@ DECIDING_NAMES: Final = (
     "speed",
     "inference_geo",
     "reasoning",
+    "reasoning_effort",
+    "background",
     "system",
     "context_management",
     "compaction",
     "web_search_options",
     "extra_body",
+    # What no ceiling bounds, and what no cap therefore lets pass.
+    "fallbacks",
+    "mcp_servers",
+    "models",
+    "plugins",
+    "search_parameters",
+    "cached_content",
 )
 _DECIDING: Final = frozenset(DECIDING_NAMES)
 # A name is kept in the run's row, in a log line and in a header of the answer: without a bound
@@ -111,17 +122,10 @@ def _values_at_most(text: bytes) -> int:
 
 
 def _refuse_other_case(document: dict[str, Any]) -> None:
-    # Go's encoding/json, and what is written like it, takes `MODEL` for `model`, the last one if
-    # there are two; we would have decided on another one than is served.
-    names = "".join(document)
-    if names.islower() and names.isascii():
-        return  # as in most bodies
-    for name in document:
-        if name.islower() and name.isascii():
-            continue
+    name = misread_name(document, _DECIDING)
+    if name is not None:
         meant = name.casefold()
-        if meant in _DECIDING:
-            raise DuplicateParameter(f"Some providers read `{name}` as `{meant}`. Send `{meant}` alone.", param=name)
+        raise DuplicateParameter(f"Some providers read `{name}` as `{meant}`. Send `{meant}` alone.", param=name)
 
 
 def _model(document: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from proxy.core import jsonio
+from proxy.dialects.letter_case import misread_name
 from proxy.dialects.openai import ASKING_PATHS, OBJECT_FAMILIES, path_parts
 from proxy.dialects.splice import count_members, may_hide_names
 from proxy.dialects.stored_items import has_id, is_id_alone
@@ -160,6 +161,7 @@ _PUBLIC_VIDEOS: Final = ("https://www.youtube.com/", "https://youtu.be/")
 # What a model asked a tool for is the tool's business: the provider looks nothing up in it.
 _TOOL_USES: Final = frozenset({"mcp_tool_use", "server_tool_use", "tool_use"})
 _PATH_CHARACTERS_MAX: Final = 200
+_TYPE: Final = frozenset({"type"})
 
 
 def body_names_object(document: Mapping[str, Any], raw: bytes) -> str | None:
@@ -309,9 +311,7 @@ def _is_public(name: str, value: object, node: Mapping[str, Any]) -> bool:
 def _sure_type(node: Mapping[str, Any]) -> str | None:
     """The type by which everybody reads this; None where there is none, or another beside it in other letters' case."""
     kind = node.get("type")
-    if not isinstance(kind, str) or any(name != "type" and name.casefold() == "type" for name in node):
-        return None
-    return kind
+    return kind if isinstance(kind, str) and misread_name(node, _TYPE) is None else None
 
 
 def _is_inert(node: Mapping[str, Any], name: str, link: _Link) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from proxy.core import jsonio
 from proxy.core.errors import InvalidJson
 from proxy.dialects.claude_models import claude_model
+from proxy.dialects.letter_case import misread_name
 from proxy.dialects.openai import Operation, StreamEnd
 from proxy.dialects.sse import EventSplitter
 
@@ -44,6 +45,7 @@ _BEGINNINGS: Final = {
 # Output whose bytes say nothing of its tokens.
 _UNCOUNTABLE: Final = (b"audio", b"images")
 _UNCOUNTABLE_MARKS: Final = (b'"response.audio.delta"', b'"partial_image_b64"')
+_TYPE: Final = frozenset({"type"})
 
 
 class _Places(NamedTuple):
@@ -142,19 +144,19 @@ def may_hide_reasoning(
         return model_reasons
     if operation.stream_end is StreamEnd.MESSAGE_STOP:
         return _thinks(document.get("thinking"), model)
-    # Of two fields for it, a provider reads the one that it knows: where either says so, it may reason.
-    said = [document["reasoning_effort"]] if document.get("reasoning_effort") is not None else []
+    efforts = [document.get("reasoning_effort")]
     reasoning = document.get("reasoning")
-    if isinstance(reasoning, dict) and "effort" in reasoning:
-        said.append(reasoning["effort"])
-    return not said or any(effort != "none" for effort in said)
+    if isinstance(reasoning, dict):
+        efforts += [value for name, value in reasoning.items() if name.casefold() == "effort"]
+    said = [effort for effort in efforts if effort is not None]
+    return not said or any(effort != "none" for effort in said)  # of two that differ either may be obeyed
 
 
 def _thinks(thinking: object, model: str | None) -> bool:
     known = None if model is None else claude_model(model)
     if not isinstance(thinking, dict):
         return known is not None and known.thinks_unasked
-    if thinking.get("type") != "disabled":
+    if thinking.get("type") != "disabled" or misread_name(thinking, _TYPE) is not None:
         return True
     return known is not None and known.thinks_unasked and known.thinking_off != "disabled"
 

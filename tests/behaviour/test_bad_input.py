@@ -81,6 +81,32 @@ async def test_is_refused_and_the_next_call_is_served(target, body, headers, sta
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("background", b"true"),
+        ("cached_content", b'"c"'),
+        ("fallbacks", b'["o3"]'),
+        ("mcp_servers", b'[{"url":"https://host.test"}]'),
+        ("models", b'["o3"]'),
+        ("plugins", b'[{"id":"web"}]'),
+        ("reasoning_effort", b'"high"'),
+        ("search_parameters", b'{"mode":"on"}'),
+        ("thinking", b'{"type":"enabled"}'),
+    ],
+)
+async def test_what_decides_the_cost_stands_once_and_in_lower_case(name, value):
+    async with scripted_upstream(answer(b"{}")) as upstream, gateway_before(upstream) as gateway:
+        written = name.encode()
+        twice = b'{"model":"m","%b":%b,"%b":null}' % (written, value, written)
+        for body, param in ((twice, name), (b'{"model":"m","%b":%b}' % (written.title(), value), name.title())):
+            status, _, got = await plain_request(gateway, "POST", CHAT, body)
+            error = error_of(got)
+            assert (status, error["code"], error["param"]) == (400, "duplicate_parameter", param)
+        assert upstream.received == []
+        assert (await plain_request(gateway, "POST", CHAT, b'{"model":"m","%b":%b}' % (written, value)))[0] == 200
+
+
+@pytest.mark.parametrize(
     ("target", "body", "capped_status"),
     [
         (CHAT, b'{"model":"priced","max_tokens":5,"messages":[{"role":"user","content":[{"type":{}}]}]}', 200),

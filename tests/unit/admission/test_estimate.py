@@ -164,6 +164,8 @@ def test_what_is_in_the_body_is_bounded_by_it(operation: Operation, fields: dict
         (CHAT, {"messages": [{"role": "user", "content": [{"text": "a", "image_url": "x"}]}]}),
         (CHAT, {"messages": [{"role": "user", "content": [{"type": {}, "text": "a"}]}]}),
         (CHAT, {"messages": [{"role": "user", "type": ["text"], "content": "a"}]}),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_text", "Type": "input_image"}]}]}),
+        (CHAT, {"messages": [{"role": "user", "content": "a", "Content": "b", "\u017fummary": "c"}]}),
         (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
         (CHAT, {"messages": [USER], "documents": [{"url": "x"}]}),  # a field that nobody here knows
         (RESPONSES, {"input": "Hi", "previous_response_id": "resp_1"}),
@@ -277,8 +279,11 @@ def test_a_compaction_reads_and_writes_once_more() -> None:
     assert (found.input_tokens_max, found.output_tokens_max) == (200_000, 50 + 20_000)
     with pytest.raises(UnpricedEndpoint):  # whose length nothing bounds
         hold(RESPONSES, document, ModelFacts(FACTS.price, 100_000))
-    document = {"messages": [USER], "max_tokens": 50, "context_management": {"edits": [{"type": "clear_tool_uses_x"}]}}
+    clearing = {"type": "clear_tool_uses_x"}
+    document = {"messages": [USER], "max_tokens": 50, "context_management": {"edits": [clearing]}}
     assert hold(MESSAGES, document).input_tokens_max == visible(document)
+    for disguised in ({"edits": [clearing], "Edits": [{}]}, {"edits": [{**clearing, "Type": "compact_x"}]}):
+        assert hold(MESSAGES, {**document, "context_management": disguised}).input_tokens_max == 200_000
 
 
 @pytest.mark.parametrize(
@@ -295,6 +300,19 @@ def test_a_compaction_reads_and_writes_once_more() -> None:
             "large container",
         ),
         (RESPONSES, {"reasoning": {"mode": "pro"}}, "reasoning.mode"),
+        (RESPONSES, {"reasoning": {"mode": "standard", "Mode": "pro"}}, "reasoning.mode"),
+        # Some readers know no case, and take the last of two.
+        (RESPONSES, {"tools": [{"type": "function", "Type": "web_search"}], "max_tool_calls": 1}, "`Type`"),
+        (
+            RESPONSES,
+            {"tools": [{"type": "shell", "environment": {"type": "local", "TYPE": "auto"}}], "max_tool_calls": 1},
+            "`TYPE`",
+        ),
+        (CHAT, {"tools": [{"type": "function", "Type": "web_search_preview", "function": {}}]}, "`Type`"),
+        (CHAT, {"tools": [{"Type": "web_search_preview", "function": {}}]}, "`Type`"),
+        (MESSAGES, {"tools": [{"name": "f", "Type": "web_search_20250305"}]}, "`Type`"),
+        (MESSAGES, {"tools": [{"type": "web_search_20250305", "max_uses": 1, "Max_Uses": 9}]}, "`Max_Uses`"),
+        (CHAT, {"extra_body": {"google": {}, "Google": {"tools": []}}}, "extra_body"),
         (CHAT, {"tools": [{"type": "web_search"}]}, "web_search"),
         (CHAT, {"tools": [{"google_search": {}}]}, "Leave it out"),
         (CHAT, {"tools": [{"type": []}]}, "Leave it out"),

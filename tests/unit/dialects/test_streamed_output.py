@@ -151,12 +151,16 @@ def test_what_is_not_counted_yet_is_bounded() -> None:
         (CHAT, {"reasoning_effort": "none"}, False),
         (CHAT, {"reasoning": {"effort": "none"}}, False),
         (CHAT, {"reasoning": "none"}, True),
+        (CHAT, {"reasoning": {"effort": "none", "Effort": "high"}}, True),
+        (CHAT, {"reasoning": {"effort": "none"}, "reasoning_effort": "high"}, True),
+        (CHAT, {"reasoning": {"effort": "none"}, "reasoning_effort": []}, True),
         (RESPONSES, {"reasoning": {"effort": "none"}}, False),
         (RESPONSES, {"reasoning": {"effort": None}}, True),
         (MESSAGES, {}, False),
         (MESSAGES, {"thinking": {"type": "disabled"}}, False),
         (MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 1024}}, True),
         (MESSAGES, {"thinking": {"type": "adaptive"}}, True),
+        (MESSAGES, {"thinking": {"type": "disabled", "Type": "enabled"}}, True),
     ],
 )
 def test_hidden_reasoning(operation: Operation, document: dict[str, Any] | None, expected: bool) -> None:
