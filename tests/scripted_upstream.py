@@ -3,6 +3,8 @@ exactly the bytes it got."""
 
 import asyncio
 import hashlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -103,6 +105,9 @@ async def _play(steps: Iterable[Step], reader: asyncio.StreamReader, writer: asy
             if await _gone(reader, float(step)):
                 return False
         elif step is Do.RESET:
+            # Without it `abort` ends the connection cleanly, unless something has come that nobody read.
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
             return False
         elif step is Do.CLOSE:

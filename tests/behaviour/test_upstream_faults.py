@@ -2,6 +2,7 @@
 breaks off, never half an answer with a clean end; the row and the log say what happened, and
 the next call is served."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -205,6 +206,17 @@ async def test_a_fault_is_what_the_caller_the_row_and_the_log_say(steps, body, o
 
         upstream.script = lambda _request: GOOD
         assert (await plain_request(gateway, "POST", CHAT, body))[2] == b'{"id":"good"}'
+
+
+@pytest.mark.parametrize("said", [b"", OK, JSON_100 + HALF])
+async def test_a_scripted_reset_is_one_and_no_clean_end(said):
+    async with scripted_upstream([said, 0.05, Do.RESET] if said else [Do.RESET]) as upstream:
+        reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
+        with contextlib.closing(writer):
+            writer.write(b"GET / HTTP/1.1\r\nhost: upstream\r\n\r\n")
+            assert await reader.readexactly(len(said)) == said
+            with pytest.raises(ConnectionResetError):
+                await reader.read(1)
 
 
 @pytest.mark.parametrize("body", REQUESTS.values(), ids=REQUESTS)
