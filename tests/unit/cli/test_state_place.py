@@ -1,5 +1,6 @@
 """What a command does where no state is: typed in another folder, most likely."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import pytest
 from proxy.__main__ import main
 from proxy.cli.state_place import READ_ONLY
 from tests.cli_result import Result
+from tests.redis_server import emptied
 
 KEK = '[keyring]\nkek = "file:kek"\n'
 NEEDS = {
@@ -93,6 +95,7 @@ def test_peppers_are_not_made_to_be_shown(bench, redis_url):
 
 @pytest.mark.parametrize("command", sorted(READ_ONLY - {"keys peppers", "keyring status", "cache stats"}))
 def test_with_the_state_in_redis_reading_makes_no_folder_either(bench, redis_url, command):
+    asyncio.run(emptied(redis_url))
     bench.write(f'url = "{redis_url}"')
     result = bench.run(*command.split(), *NEEDS.get(command, ()))
     assert result.code == 0, result.err
