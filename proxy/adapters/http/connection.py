@@ -237,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         round_trip = self._round_trip
         if not unwritten or round_trip is None:
             return
-        if self._poll.poll(0):  # something has happened since the pool looked
+        if not self.is_usable():  # something has happened since the pool looked
             self.close()
             return
         self.write(unwritten, b"")
