@@ -46,7 +46,7 @@ _SETTLEMENTS: Final = (
     SettleCode.DENIED,
     SettleCode.POSTED,
 )
-_EXPIRED: Final = len(_SETTLEMENTS)
+_EXPIRED: Final = len(_SETTLEMENTS)  # the code of settle.lua behind those: no settlement yet
 _RELEASES: Final = (
     ReleaseCode.FORESTALLED,
     ReleaseCode.RELEASED,

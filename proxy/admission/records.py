@@ -128,18 +128,7 @@ def mark_of(line: bytes) -> Mark | None:
 def _record(array: Sequence[Any]) -> Record | None:
     match array:
         # An older release kept an adjustment behind the row, which is made of it where it is needed.
-        case ["settling", at_ms, tenant_id, run_id, step, touched, cost_nusd, tokens, row] | [
-            "settling",
-            at_ms,
-            tenant_id,
-            run_id,
-            step,
-            touched,
-            cost_nusd,
-            tokens,
-            row,
-            _,
-        ]:
+        case ["settling", at_ms, tenant_id, run_id, step, touched, cost_nusd, tokens, row, *older] if len(older) <= 1:
             bill = Bill(cost_nusd, tokens, _opaque(row))
             return Settling(at_ms, RunStep(tenant_id, run_id, step), _touched(touched), bill)
         case ["reserved", at_ms, tenant_id, run_id, step, held_nusd, expected_tokens, lease_ms, touched, row]:

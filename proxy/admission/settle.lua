@@ -1,8 +1,9 @@
 -- settle.lua: turn one reservation into spend and its row in the ledger, exactly once. Stands behind reservation.lua.
 -- KEYS  1 run (hash)
--- ARGV  1 cost_nusd   2 tokens used, or -1: not known   3 row   4 adjustment: the row of a late settlement, which
---       corrects one that expired; "" until it is asked for   5 touched, JSON as in admit.lua: where to post if the store knows nothing of the
---       run any more; "" to post nothing then
+-- ARGV  1 cost_nusd   2 tokens used, or -1: not known   3 row
+--       4 adjustment: the row of a late settlement, which corrects one that expired; "" until it is asked for
+--       5 touched, JSON as in admit.lua: where to post if the store knows nothing of the run any more; "" to post
+--       nothing then
 -- Returns {code, cost_nusd, held_nusd}: what is charged now, and what was held. Codes: 0 unknown, 1 settled,
 --   2 already settled (its cost stays; -1 where only its row is left), 3 released, 4 corrected, 5 denied, 6 posted,
 --   7 expired: nothing has changed, call again with the adjustment.

@@ -115,12 +115,11 @@ def pending_row(
     to be made after `given_up`; None: the one under way."""
     attempt = exchange.attempt if following is None else following
     assert attempt is not None, "it is to be sent somewhere"
-    reason = exchange.fallback_reason if following is None else reason_of(exchange.choice, following, given_up)
     entry: Entry = {
         **_begun(exchange, attempt),
         "run_id": exchange.run_id,
         "started_at": rfc3339(exchange.started_at_ms),
-        "fallback_reason": reason,
+        "fallback_reason": reason_of(exchange.choice, attempt, given_up or exchange.given_up),
         "usage_source": _WORST_CASE,
         "held_nusd": held_nusd,
         "cost_nusd": held_nusd,

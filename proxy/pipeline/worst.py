@@ -58,6 +58,7 @@ def worst_case(exchange: Exchange, attempt: Attempt) -> Worst:
         return Worst(held)
     # Not the difference of the two worst cases: of what is used, either may cost more.
     difference = dearer_by(attempt.facts.price, attempt.promised_facts.price)
-    dearer = None if difference is None else at(difference)
-    absorbed_nusd = 0 if difference is None else own.held_nusd if dearer is None else dearer.held_nusd
-    return Worst(held, min(absorbed_nusd, own.held_nusd))
+    if difference is None:
+        return Worst(held)
+    dearer = at(difference) or own
+    return Worst(held, min(dearer.held_nusd, own.held_nusd))

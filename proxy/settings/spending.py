@@ -17,7 +17,6 @@ from proxy.settings.routing import DeploymentSettings
 MaxOutputCost: TypeAlias = Callable[[DeploymentSettings], int | None]
 """What a deployment's longest answer costs, in nano-dollars; None where nobody knows a price."""
 
-
 _SHOWN_MAX: Final = 4  # of the models of a cap, and of the caps
 
 
@@ -87,14 +86,14 @@ def advise_prices(settings: Settings, max_output_cost: MaxOutputCost) -> Iterato
         yield _advise_ceiling(unfit)
 
 
-def _never_fit(alias: str, cost_nusd: int, plans: list[PlanSettings]) -> Iterator["_Unfit"]:
+def _never_fit(alias: str, cost_nusd: int, plans: list[PlanSettings]) -> Iterator[_Unfit]:
     for plan in plans:
         tightest = min(_caps_of_a_call(plan, alias), key=lambda cap: cap.nusd, default=None)
         if tightest is not None and cost_nusd > tightest.nusd:
             yield _Unfit(tightest, alias, cost_nusd)
 
 
-def _advise_ceiling(unfit: list["_Unfit"]) -> str:
+def _advise_ceiling(unfit: list[_Unfit]) -> str:
     """One line: of ten plans and ten models, a hundred would hide what else there is."""
     share = f" (a user's is {USER_SHARE_PCT} % of the tenant's where none is written)"
     share = share if any(each.cap.is_share for each in unfit) else ""
