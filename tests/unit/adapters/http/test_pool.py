@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from proxy.adapters.http.connection import Connection
 from proxy.adapters.http.pool import Origin, Pool
 from proxy.adapters.http.round_trip import Bounds
 from proxy.adapters.http.transport import Transport
@@ -185,6 +186,23 @@ async def test_what_the_loop_has_not_seen_yet_is_noticed(transport, left_behind)
                 side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 side.close()
             # No await between this and the next request: the loop has had no chance to notice.
+
+
+@pytest.mark.parametrize("transport", ["in a crowd"], indirect=True)
+async def test_a_connection_that_begins_to_close_before_the_request_is_written_has_sent_nothing(transport, monkeypatch):
+    """Told that it was sent, a fallback would not dare to ask again."""
+    write_soon = Connection.write_soon
+
+    def write_to_one_that_closes(connection, request):
+        write_soon(connection, request)
+        connection._transport.close()
+
+    async with RawServer(answering(OK)) as server:
+        await fetch(transport, request(server.url))
+        monkeypatch.setattr(Connection, "write_soon", write_to_one_that_closes)
+        with pytest.raises(httpx.WriteError, match="while the request was sent"):
+            await fetch(transport, request(server.url))
+        assert transport.open_connections == 0
 
 
 async def test_after_the_request_was_written_nothing_is_sent_again(transport):
