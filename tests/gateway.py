@@ -144,6 +144,33 @@ max_output_tokens = 20_000
 """
 
 
+def first_and_second(
+    first_url: str, second_url: str, first_facts: str, second_facts: str, *, second_model: str = "m"
+) -> str:
+    """A configuration of `m` at two providers, of which the second is the first one's equivalent; headers say who
+    calls."""
+    return f"""
+[auth]
+mode = "trusted-headers"
+[providers.first]
+base_url = "{first_url}"
+provider_key = "sk-firsts"
+timeouts_s = {{ connect = 0.5, first_byte = 0.5, idle = 0.5, total = 3 }}
+[providers.second]
+base_url = "{second_url}"
+provider_key = "sk-seconds"
+[[models.m.deployments]]
+provider = "first"
+model = "m"
+{first_facts}
+[[models.m.deployments]]
+provider = "second"
+model = "{second_model}"
+tier = "equivalent"
+{second_facts}
+"""
+
+
 def passthrough_to(base_url: str, extra: str = "", *, dialect: str = "openai") -> str:
     """A configuration whose callers bring their own key for the provider at `base_url`."""
     return f"""

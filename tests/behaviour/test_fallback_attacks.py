@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.gateway import JSON, BrokenOff, Gateway, plain_request, running_gateway
+from tests.gateway import JSON, BrokenOff, Gateway, first_and_second, plain_request, running_gateway
 from tests.scripted_upstream import Do, Received, ScriptedUpstream, Step, answer, scripted_upstream, stream, until
 
 CHAT = "/v1/chat/completions"
@@ -47,32 +47,19 @@ class Pair:
         assert all((row["charged_nusd"] or 0) <= row["held_nusd"] for row in rows)
 
 
+def facts(input_usd: float, output_usd: float) -> str:
+    return f"""
+price = {{ input_usd_per_mtok = {input_usd}, output_usd_per_mtok = {output_usd} }}
+context_tokens = 100_000
+max_output_tokens = 20_000
+"""
+
+
 @asynccontextmanager
 async def pair(consent: str = "equivalent", second_model: str = "m", usd_per_day: float = 100) -> AsyncIterator[Pair]:
     async with scripted_upstream(DOWN) as first, scripted_upstream(GOOD) as second:
-        text = f"""
-[auth]
-mode = "trusted-headers"
-[providers.first]
-base_url = "{first.base_url}"
-provider_key = "sk-firsts"
-timeouts_s = {{ connect = 0.5, first_byte = 0.5, idle = 0.5, total = 3 }}
-[providers.second]
-base_url = "{second.base_url}"
-provider_key = "sk-seconds"
-[[models.m.deployments]]
-provider = "first"
-model = "m"
-price = {{ input_usd_per_mtok = 1, output_usd_per_mtok = 4 }}
-context_tokens = 100_000
-max_output_tokens = 20_000
-[[models.m.deployments]]
-provider = "second"
-model = "{second_model}"
-tier = "equivalent"
-price = {{ input_usd_per_mtok = 2, output_usd_per_mtok = 8 }}
-context_tokens = 100_000
-max_output_tokens = 20_000
+        text = first_and_second(first.base_url, second.base_url, facts(1, 4), facts(2, 8), second_model=second_model)
+        text += f"""
 [plans.default.tenant]
 usd_per_day = {usd_per_day}
 [tenants.acme]

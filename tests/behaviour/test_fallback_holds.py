@@ -12,7 +12,7 @@ import pytest
 from proxy.core.origin import origin_of
 from proxy.core.secret import Secret
 from proxy.upstream.breaker import FAILURES_IN_A_ROW_MAX
-from tests.gateway import JSON, Gateway, error_of, plain_request, running_gateway
+from tests.gateway import JSON, Gateway, error_of, first_and_second, plain_request, running_gateway
 from tests.scripted_upstream import Do, ScriptedUpstream, answer, scripted_upstream, stream
 
 CHAT = "/v1/chat/completions"
@@ -60,27 +60,7 @@ class Two:
 @asynccontextmanager
 async def two(first_facts: str, second_facts: str, more: str) -> AsyncIterator[Two]:
     async with scripted_upstream(DOWN) as first, scripted_upstream(GOOD) as second:
-        text = f"""
-[auth]
-mode = "trusted-headers"
-[providers.first]
-base_url = "{first.base_url}"
-provider_key = "sk-firsts"
-timeouts_s = {{ connect = 0.5, first_byte = 0.5, idle = 0.5, total = 3 }}
-[providers.second]
-base_url = "{second.base_url}"
-provider_key = "sk-seconds"
-[[models.m.deployments]]
-provider = "first"
-model = "m"
-{first_facts}
-[[models.m.deployments]]
-provider = "second"
-model = "m"
-tier = "equivalent"
-{second_facts}
-{more}
-"""
+        text = first_and_second(first.base_url, second.base_url, first_facts, second_facts) + more
         async with running_gateway(text) as gateway:
             yield Two(gateway, first, second)
 
