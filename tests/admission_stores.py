@@ -44,6 +44,7 @@ from proxy.keyring.store import RedisKeyringStore
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
+from tests.ledger_tables import empty_ledger
 
 Found = TypeVar("Found")
 
@@ -159,13 +160,14 @@ class SqliteBench:
 
     async def clear(self) -> None:
         tables = (
-            *("admission_scopes", "admission_periods", "admission_runs", "ledger", "virtual_keys"),
+            *("admission_scopes", "admission_periods", "admission_runs", "virtual_keys"),
             *("cache_purges", "keyring_tenants"),
         )
 
         def step(connection) -> None:
             for table in tables:
                 connection.execute(f"DELETE FROM {table}")
+            empty_ledger(connection)
 
         await self.door.run(step)
         self.clock.ms = T0_MS

@@ -71,6 +71,7 @@ DOORS: dict[str, dict[str, str]] = {
     },
     "sqlite3": {
         "proxy.adapters.sqlite": "the embedded store",
+        "proxy.adapters.sqlite_ledger": "the rows that two rooms write there",
         "proxy.*.embedded": "one feature's statements",
         "proxy.admission.embedded_absorption": "likewise, of what the operator bears",
     },

@@ -133,6 +133,7 @@ class SqliteDoor:
             connection = self._connection
             if connection is None:
                 connection = self._connection = self._open()
+                self._step_until_s = time.monotonic() + STEP_TIMEOUT_S  # an older file may have taken long
             connection.execute(begin)
             try:
                 result = step(connection)
@@ -161,11 +162,11 @@ class SqliteDoor:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_MS / 1_000, isolation_level=None)
         try:
-            connection.set_progress_handler(self._is_overdue, _OPS_BETWEEN_LOOKS)
             _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
             _migrate(connection, self._migrations)
+            connection.set_progress_handler(self._is_overdue, _OPS_BETWEEN_LOOKS)
         except BaseException:
             connection.close()
             raise

@@ -202,6 +202,54 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
                 ON CONFLICT (tenant_id) DO UPDATE SET rows = rows + 1, bytes = bytes + excluded.bytes;
         END""",
     ),
+    (  # rows in batches: `sqlite_ledger` says why
+        """CREATE TABLE ledger_names (
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            PRIMARY KEY (tenant_id, run_id)
+        ) STRICT, WITHOUT ROWID""",
+        """INSERT INTO ledger_names
+            SELECT tenant_id, run_id FROM ledger UNION SELECT tenant_id, run_id FROM ledger_remembered""",
+        """CREATE TABLE ledger_batches (
+            tenant_id TEXT NOT NULL,
+            last_position INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            run_ids TEXT NOT NULL,
+            sizes TEXT NOT NULL,
+            data BLOB NOT NULL,
+            PRIMARY KEY (tenant_id, last_position)
+        ) STRICT""",
+        """INSERT INTO ledger_batches
+            SELECT tenant_id, position, 1, json_array(run_id), json_array(length(data)), data FROM ledger
+            ORDER BY tenant_id, position""",
+        """CREATE TABLE ledger_exported (
+            number INTEGER NOT NULL PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            exported_at_ms INTEGER NOT NULL,
+            run_ids TEXT NOT NULL
+        ) STRICT""",
+        """INSERT INTO ledger_exported (tenant_id, exported_at_ms, run_ids)
+            SELECT tenant_id, exported_at_ms, json_group_array(run_id) FROM ledger_remembered
+            GROUP BY tenant_id, exported_at_ms""",
+        "CREATE INDEX ledger_exported_by_age ON ledger_exported (exported_at_ms)",
+        "ALTER TABLE ledger_backlog ADD COLUMN last_position INTEGER NOT NULL DEFAULT 0",
+        """UPDATE ledger_backlog SET last_position = max(
+            coalesce((SELECT max(position) FROM ledger WHERE tenant_id = ledger_backlog.tenant_id), 0),
+            coalesce((SELECT position FROM ledger_cursors WHERE tenant_id = ledger_backlog.tenant_id), 0))""",
+        "DROP TABLE ledger",
+        "DROP TABLE ledger_remembered",
+        # Each row by itself, for whoever looks into the file.
+        """CREATE VIEW ledger (tenant_id, position, run_id, data) AS
+            SELECT
+                tenant_id,
+                last_position - rows + 1 + key,
+                json_extract(run_ids, '$[' || key || ']'),
+                coalesce(substr(data, upto - value + 1, value), x'')
+            FROM (
+                SELECT *, sum(value) OVER (PARTITION BY tenant_id, last_position ORDER BY key) AS upto
+                FROM ledger_batches, json_each(sizes)
+            )""",
+    ),
 )
 
 # Of a file of its own, in which nothing is that may not be lost.

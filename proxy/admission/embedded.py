@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from proxy.adapters.sqlite import SqliteDoor
+from proxy.adapters.sqlite_ledger import add_rows, has_row
 from proxy.admission import ending, reserving
 from proxy.admission.answers import Admission, Admitted, Growth, ReleaseCode, SettleCode, Settlement, State, WrongEpoch
 from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState
@@ -66,11 +67,6 @@ _PUT_PERIOD = """
 """
 _DROP_PERIOD = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ? AND period = ?"
 _DROP_PERIODS = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ?"
-_APPEND = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?) ON CONFLICT (tenant_id, run_id) DO NOTHING"
-_HAS_ROW = """
-    SELECT 1 FROM ledger WHERE tenant_id = :tenant_id AND run_id = :run_id
-    UNION ALL SELECT 1 FROM ledger_remembered WHERE tenant_id = :tenant_id AND run_id = :run_id
-"""
 _EXTEND = "UPDATE admission_runs SET lease_until_ms = ? WHERE tenant_id = ? AND run_id = ? AND step = ? AND state = ?"
 _DUE = """
     SELECT tenant_id, run_id, step FROM admission_runs WHERE lease_until_ms <= ?
@@ -148,7 +144,7 @@ class EmbeddedAdmissionStore:
         def step(book: "_Book") -> HitAdmission:
             ask = book.connection.execute
             (purged_before_ms,) = ask(_PURGED, (tenant_id, demand.alias)).fetchone()
-            has_row = book.has_row(demand.run_id)
+            is_there = book.has_row(demand.run_id)
             answer, after = admit_hit(
                 demand,
                 book.scopes(scope.name for scope in demand.scopes),
@@ -156,10 +152,10 @@ class EmbeddedAdmissionStore:
                 is_shredded=ask(_SHREDDED, (tenant_id,)).fetchone() is not None,
                 is_revoked=ask(_REVOKED, (demand.virtual_key_id, tenant_id)).fetchone() is not None,
                 purged_before_ms=purged_before_ms,
-                has_row=has_row,
+                has_row=is_there,
             )
-            if isinstance(answer, HitAdmitted) and not has_row:
-                ask(_APPEND, (tenant_id, demand.run_id, demand.row))
+            if isinstance(answer, HitAdmitted) and not is_there:
+                add_rows(book.connection, tenant_id, [(demand.run_id, demand.row)])
             book.write_scopes(after)
             return answer
 
@@ -333,8 +329,7 @@ class _Book:
 
     def has_row(self, row_id: str) -> bool:
         """Also of a row that was exported lately."""
-        named = {"tenant_id": self.tenant_id, "run_id": row_id}
-        return self.connection.execute(_HAS_ROW, named).fetchone() is not None
+        return has_row(self.connection, self.tenant_id, row_id)
 
     def due(self, query: str, values: tuple[object, ...]) -> list[RunStep]:
         return [RunStep(*found) for found in self.connection.execute(query, values).fetchall()]
@@ -349,7 +344,7 @@ class _Book:
         if change is None:
             return
         if change.row is not None:
-            self.connection.execute(_APPEND, (self.tenant_id, *change.row))
+            add_rows(self.connection, self.tenant_id, [change.row])
         self.write_scopes(change.scopes)
         kept = change.reservation
         values = (

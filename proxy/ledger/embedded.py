@@ -1,34 +1,20 @@
-"""Rows in the embedded store: one table for all tenants, positions given by SQLite.
+"""Rows in the embedded store. How they lie there is `adapters.sqlite_ledger`'s, since a settlement writes some as well;
+here is who may export them, and how far that has come.
 
-Triggers keep `ledger_backlog` true, whoever adds or deletes rows: how much waits is then known
-without reading it. What was exported leaves `ledger` for `ledger_remembered`, which holds run ids
-alone, so that an append of unknown outcome that is repeated adds nothing.
+`ledger_backlog` knows how much waits without reading it.
 """
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import Final
 
+from proxy.adapters import sqlite_ledger
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
 from proxy.ledger.cursor import Backlog, Claim, Cursor
 from proxy.ledger.entry import SealedRow
-from proxy.ledger.store import FORGET_MAX, READ_LIMIT_MAX, REMEMBER_MS
+from proxy.ledger.store import READ_LIMIT_MAX, REMEMBER_MS
 
-_APPEND = """
-    INSERT INTO ledger (tenant_id, run_id, data)
-    SELECT ?1, ?2, ?3
-    WHERE NOT EXISTS (SELECT 1 FROM ledger_remembered WHERE tenant_id = ?1 AND run_id = ?2)
-    ON CONFLICT (tenant_id, run_id) DO NOTHING
-"""
-_TOGETHER: Final = 25  # rows of one statement: two thirds of the time that one for each takes, and more gain little
-_ADD = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?) ON CONFLICT (tenant_id, run_id) DO NOTHING"
-_ADD_TOGETHER = _ADD.replace("(?, ?, ?)", ", ".join(["(?, ?, ?)"] * _TOGETHER))
-_LAST_REMEMBERED = "SELECT max(run_id) FROM ledger_remembered WHERE tenant_id = ?"
-_TENANT_OF: Final = attrgetter("tenant_id")
-_READ = "SELECT position, data FROM ledger WHERE tenant_id = ? AND position > ? ORDER BY position LIMIT ?"
 _TENANTS = "SELECT tenant_id FROM ledger_backlog ORDER BY tenant_id"
 _BACKLOG = "SELECT tenant_id, rows, bytes FROM ledger_backlog WHERE rows > 0 ORDER BY tenant_id"
 _BYTES = "SELECT coalesce(sum(bytes), 0) FROM ledger_backlog"
@@ -42,17 +28,7 @@ _MOVE = """
     UPDATE ledger_cursors SET position = ?, pages = ?, hash = ?, series = ?, claimed_until_ms = ? WHERE tenant_id = ?
 """
 _LET_GO = "UPDATE ledger_cursors SET holder = '', claimed_until_ms = 0 WHERE tenant_id = ? AND fence = ?"
-_REMEMBER = """
-    INSERT OR IGNORE INTO ledger_remembered (tenant_id, run_id, exported_at_ms)
-    SELECT tenant_id, run_id, ? FROM ledger WHERE tenant_id = ? AND position <= ?
-"""
-_ROW = "SELECT data FROM ledger WHERE tenant_id = ? AND position = ?"
-_TRIM = "DELETE FROM ledger WHERE tenant_id = ? AND position <= ?"
-_FORGET = """
-    DELETE FROM ledger_remembered WHERE (tenant_id, run_id) IN (
-        SELECT tenant_id, run_id FROM ledger_remembered WHERE exported_at_ms < ? ORDER BY exported_at_ms LIMIT ?
-    )
-"""
+_FORGOTTEN_PAGES_MAX: Final = 20  # by one step: some 20 ms of the store's thread, of full pages
 
 
 class EmbeddedLedgerStore:
@@ -65,28 +41,24 @@ class EmbeddedLedgerStore:
         self._remember_ms = remember_ms
 
     async def append(self, rows: Sequence[SealedRow]) -> None:
-        tenant_ids = {*map(_TENANT_OF, rows)}
-        for tenant_id in tenant_ids:
+        by_tenant: dict[str, list[tuple[str, bytes]]] = {}
+        for tenant_id, run_id, data in rows:
+            by_tenant.setdefault(tenant_id, []).append((run_id, data))
+        for tenant_id in by_tenant:
             require_tenant_id(tenant_id)
-        values = tuple(rows)  # each as the statement takes it; the caller may go on with its list
 
         def step(connection: sqlite3.Connection) -> None:
-            if _are_new(connection, tenant_ids, values):
-                _add(connection, values)
-            else:
-                connection.executemany(_APPEND, values)
+            for tenant_id, own in by_tenant.items():
+                sqlite_ledger.add_rows(connection, tenant_id, own)
 
-        if values:
+        if by_tenant:
             await self._door.run(step)
 
     async def read(self, tenant_id: str, after: int = 0, limit: int = 1_000) -> Sequence[tuple[int, bytes]]:
         assert after >= 0
         assert 0 < limit <= READ_LIMIT_MAX
-        values = (require_tenant_id(tenant_id), after, limit)
-        found: list[tuple[int, bytes]] = await self._door.read(
-            lambda connection: connection.execute(_READ, values).fetchall()
-        )
-        return found
+        require_tenant_id(tenant_id)
+        return await self._door.read(lambda connection: sqlite_ledger.rows_after(connection, tenant_id, after, limit))
 
     async def tenants(self) -> Sequence[str]:
         rows = await self._door.read(lambda connection: connection.execute(_TENANTS).fetchall())
@@ -126,14 +98,11 @@ class EmbeddedLedgerStore:
             (fence, _, _) = connection.execute(_HELD, (tenant_id,)).fetchone() or (0, "", 0)
             if fence != claim.fence or before.pages != claim.cursor.pages:
                 return False
-            if last_row is not None:
-                found = connection.execute(_ROW, (tenant_id, cursor.position)).fetchone()
-                if found is None or found[0] != last_row:
-                    return False
+            if last_row is not None and sqlite_ledger.row_at(connection, tenant_id, cursor.position) != last_row:
+                return False
             connection.execute(_MOVE, (*cursor, now_ms + lease_ms, tenant_id))
-            connection.execute(_REMEMBER, (now_ms, tenant_id, cursor.position))
-            connection.execute(_TRIM, (tenant_id, cursor.position))
-            connection.execute(_FORGET, (now_ms - self._remember_ms, FORGET_MAX))
+            sqlite_ledger.let_go(connection, tenant_id, cursor.position, now_ms)
+            sqlite_ledger.forget(connection, now_ms - self._remember_ms, _FORGOTTEN_PAGES_MAX)
             return True
 
         return await self._door.run(step)
@@ -157,21 +126,6 @@ class EmbeddedLedgerStore:
 
     async def ping(self) -> None:
         await self._door.ping()
-
-
-def _add(connection: sqlite3.Connection, rows: Sequence[SealedRow]) -> None:
-    left = len(rows) % _TOGETHER
-    for begin in range(0, len(rows) - left, _TOGETHER):
-        connection.execute(_ADD_TOGETHER, tuple(chain.from_iterable(rows[begin : begin + _TOGETHER])))
-    connection.executemany(_ADD, rows[len(rows) - left :])
-
-
-def _are_new(connection: sqlite3.Connection, tenant_ids: set[str], rows: Sequence[SealedRow]) -> bool:
-    """True if none of the rows can have been exported. Names of runs grow with time, so most are beyond all that is
-    remembered, which is one look for a tenant instead of one for each row."""
-    first = min(row.run_id for row in rows)
-    last = (connection.execute(_LAST_REMEMBERED, (tenant_id,)).fetchone()[0] for tenant_id in tenant_ids)
-    return all(run_id is None or run_id < first for run_id in last)
 
 
 def _cursor(connection: sqlite3.Connection, tenant_id: str) -> Cursor:

@@ -20,6 +20,7 @@ from proxy.ledger.sink import LedgerSink
 from proxy.ledger.sink_file import FileSink
 from proxy.telemetry.metrics import Metrics
 from tests.ledger_crash import BOUND_S, STEPS, FaultySink, FaultyStore, Observed
+from tests.ledger_tables import empty_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ExportPace(every_s=0.01, partial_every_s=0.01, seal_rows_max=3, lease_ms=60_000)
@@ -307,12 +308,7 @@ async def empty(ledger) -> None:
     if hasattr(door, "call"):
         await door.call("FLUSHALL")
         return
-
-    def step(connection):
-        for table in ("ledger", "ledger_cursors", "ledger_remembered", "ledger_backlog", "sqlite_sequence"):
-            connection.execute(f"DELETE FROM {table}")
-
-    await door.run(step)
+    await door.run(empty_ledger)
 
 
 async def test_a_store_that_was_emptied_goes_on_in_the_same_chain(ledger, sink):

@@ -14,6 +14,7 @@ from proxy.ledger.page import Breach, PageBroken
 from proxy.ledger.reader import LedgerReader
 from proxy.ledger.sink_file import FileSink
 from tests.ledger_crash import Observed
+from tests.ledger_tables import empty_ledger
 
 
 @pytest.fixture
@@ -142,12 +143,7 @@ async def test_rows_that_a_journal_gave_the_store_again_count_once(ledger, sink)
     if hasattr(door, "call"):
         await door.call("FLUSHALL")
     else:
-
-        def step(connection):
-            for table in ("ledger", "ledger_cursors", "ledger_remembered", "ledger_backlog", "sqlite_sequence"):
-                connection.execute(f"DELETE FROM {table}")
-
-        await door.run(step)
+        await door.run(empty_ledger)
     await ledger.append([*rows(5, 6), *rows(7, 8)])
     reader = LedgerReader(ledger, sink)
     assert await read(reader, Chain("acme")) == data_of(1, 8)

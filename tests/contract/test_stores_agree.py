@@ -15,6 +15,7 @@ from proxy.ledger.cursor import Cursor
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
 from proxy.ledger.store import RedisLedgerStore
+from tests.ledger_tables import empty_ledger
 from tests.virtual_keys import by_digest
 
 TENANTS = st.sampled_from(["acme", "other", "A", "a"])
@@ -126,8 +127,7 @@ def test_both_stores_do_what_the_model_does(redis_url, tmp_path):
     async def clear(redis, sqlite):
         def step(connection):
             connection.execute("DELETE FROM virtual_keys")
-            for table in ("ledger", "ledger_cursors", "ledger_remembered", "ledger_backlog"):
-                connection.execute(f"DELETE FROM {table}")
+            empty_ledger(connection)
 
         await redis.call("FLUSHALL")
         await sqlite.run(step)

@@ -17,15 +17,15 @@ from proxy.adapters.sqlite_schema import MIGRATIONS
 from proxy.core.errors import StateIncompatible, StateUnavailable
 
 
-def insert(run_id: str):
+def insert(tenant_id: str):
     def step(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO ledger (tenant_id, run_id, data) VALUES ('acme', ?, x'00')", (run_id,))
+        connection.execute("INSERT INTO tenants (id, record) VALUES (?, x'00')", (tenant_id,))
 
     return step
 
 
 def count(connection: sqlite3.Connection) -> int:
-    return connection.execute("SELECT count(*) FROM ledger").fetchone()[0]
+    return connection.execute("SELECT count(*) FROM tenants").fetchone()[0]
 
 
 def value_of(pragma: str, connection: sqlite3.Connection) -> object:
@@ -62,8 +62,8 @@ async def test_what_was_committed_is_there_after_a_process_that_was_killed(path)
         "import asyncio, os, pathlib, sys; from proxy.adapters.sqlite import SqliteDoor\n"
         "async def main():\n"
         "    door = SqliteDoor(pathlib.Path(sys.argv[1]))\n"
-        '    await door.run(lambda c: c.execute("INSERT INTO ledger (tenant_id, run_id, data) "\n'
-        "                                       \"VALUES ('acme', 'r', x'00')\").lastrowid)\n"
+        '    await door.run(lambda c: c.execute("INSERT INTO tenants (id, record) "\n'
+        "                                       \"VALUES ('r', x'00')\").lastrowid)\n"
         "    os._exit(7)\n"
         "asyncio.run(main())\n"
     )
@@ -139,7 +139,7 @@ async def test_processes_that_open_a_new_file_at_once_all_can(path):
         let_go(process)
     assert [process.wait(timeout=30) for process in starting] == [0, 0, 0]
     async with SqliteDoor(path) as door:
-        assert await door.read(count) == 60
+        assert await door.read(lambda c: c.execute("SELECT count(*) FROM ledger").fetchone()) == (60,)
 
 
 async def test_a_file_that_another_process_holds_is_unavailable_and_then_works(path):
@@ -219,6 +219,18 @@ async def test_an_older_file_is_migrated_with_what_it_holds(path, monkeypatch):
         assert await door.read(lambda c: c.execute("SELECT x FROM later").fetchall()) == [(5,)]
     async with SqliteDoor(path) as door:  # and once only
         assert await door.read(lambda c: c.execute("SELECT x FROM later").fetchall()) == [(5,)]
+
+
+async def test_bringing_an_older_file_over_may_take_longer_than_a_step(path, monkeypatch):
+    def fill(connection: sqlite3.Connection) -> None:
+        rows = [("acme", f"run_{number}", b"{}") for number in range(2_000)]
+        connection.executemany("INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?)", rows)
+
+    async with SqliteDoor(path, MIGRATIONS[:10]) as old:
+        await old.run(fill)
+    monkeypatch.setattr(module, "STEP_TIMEOUT_S", 0.0)  # looked at once in some thousand operations
+    async with SqliteDoor(path) as door:
+        assert await door.read(lambda c: c.execute("SELECT sum(rows) FROM ledger_batches").fetchone()) == (2_000,)
 
 
 async def test_virtual_keys_of_one_digest_are_kept_through_the_migration(path, monkeypatch):

@@ -1,16 +1,15 @@
-"""The embedded store's tables, as an older release left them and as other statements change them."""
+"""The embedded ledger's file, as an older release left it."""
 
-import pytest
-
-from proxy.adapters import sqlite as module
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.adapters.sqlite_schema import MIGRATIONS
-from proxy.ledger.cursor import Backlog
+from proxy.ledger.cursor import Backlog, Cursor
 from proxy.ledger.embedded import EmbeddedLedgerStore
 from proxy.ledger.entry import SealedRow
 
+LEASE_MS = 60_000
+FIRST_RELEASE, WITH_EXPORT, ROW_BY_ROW = 1, 4, 10  # how many of the migrations each had
 INSERT = "INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?)"
-ROWS = [("acme", "a", b"x" * 10), ("acme", "b", b"x" * 5), ("other", "a", b"x" * 7)]
+ROWS = [("acme", "a", b"x" * 10), ("other", "a", b"x" * 7), ("acme", 'b"\\\n', b"two\nlines"), ("acme", "c", b"")]
 
 
 def execute(statement, rows=((),)):
@@ -20,37 +19,62 @@ def execute(statement, rows=((),)):
     return step
 
 
-async def test_the_rows_of_an_older_file_wait_to_be_exported(tmp_path, monkeypatch):
-    path = tmp_path / "tollway.db"
-    with monkeypatch.context() as older:
-        older.setattr(module, "MIGRATIONS", MIGRATIONS[:1])
-        async with SqliteDoor(path) as door:
+async def data_of(ledger: EmbeddedLedgerStore, tenant_id: str) -> list[bytes]:
+    return [data for _, data in await ledger.read(tenant_id)]
+
+
+async def test_the_rows_of_an_older_file_wait_to_be_exported(tmp_path):
+    for migrations in (FIRST_RELEASE, WITH_EXPORT, ROW_BY_ROW):
+        path = tmp_path / f"{migrations}.db"
+        async with SqliteDoor(path, MIGRATIONS[:migrations]) as door:
             await door.run(execute(INSERT, ROWS))
-    async with SqliteDoor(path) as door:
-        store = EmbeddedLedgerStore(door)
-        assert list(await store.backlog()) == [Backlog("acme", 2, 15), Backlog("other", 1, 7)]
-        assert list(await store.tenants()) == ["acme", "other"]
+        async with SqliteDoor(path) as door:
+            ledger = EmbeddedLedgerStore(door)
+            assert list(await ledger.backlog()) == [Backlog("acme", 3, 19), Backlog("other", 1, 7)]
+            assert list(await ledger.tenants()) == ["acme", "other"]
+            assert [await data_of(ledger, one) for one in ("acme", "other")] == [
+                [b"x" * 10, b"two\nlines", b""],
+                [b"x" * 7],
+            ]
+            assert [position for position, _ in await ledger.read("acme")] == [1, 3, 4]  # as they had been given
+            await ledger.append([SealedRow("acme", 'b"\\\n', b"again"), SealedRow("acme", "d", b"new")])
+            assert (await ledger.read("acme"))[3:] == [(5, b"new")]
 
 
-@pytest.mark.parametrize("insert", [INSERT, INSERT.replace("INSERT", "INSERT OR IGNORE")])
-async def test_what_waits_is_known_whoever_adds_the_rows(tmp_path, insert):
-    """The statement that settles a reservation writes rows of its own."""
-    async with SqliteDoor(tmp_path / "tollway.db") as door:
-        store = EmbeddedLedgerStore(door)
-        for rows in (ROWS, [("acme", "c", b"xyz")]):
-            await door.run(execute(insert, rows))
-        assert list(await store.backlog()) == [Backlog("acme", 3, 18), Backlog("other", 1, 7)]
-        await door.run(execute("DELETE FROM ledger WHERE run_id = 'a'"))
-        assert list(await store.backlog()) == [Backlog("acme", 2, 8)]
-        assert await store.unexported_bytes() == 8
+async def test_what_an_older_file_has_exported_is_known_until_it_is_forgotten(tmp_path):
+    def export(connection):
+        connection.executemany(INSERT, ROWS)
+        connection.execute("INSERT INTO ledger_cursors (tenant_id, position, hash) VALUES ('acme', 3, 'ab')")
+        for at_ms, position in ((1_000, 1), (2**50, 3)):
+            values = (at_ms, position, position - 2)
+            connection.execute(
+                "INSERT INTO ledger_remembered SELECT tenant_id, run_id, ? FROM ledger "
+                "WHERE tenant_id = 'acme' AND position <= ? AND position > ?",
+                values,
+            )
+        connection.execute("DELETE FROM ledger WHERE tenant_id = 'acme' AND position <= 3")
 
-
-async def test_what_waits_in_an_older_file_is_counted_on(tmp_path):
-    """The trigger that counts was another."""
-    before = [SealedRow("acme", f"run_{number}", b"x" * 10) for number in range(3)]
-    async with SqliteDoor(tmp_path / "tollway.db", MIGRATIONS[:9]) as old:
-        await EmbeddedLedgerStore(old).append(before)
+    async with SqliteDoor(tmp_path / "tollway.db", MIGRATIONS[:ROW_BY_ROW]) as old:
+        await old.run(export)
     async with SqliteDoor(tmp_path / "tollway.db") as door:
         ledger = EmbeddedLedgerStore(door)
-        await ledger.append([*before, SealedRow("acme", "run_3", b"x" * 5), SealedRow("other", "run_0", b"")])
-        assert list(await ledger.backlog()) == [Backlog("acme", 4, 35), Backlog("other", 1, 0)]
+        repeated = [SealedRow(*row) for row in ROWS]
+        await ledger.append(repeated)
+        assert list(await ledger.backlog()) == [Backlog("acme", 1, 0), Backlog("other", 1, 7)]
+        claim = await ledger.claim("acme", "exporter", LEASE_MS)
+        assert claim is not None
+        assert await ledger.advance(claim, Cursor(4, 1, "ab" * 32, 1), b"", LEASE_MS)
+        await ledger.append(repeated)
+        assert await ledger.read("acme") == [(5, b"x" * 10)]  # `a` left in 1970, the others lately
+
+
+async def test_positions_go_on_behind_what_an_older_file_has_exported(tmp_path):
+    async with SqliteDoor(tmp_path / "tollway.db", MIGRATIONS[:ROW_BY_ROW]) as old:
+        await old.run(execute(INSERT, ROWS))
+        await old.run(execute("INSERT INTO ledger_cursors (tenant_id, position, hash) VALUES ('acme', 4, 'ab')"))
+        await old.run(execute("DELETE FROM ledger"))
+    async with SqliteDoor(tmp_path / "tollway.db") as door:
+        ledger = EmbeddedLedgerStore(door)
+        assert list(await ledger.backlog()) == []
+        await ledger.append([SealedRow("acme", "later", b"{}")])
+        assert await ledger.read("acme", after=4) == [(5, b"{}")]
