@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/quickstart.toml
 CHECKED := $(wildcard proxy benchmarks tests)
-# The fastest first: docs/decisions.md, 76.
-PYTHONS := $(if $(PYTHON),$(PYTHON),python3.14 python3.13 python3.11 python3.12 python3)
+# The fastest first, and of those on PATH one that was compiled with profiles: docs/decisions.md, 76 and 89.
+PYTHONS := python3.14 python3.13 python3.11 python3.12 python3
+IS_PROFILED := import sys, sysconfig; sys.exit(sys.base_prefix != "/usr" and \
+	"--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
 .PHONY: help install serve test check format docs bench guard image-check lock clean again
@@ -79,19 +81,23 @@ $(VENV)/.interpreter: again
 endif
 
 $(VENV)/.interpreter:
-	@python=; old=; \
-	for each in $(PYTHONS); do \
-	  if command -v "$$each" >/dev/null 2>&1 && "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    if "$$each" -c 'import venv, ensurepip' 2>/dev/null; then python="$$each"; break; fi; \
-	    old="$$each has no venv module: on Debian and Ubuntu, apt install python3-venv."; \
+	@python=; plain=; old=; \
+	on_path() { IFS=:; for folder in $$PATH; do if [ -x "$$folder/$$1" ]; then echo "$$folder/$$1"; fi; done; }; \
+	for each in $(or $(PYTHON),$$(for name in $(PYTHONS); do on_path $$name; done)); do \
+	  if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    if ! "$$each" -c 'import venv, ensurepip' 2>/dev/null; then \
+	      old="$$each has no venv module: on Debian and Ubuntu, apt install python3-venv."; \
+	    elif "$$each" -c '$(IS_PROFILED)'; then python="$$each"; break; \
+	    else plain="$${plain:-$$each}"; fi; \
 	  fi; \
 	done; \
+	python="$${python:-$$plain}"; \
 	if [ -z "$$python" ]; then \
-	  echo "Tollway needs Python 3.11 or newer, and found none of: $(PYTHONS). $$old" >&2; \
+	  echo "Tollway needs Python 3.11 or newer, and found none of: $(or $(PYTHON),$(PYTHONS)). $$old" >&2; \
 	  echo 'Install one (https://www.python.org/downloads), or name it: make PYTHON=/path/to/python3 …' >&2; \
 	  exit 1; \
 	fi; \
-	echo "Making $(VENV) with $$("$$python" --version)"; \
+	echo "Making $(VENV) with $$("$$python" --version), $$python"; \
 	rm -f $@ && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	@touch $@
 
