@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/quickstart.toml
 CHECKED := $(wildcard proxy benchmarks tests)
-# The fastest first, and of those on PATH one that was compiled with profiles: docs/decisions.md, 76 and 89.
+# The fastest first, and of those on PATH one that was compiled with profiles: docs/decisions.md, 76 and 90.
 PYTHONS := python3.14 python3.13 python3.11 python3.12 python3
 IS_PROFILED := import sys, sysconfig; sys.exit(sys.base_prefix != "/usr" and \
 	"--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))
@@ -82,15 +82,19 @@ endif
 
 $(VENV)/.interpreter:
 	@python=; plain=; old=; \
-	on_path() { IFS=:; for folder in $$PATH; do if [ -x "$$folder/$$1" ]; then echo "$$folder/$$1"; fi; done; }; \
-	for each in $(or $(PYTHON),$$(for name in $(PYTHONS); do on_path $$name; done)); do \
-	  if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    if ! "$$each" -c 'import venv, ensurepip' 2>/dev/null; then \
-	      old="$$each has no venv module: on Debian and Ubuntu, apt install python3-venv."; \
-	    elif "$$each" -c '$(IS_PROFILED)'; then python="$$each"; break; \
-	    else plain="$${plain:-$$each}"; fi; \
-	  fi; \
-	done; \
+	look_at() { \
+	  "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || return 0; \
+	  if ! "$$1" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    old="$$1 has no venv module: on Debian and Ubuntu, apt install python3-venv."; \
+	  elif "$$1" -c '$(IS_PROFILED)'; then python="$$1"; \
+	  else plain="$${plain:-$$1}"; fi; \
+	}; \
+	if [ -n "$(PYTHON)" ]; then look_at "$(PYTHON)"; else \
+	  set -f; IFS=:; \
+	  for name in $(PYTHONS); do for folder in $$PATH; do \
+	    if [ -z "$$python" ] && [ -x "$${folder:-.}/$$name" ]; then look_at "$${folder:-.}/$$name"; fi; \
+	  done; done; \
+	fi; \
 	python="$${python:-$$plain}"; \
 	if [ -z "$$python" ]; then \
 	  echo "Tollway needs Python 3.11 or newer, and found none of: $(or $(PYTHON),$(PYTHONS)). $$old" >&2; \

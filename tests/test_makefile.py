@@ -68,6 +68,10 @@ def test_the_one_that_was_named_is_not_second_guessed(take, tmp_path):
     assert "with Python 3, home/python3.11" in take(found, PYTHON=str(tmp_path / "home" / "python3.11"))
 
 
+def test_a_folder_on_path_may_have_a_space_in_its_name(take):
+    assert "with Python 3, my tools/python3.12" in take({"my tools/python3.12": None})
+
+
 def test_where_there_is_none_it_says_what_to_do(take):
     assert "found none of: python3.14 python3.13 python3.11 python3.12 python3." in take({"bin/python3": OLD})
     assert "apt install python3-venv" in take({"bin/python3": BARE})
