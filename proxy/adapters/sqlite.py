@@ -7,6 +7,7 @@ committed survives a crash of the process; a power cut may take the last moments
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import time
@@ -104,8 +105,9 @@ class SqliteDoor:
         except RuntimeError:  # the thread has been shut down already
             return
         self._thread.shutdown(wait=False)
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            await closing
+        with contextlib.suppress(TimeoutError):  # what takes longer, as an older file that is brought over, goes on
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await closing
 
     async def _submit(self, begin: str, step: Step[Result]) -> Result:
         if self._queued >= QUEUED_MAX:
@@ -128,12 +130,11 @@ class SqliteDoor:
     # ── in the thread ────────────────────────────────────────────────────────────────────
 
     def _transact(self, begin: str, step: Step[Result]) -> Result:
-        self._step_until_s = time.monotonic() + STEP_TIMEOUT_S
         try:
             connection = self._connection
             if connection is None:
-                connection = self._connection = self._open()
-                self._step_until_s = time.monotonic() + STEP_TIMEOUT_S  # an older file may have taken long
+                connection = self._connection = self._open()  # without a deadline: an older file may take long
+            self._step_until_s = time.monotonic() + STEP_TIMEOUT_S
             connection.execute(begin)
             try:
                 result = step(connection)
@@ -165,12 +166,50 @@ class SqliteDoor:
             _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
-            _migrate(connection, self._migrations)
+            self._migrate(connection)
             connection.set_progress_handler(self._is_overdue, _OPS_BETWEEN_LOOKS)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring the file's tables to this release's, in one transaction, while nobody else has the file open: an older
+        gateway would go on writing where this release does not look."""
+        version = _version(connection)
+        if version == len(self._migrations):
+            return
+        if 0 < version < len(self._migrations):
+            self._be_alone(connection)
+        connection.execute("BEGIN EXCLUSIVE")
+        try:
+            version = _version(connection)  # again: another process may have been first
+            if version > len(self._migrations):
+                raise StateIncompatible(
+                    f"The state file was written by a newer release of Tollway: its schema is {version}, this release "
+                    f"knows {len(self._migrations)}. Start that release, or name another file in [state] url."
+                )
+            for statements in self._migrations[version:]:
+                for statement in statements:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={len(self._migrations)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # of some faults, a full disk for one, SQLite has ended it by itself
+                connection.execute("ROLLBACK")
+            raise
+        _switch_to_wal(connection)
+
+    def _be_alone(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA journal_mode=DELETE")  # which takes that no other connection is open
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            raise _unavailable(
+                f"{self._path} is of an older release, and another process has it open: stop that one first. It "
+                "would go on writing where this release does not look."
+            ) from error
 
     def _cause(self, words: str, passes: bool = False) -> str:
         return f"{self._path} cannot be used: {words}{'. Try again shortly.' if passes else ''}"
@@ -195,28 +234,6 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
                 raise
             time.sleep(_WAL_PAUSE_S)
     connection.execute("PRAGMA journal_mode=WAL")
-
-
-def _migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
-    """Bring the file's tables to this release's, in one transaction."""
-    if _version(connection) == len(migrations):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection)  # again: another process may have been first
-        if version > len(migrations):
-            raise StateIncompatible(
-                f"The state file was written by a newer release of Tollway: its schema is {version}, this "
-                f"release knows {len(migrations)}. Start that release, or name another file in [state] url."
-            )
-        for statements in migrations[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version={len(migrations)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -2,7 +2,8 @@
 
 Each room writes and reads its own; they stand here together because the file has one number
 (`user_version`) for all of them. Entry n leads from n to n + 1. A line that a release has
-shipped is never changed: append.
+shipped is never changed: append. They need SQLite 3.37 (STRICT) with its JSON functions, which
+are part of it by default since 3.38.
 """
 
 from typing import Final
@@ -203,25 +204,24 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         END""",
     ),
     (  # rows in batches: `sqlite_ledger` says why
-        """CREATE TABLE ledger_names (
+        """CREATE TABLE ledger_run_ids (
             tenant_id TEXT NOT NULL,
             run_id TEXT NOT NULL,
             PRIMARY KEY (tenant_id, run_id)
         ) STRICT, WITHOUT ROWID""",
-        """INSERT INTO ledger_names
+        """INSERT INTO ledger_run_ids
             SELECT tenant_id, run_id FROM ledger UNION SELECT tenant_id, run_id FROM ledger_remembered""",
         """CREATE TABLE ledger_batches (
             tenant_id TEXT NOT NULL,
             last_position INTEGER NOT NULL,
             rows INTEGER NOT NULL,
             run_ids TEXT NOT NULL,
-            sizes TEXT NOT NULL,
+            sizes_bytes TEXT NOT NULL,
             data BLOB NOT NULL,
             PRIMARY KEY (tenant_id, last_position)
         ) STRICT""",
         """INSERT INTO ledger_batches
-            SELECT tenant_id, position, 1, json_array(run_id), json_array(length(data)), data FROM ledger
-            ORDER BY tenant_id, position""",
+            SELECT tenant_id, position, 1, json_array(run_id), json_array(length(data)), data FROM ledger""",
         """CREATE TABLE ledger_exported (
             number INTEGER NOT NULL PRIMARY KEY,
             tenant_id TEXT NOT NULL,
@@ -230,6 +230,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) STRICT""",
         """INSERT INTO ledger_exported (tenant_id, exported_at_ms, run_ids)
             SELECT tenant_id, exported_at_ms, json_group_array(run_id) FROM ledger_remembered
+            WHERE (tenant_id, run_id) NOT IN (SELECT tenant_id, run_id FROM ledger)
             GROUP BY tenant_id, exported_at_ms""",
         "CREATE INDEX ledger_exported_by_age ON ledger_exported (exported_at_ms)",
         "ALTER TABLE ledger_backlog ADD COLUMN last_position INTEGER NOT NULL DEFAULT 0",
@@ -241,14 +242,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # Each row by itself, for whoever looks into the file.
         """CREATE VIEW ledger (tenant_id, position, run_id, data) AS
             SELECT
-                tenant_id,
-                last_position - rows + 1 + key,
-                json_extract(run_ids, '$[' || key || ']'),
-                coalesce(substr(data, upto - value + 1, value), x'')
-            FROM (
-                SELECT *, sum(value) OVER (PARTITION BY tenant_id, last_position ORDER BY key) AS upto
-                FROM ledger_batches, json_each(sizes)
-            )""",
+                batch.tenant_id,
+                batch.last_position - batch.rows + 1 + size.key,
+                json_extract(batch.run_ids, '$[' || size.key || ']'),
+                coalesce(substr(
+                    batch.data,
+                    1 + coalesce((SELECT sum(value) FROM json_each(batch.sizes_bytes) WHERE key < size.key), 0),
+                    size.value
+                ), x'')
+            FROM ledger_batches AS batch, json_each(batch.sizes_bytes) AS size""",
     ),
 )
 

@@ -6,14 +6,13 @@ here is who may export them, and how far that has come.
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final
 
 from proxy.adapters import sqlite_ledger
 from proxy.adapters.sqlite import SqliteDoor
 from proxy.core.tenant import require_tenant_id
 from proxy.ledger.cursor import Backlog, Claim, Cursor
 from proxy.ledger.entry import SealedRow
-from proxy.ledger.store import READ_LIMIT_MAX, REMEMBER_MS
+from proxy.ledger.store import FORGET_MAX, READ_LIMIT_MAX, REMEMBER_MS
 
 _TENANTS = "SELECT tenant_id FROM ledger_backlog ORDER BY tenant_id"
 _BACKLOG = "SELECT tenant_id, rows, bytes FROM ledger_backlog WHERE rows > 0 ORDER BY tenant_id"
@@ -28,11 +27,10 @@ _MOVE = """
     UPDATE ledger_cursors SET position = ?, pages = ?, hash = ?, series = ?, claimed_until_ms = ? WHERE tenant_id = ?
 """
 _LET_GO = "UPDATE ledger_cursors SET holder = '', claimed_until_ms = 0 WHERE tenant_id = ? AND fence = ?"
-_FORGOTTEN_PAGES_MAX: Final = 20  # by one step: some 20 ms of the store's thread, of full pages
 
 
 class EmbeddedLedgerStore:
-    """Rows in SQLite. A batch is one transaction: all of it is added, or nothing."""
+    """Rows in SQLite. What one append brings is one transaction: all of it is added, or nothing."""
 
     __slots__ = ("_door", "_remember_ms")
 
@@ -101,8 +99,8 @@ class EmbeddedLedgerStore:
             if last_row is not None and sqlite_ledger.row_at(connection, tenant_id, cursor.position) != last_row:
                 return False
             connection.execute(_MOVE, (*cursor, now_ms + lease_ms, tenant_id))
-            sqlite_ledger.let_go(connection, tenant_id, cursor.position, now_ms)
-            sqlite_ledger.forget(connection, now_ms - self._remember_ms, _FORGOTTEN_PAGES_MAX)
+            sqlite_ledger.trim(connection, tenant_id, cursor.position, now_ms)
+            sqlite_ledger.forget(connection, now_ms - self._remember_ms, FORGET_MAX)
             return True
 
         return await self._door.run(step)

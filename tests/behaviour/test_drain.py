@@ -71,7 +71,7 @@ async def until_said(command: Command, text: str, times: int = 1) -> None:
 def rows_of(command: Command) -> list[dict]:
     """The runs' rows as they lie on the disk, asked of SQLite and nobody else."""
     with closing(sqlite3.connect(command.folder / "state" / "tollway.db")) as connection:
-        found = connection.execute("SELECT data FROM ledger ORDER BY position").fetchall()
+        found = connection.execute("SELECT data FROM ledger ORDER BY tenant_id, position").fetchall()
     return [row for (data,) in found if (row := json.loads(data))["kind"] != "audit"]
 
 

@@ -1,11 +1,13 @@
 import asyncio
 import os
+import resource
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -221,16 +223,83 @@ async def test_an_older_file_is_migrated_with_what_it_holds(path, monkeypatch):
         assert await door.read(lambda c: c.execute("SELECT x FROM later").fetchall()) == [(5,)]
 
 
-async def test_bringing_an_older_file_over_may_take_longer_than_a_step(path, monkeypatch):
-    def fill(connection: sqlite3.Connection) -> None:
-        rows = [("acme", f"run_{number}", b"{}") for number in range(2_000)]
-        connection.executemany("INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?)", rows)
+async def older(path: Path, rows: int = 1, size_bytes: int = 2) -> None:
+    """A file of the release before rows lay in batches."""
 
-    async with SqliteDoor(path, MIGRATIONS[:10]) as old:
-        await old.run(fill)
-    monkeypatch.setattr(module, "STEP_TIMEOUT_S", 0.0)  # looked at once in some thousand operations
+    def fill(connection: sqlite3.Connection) -> None:
+        values = (("acme", f"run_{number}", b"x" * size_bytes) for number in range(rows))
+        connection.executemany("INSERT INTO ledger (tenant_id, run_id, data) VALUES (?, ?, ?)", values)
+
+    async with SqliteDoor(path, MIGRATIONS[:10]) as door:
+        await door.run(fill)
+
+
+def rows_of(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT count(*) FROM ledger_batches").fetchone()[0]
+
+
+async def test_bringing_an_older_file_over_may_take_longer_than_a_step(path, monkeypatch):
+    await older(path, rows=2_000)
+    # Looked at once in 10,000 operations: this step takes fewer, the bringing over more.
+    monkeypatch.setattr(module, "STEP_TIMEOUT_S", 0.0)
     async with SqliteDoor(path) as door:
-        assert await door.read(lambda c: c.execute("SELECT sum(rows) FROM ledger_batches").fetchone()) == (2_000,)
+        assert await door.read(rows_of) == 2_000
+
+
+async def test_the_first_step_has_all_of_its_time_however_long_the_bringing_over_took(path, monkeypatch):
+    await older(path)
+    opened = SqliteDoor._open
+
+    def slowly(door: SqliteDoor) -> sqlite3.Connection:
+        connection = opened(door)
+        time.sleep(0.4)
+        return connection
+
+    monkeypatch.setattr(SqliteDoor, "_open", slowly)
+    monkeypatch.setattr(module, "STEP_TIMEOUT_S", 0.3)
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT max(i) FROM n"
+    async with SqliteDoor(path) as door:
+        assert await door.read(lambda c: c.execute(many).fetchone()) == (5_000,)
+
+
+async def test_an_older_file_that_somebody_has_open_is_left_alone_until_it_is_closed(path):
+    """An older gateway would go on writing where this release does not look."""
+    await older(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as elsewhere:
+        elsewhere.execute("SELECT count(*) FROM ledger").fetchone()
+        async with SqliteDoor(path) as door:
+            with pytest.raises(StateUnavailable, match="did not answer") as refused:
+                await door.ping()
+            assert "is of an older release, and another process has it open: stop that one first" in str(
+                refused.value.for_operators
+            )
+            elsewhere.execute("INSERT INTO ledger (tenant_id, run_id, data) VALUES ('acme', 'late', x'00')")
+            elsewhere.close()
+            assert await door.read(rows_of) == 2
+            assert await door.read(partial(value_of, "journal_mode")) == "wal"
+
+
+async def test_a_full_disk_while_an_older_file_is_brought_over_is_told_as_such(path):
+    await older(path, rows=400, size_bytes=1_000)
+    async with SqliteDoor(path) as door:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50_000, most[1]))
+        try:
+            with pytest.raises(StateUnavailable) as refused:
+                await door.ping()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        assert str(refused.value.for_operators).startswith(f"{path} cannot be used: ")
+        assert await door.read(rows_of) == 400
+
+
+async def test_a_close_that_waits_for_something_long_hides_no_fault(path, monkeypatch):
+    monkeypatch.setattr(module, "CALL_TIMEOUT_S", 0.05)
+    with pytest.raises(ValueError, match="of its own"):
+        async with SqliteDoor(path) as door:
+            with pytest.raises(StateUnavailable):
+                await door.run(lambda _: time.sleep(0.4))
+            raise ValueError("of its own")
 
 
 async def test_virtual_keys_of_one_digest_are_kept_through_the_migration(path, monkeypatch):

@@ -392,7 +392,9 @@ def test_each_change_has_a_row_that_says_who_typed_it(bench, monkeypatch):
     bench.run("tenants", "delete", "acme")
     bench.run("tenants", "delete", "acme", code=1)
     with closing(sqlite3.connect(bench.folder / "state" / "tollway.db")) as connection:
-        rows = [json.loads(data) for (data,) in connection.execute("SELECT data FROM ledger ORDER BY position")]
+        rows = [
+            json.loads(data) for (data,) in connection.execute("SELECT data FROM ledger ORDER BY tenant_id, position")
+        ]
     assert [(row["action"], row["virtual_key_id"]) for row in rows] == [
         ("tenant.put", None),
         ("virtual_key.issue", issued["id"]),
