@@ -74,6 +74,7 @@ DOORS: dict[str, dict[str, str]] = {
         "proxy.adapters.sqlite_ledger": "the rows that two rooms write there",
         "proxy.*.embedded": "one feature's statements",
         "proxy.admission.embedded_absorption": "likewise, of what the operator bears",
+        "proxy.admission.embedded_book": "likewise, of one tenant",
     },
     "ssl": {
         "proxy.adapters.redis_wire": "TLS to the state store",

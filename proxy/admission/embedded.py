@@ -6,19 +6,18 @@ What Redis forgets by itself is deleted here by the sweep; until then it counts 
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from proxy.adapters.sqlite import SqliteDoor
-from proxy.adapters.sqlite_ledger import add_rows, has_row
 from proxy.admission import ending, reserving
 from proxy.admission.answers import Admission, Admitted, Growth, ReleaseCode, SettleCode, Settlement, State, WrongEpoch
-from proxy.admission.book import Amounts, Change, Reservation, Scopes, ScopeState
-from proxy.admission.encoding import refusal_from, refusal_text, touched_of
+from proxy.admission.book import Change, ScopeState
+from proxy.admission.embedded_book import Book
 from proxy.admission.ending import Adjust, Bill
 from proxy.admission.hits import HitAdmission, HitAdmitted, HitDemand, admit_hit, require_hit
 from proxy.admission.store import SWEPT_MAX
-from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step, touched_json
+from proxy.admission.terms import Demand, RunStep, Touched, require_demand, require_run_step
 from proxy.core.clock import Clock
 from proxy.core.tenant import require_tenant_id
 
@@ -37,35 +36,6 @@ _KEYRING_EPOCH = "SELECT epoch FROM keyring_tenants WHERE id = ?"
 _REVOKED = "SELECT 1 FROM virtual_keys WHERE id = ? AND tenant_id = ? AND revoked_at_ms IS NOT NULL"
 _SHREDDED = "SELECT 1 FROM keyring_tenants WHERE id = ? AND shredded_at_ms IS NOT NULL"
 _PURGED = "SELECT coalesce(max(before_ms), 0) FROM cache_purges WHERE tenant_id = ? AND alias IN ('', ?)"
-_RUN = """
-    SELECT state, held_nusd, cost_nusd, expected_tokens, touched, row, refusal, lease_until_ms, forget_at_ms
-    FROM admission_runs WHERE tenant_id = ? AND run_id = ? AND step = ? AND (forget_at_ms IS NULL OR forget_at_ms > ?)
-"""
-_PUT_RUN = """
-    INSERT INTO admission_runs (tenant_id, run_id, step, state, held_nusd, cost_nusd, expected_tokens, touched, row,
-        refusal, lease_until_ms, forget_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (tenant_id, run_id, step) DO UPDATE SET state = excluded.state, held_nusd = excluded.held_nusd,
-        cost_nusd = excluded.cost_nusd, expected_tokens = excluded.expected_tokens, touched = excluded.touched,
-        row = excluded.row, refusal = excluded.refusal, lease_until_ms = excluded.lease_until_ms,
-        forget_at_ms = excluded.forget_at_ms
-"""
-_SCOPE = """
-    SELECT requests_tat_us, tokens_tat_us, pending, forget_at_ms FROM admission_scopes
-    WHERE tenant_id = ? AND scope = ?
-"""
-_PERIODS = "SELECT period, spent_nusd, held_nusd FROM admission_periods WHERE tenant_id = ? AND scope = ?"
-_PUT_SCOPE = """
-    INSERT INTO admission_scopes (tenant_id, scope, requests_tat_us, tokens_tat_us, pending, forget_at_ms)
-    VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (tenant_id, scope) DO UPDATE SET requests_tat_us = excluded.requests_tat_us,
-        tokens_tat_us = excluded.tokens_tat_us, pending = excluded.pending, forget_at_ms = excluded.forget_at_ms
-"""
-_PUT_PERIOD = """
-    INSERT INTO admission_periods (tenant_id, scope, period, spent_nusd, held_nusd) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (tenant_id, scope, period) DO UPDATE SET spent_nusd = excluded.spent_nusd,
-        held_nusd = excluded.held_nusd
-"""
-_DROP_PERIOD = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ? AND period = ?"
 _DROP_PERIODS = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ?"
 _EXTEND = "UPDATE admission_runs SET lease_until_ms = ? WHERE tenant_id = ? AND run_id = ? AND step = ? AND state = ?"
 _DUE = """
@@ -118,7 +88,7 @@ class EmbeddedAdmissionStore:
     async def admit(self, demand: Demand, epoch: str) -> Admission:
         virtual_key = (demand.virtual_key_id, require_demand(demand).tenant_id)
 
-        def step(book: "_Book") -> Admission:
+        def step(book: Book) -> Admission:
             if _epoch(book.connection) != epoch:
                 return WrongEpoch()
             for due in book.due(_DUE_OF, (demand.tenant_id, book.now_us // 1_000, SWEPT_FIRST_MAX)):
@@ -141,10 +111,10 @@ class EmbeddedAdmissionStore:
     async def admit_hit(self, demand: HitDemand) -> HitAdmission:
         tenant_id = require_hit(demand).tenant_id
 
-        def step(book: "_Book") -> HitAdmission:
+        def step(book: Book) -> HitAdmission:
             ask = book.connection.execute
             (purged_before_ms,) = ask(_PURGED, (tenant_id, demand.alias)).fetchone()
-            is_there = book.has_row(demand.run_id)
+            has_row = book.has_row(demand.run_id)
             answer, after = admit_hit(
                 demand,
                 book.scopes(scope.name for scope in demand.scopes),
@@ -152,10 +122,10 @@ class EmbeddedAdmissionStore:
                 is_shredded=ask(_SHREDDED, (tenant_id,)).fetchone() is not None,
                 is_revoked=ask(_REVOKED, (demand.virtual_key_id, tenant_id)).fetchone() is not None,
                 purged_before_ms=purged_before_ms,
-                has_row=is_there,
+                has_row=has_row,
             )
-            if isinstance(answer, HitAdmitted) and not is_there:
-                add_rows(book.connection, tenant_id, [(demand.run_id, demand.row)])
+            if isinstance(answer, HitAdmitted) and not has_row:
+                book.rows[demand.run_id] = demand.row
             book.write_scopes(after)
             return answer
 
@@ -164,7 +134,7 @@ class EmbeddedAdmissionStore:
     async def restore(self, demand: Demand) -> Admission:
         run_step = require_demand(demand).run_step
 
-        def step(book: "_Book") -> Admission:
+        def step(book: Book) -> Admission:
             scopes = book.scopes(demand.outline.scope_names)
             answer, change = reserving.restore(demand, book.reservation(run_step), scopes, now_us=book.now_us)
             book.write(run_step, change)
@@ -175,7 +145,7 @@ class EmbeddedAdmissionStore:
     async def grow(self, demand: Demand, held_nusd: int, row: bytes) -> Growth:
         run_step = require_run_step(demand.run_step)
 
-        def step(book: "_Book") -> Growth:
+        def step(book: Book) -> Growth:
             scopes = book.scopes(demand.outline.scope_names)
             kept = book.reservation(run_step)
             answer, change = reserving.grow(demand, kept, scopes, held_nusd=held_nusd, row=row, now_us=book.now_us)
@@ -187,7 +157,7 @@ class EmbeddedAdmissionStore:
     async def extend(self, tenant_id: str, run_steps: Sequence[RunStep], lease_ms: int) -> Sequence[RunStep]:
         names = [require_run_step(each) for each in run_steps if each.tenant_id == tenant_id]
 
-        def step(book: "_Book") -> list[RunStep]:
+        def step(book: Book) -> list[RunStep]:
             lease_until_ms = book.now_us // 1_000 + lease_ms
             return [
                 each
@@ -206,7 +176,11 @@ class EmbeddedAdmissionStore:
 
         def together(connection: sqlite3.Connection) -> list[Settlement]:
             now_us = self._clock.now_ms() * 1_000
-            return [step(_Book(connection, tenant_id, now_us)) for tenant_id, step in steps]
+            books = {tenant_id: Book(connection, tenant_id, now_us) for tenant_id, _ in steps}
+            answers = [step(books[tenant_id]) for tenant_id, step in steps]
+            for book in books.values():
+                book.close()
+            return answers
 
         return await self._door.run(together)
 
@@ -216,7 +190,7 @@ class EmbeddedAdmissionStore:
     async def release(self, run_step: RunStep) -> ReleaseCode:
         require_run_step(run_step)
 
-        def step(book: "_Book") -> ReleaseCode:
+        def step(book: Book) -> ReleaseCode:
             kept = book.reservation(run_step)
             code, change = ending.release(kept, book.touched_scopes(kept), now_us=book.now_us)
             book.write(run_step, change)
@@ -243,7 +217,7 @@ class EmbeddedAdmissionStore:
 
     async def read(self, tenant_id: str, scope: str) -> ScopeState:
         return await self._door.read(
-            lambda connection: _Book(connection, tenant_id, self._clock.now_ms() * 1_000).scopes([scope])[scope]
+            lambda connection: Book(connection, tenant_id, self._clock.now_ms() * 1_000).scopes([scope])[scope]
         )
 
     async def check(self) -> None:
@@ -254,10 +228,10 @@ class EmbeddedAdmissionStore:
 
     def _settling(
         self, run_step: RunStep, bill: Bill, touched: tuple[Touched, ...] | None
-    ) -> "Callable[[_Book], Settlement]":
+    ) -> Callable[[Book], Settlement]:
         row_id = require_run_step(run_step).row_id
 
-        def step(book: "_Book") -> Settlement:
+        def step(book: Book) -> Settlement:
             kept, now_us = book.reservation(run_step), book.now_us
             change: Change | None
             if kept is not None:
@@ -276,117 +250,29 @@ class EmbeddedAdmissionStore:
 
         return step
 
-    async def _write(self, tenant_id: str, step: "Callable[[_Book], Result]") -> Result:
-        return await self._door.run(lambda connection: step(_Book(connection, tenant_id, self._clock.now_ms() * 1_000)))
+    async def _write(self, tenant_id: str, step: Callable[[Book], Result]) -> Result:
+        def alone(connection: sqlite3.Connection) -> Result:
+            book = Book(connection, tenant_id, self._clock.now_ms() * 1_000)
+            answer = step(book)
+            book.close()
+            return answer
+
+        return await self._door.run(alone)
 
     def _sweep(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """Expire what has run out, and delete what is over: a bounded part of both."""
         now_ms = self._clock.now_ms()
         due = connection.execute(_DUE, (now_ms, SWEPT_MAX)).fetchall()
         for tenant_id, run_id, number in due:
-            _Book(connection, tenant_id, now_ms * 1_000).expire(RunStep(tenant_id, run_id, number))
+            book = Book(connection, tenant_id, now_ms * 1_000)
+            book.expire(RunStep(tenant_id, run_id, number))
+            book.close()
         ended = connection.execute(_ENDED, (now_ms, FORGOTTEN_MAX)).fetchall()
         connection.executemany(_DROP_RUN, ended)
         idle = connection.execute(_IDLE, (now_ms, FORGOTTEN_MAX)).fetchall()
         connection.executemany(_DROP_PERIODS, idle)
         connection.executemany(_DROP_SCOPE, idle)
         return len(due), max(len(ended), len(idle))
-
-
-class _Book:
-    """What is kept of one tenant, at one moment, within one transaction."""
-
-    __slots__ = ("_stored_periods", "connection", "now_us", "tenant_id")
-
-    def __init__(self, connection: sqlite3.Connection, tenant_id: str, now_us: int) -> None:
-        self.connection = connection
-        self.tenant_id = tenant_id
-        self.now_us = now_us
-        self._stored_periods: dict[str, dict[str, Amounts]] = {}
-
-    def reservation(self, run_step: RunStep) -> Reservation | None:
-        found = self.connection.execute(_RUN, (*run_step, self.now_us // 1_000)).fetchone()
-        if found is None:
-            return None
-        state, held_nusd, cost_nusd, tokens, touched, row, refusal, lease_until_ms, forget_at_ms = found
-        return Reservation(
-            state=State(state),
-            held_nusd=held_nusd,
-            cost_nusd=cost_nusd,
-            expected_tokens=tokens,
-            touched=touched_of(touched),
-            row=row,
-            refusal=None if refusal is None else refusal_from(refusal),
-            lease_until_ms=lease_until_ms,
-            forget_at_ms=forget_at_ms,
-        )
-
-    def scopes(self, names: Iterable[str]) -> Scopes:
-        return {name: self._scope(name) for name in names}
-
-    def touched_scopes(self, kept: Reservation | None) -> Scopes:
-        return self.scopes(entry.scope for entry in kept.touched) if kept is not None else {}
-
-    def has_row(self, row_id: str) -> bool:
-        """Also of a row that was exported lately."""
-        return has_row(self.connection, self.tenant_id, row_id)
-
-    def due(self, query: str, values: tuple[object, ...]) -> list[RunStep]:
-        return [RunStep(*found) for found in self.connection.execute(query, values).fetchall()]
-
-    def expire(self, run_step: RunStep) -> None:
-        kept = self.reservation(run_step)
-        assert kept is not None
-        scopes = self.touched_scopes(kept)
-        self.write(run_step, ending.expire(kept, scopes, row_id=run_step.row_id, now_us=self.now_us))
-
-    def write(self, run_step: RunStep, change: Change | None) -> None:
-        if change is None:
-            return
-        if change.row is not None:
-            add_rows(self.connection, self.tenant_id, [change.row])
-        self.write_scopes(change.scopes)
-        kept = change.reservation
-        values = (
-            kept.held_nusd,
-            kept.cost_nusd,
-            kept.expected_tokens,
-            touched_json(kept.touched),
-            kept.row,
-            None if kept.refusal is None else refusal_text(kept.refusal),
-            kept.lease_until_ms,
-            kept.forget_at_ms,
-        )
-        self.connection.execute(_PUT_RUN, (*run_step, kept.state, *values))
-
-    def write_scopes(self, scopes: Scopes) -> None:
-        for name, scope in scopes.items():
-            self._write_scope(name, scope)
-
-    def _scope(self, name: str) -> ScopeState:
-        of = (self.tenant_id, name)
-        periods = {
-            period: Amounts(spent_nusd, held_nusd)
-            for period, spent_nusd, held_nusd in self.connection.execute(_PERIODS, of).fetchall()
-        }
-        self._stored_periods[name] = periods
-        found = self.connection.execute(_SCOPE, of).fetchone()
-        if found is None:
-            return ScopeState()
-        requests_tat_us, tokens_tat_us, pending, forget_at_ms = found
-        if forget_at_ms is not None and forget_at_ms <= self.now_us // 1_000:
-            return ScopeState()
-        return ScopeState(requests_tat_us, tokens_tat_us, pending, periods, forget_at_ms)
-
-    def _write_scope(self, name: str, scope: ScopeState) -> None:
-        of, stored = (self.tenant_id, name), self._stored_periods[name]
-        tats_us = (scope.requests_tat_us, scope.tokens_tat_us)
-        self.connection.execute(_PUT_SCOPE, (*of, *tats_us, scope.pending, scope.forget_at_ms))
-        changed = [
-            (*of, period, *amounts) for period, amounts in scope.periods.items() if stored.get(period) != amounts
-        ]
-        self.connection.executemany(_PUT_PERIOD, changed)
-        self.connection.executemany(_DROP_PERIOD, [(*of, period) for period in stored.keys() - scope.periods.keys()])
 
 
 def _epoch(connection: sqlite3.Connection) -> str:
