@@ -51,6 +51,7 @@ class Gateway:
     async def rows(self, tenant_id: str = "default") -> list[dict[str, Any]]:
         """The ledger rows of a tenant, written by now: those of runs and of changes."""
         await self.app.settlement.drain(5.0)
+        await self.app.keeper.drain(5.0)
         found: list[tuple[int, bytes]] = []
         while page := await self.app.stores.ledger.read(tenant_id, found[-1][0] if found else 0):
             found += page
@@ -64,6 +65,12 @@ class Gateway:
     async def idle(self) -> None:
         """Wait until no request is under way, hung up on or not, so that each has its row."""
         await until(lambda: not self.state.tasks)
+
+    async def settled(self) -> None:
+        """Likewise, until what each has used is counted, and the reserved ones have their row as well."""
+        await self.idle()
+        await self.app.settlement.drain(5.0)  # first: it hands to the keeper what has just ended
+        assert await self.app.keeper.drain(5.0) == 0
 
     def metric(self, line: str) -> float:
         """A metric's value, by its line less the value."""

@@ -60,9 +60,7 @@ class Scene:
 
     async def look(self, name: str, gateway: Gateway) -> None:
         """Keep what this gateway has left so far: its store as it stands, its journal, its log, its metrics, itself."""
-        await gateway.idle()
-        await gateway.app.settlement.drain(5)
-        await gateway.app.keeper.drain(5)
+        await gateway.settled()
         for path, data in files_of(self.folder).items():
             self.places[f"{name}: {path}"] = data
         door = gateway.app.stores.door

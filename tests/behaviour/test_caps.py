@@ -45,9 +45,7 @@ def completion(input_tokens: int, output_tokens: int) -> bytes:
 
 async def spent(gateway: Gateway, tenant_id: str = "acme") -> tuple[int, int]:
     """What the tenant's total has spent, and what its calls under way hold, once all is settled."""
-    await gateway.idle()
-    await gateway.app.settlement.drain(5)
-    assert await gateway.app.keeper.drain(5) == 0
+    await gateway.settled()
     scope = await gateway.app.stores.admission.read(tenant_id, "tenant")
     return scope.periods["t"].spent_nusd, sum(amounts.held_nusd for amounts in scope.periods.values())
 

@@ -222,8 +222,7 @@ async def call(place: Place, model: str, kind: str, tenant: str) -> tuple[int, d
 
 
 async def row_of(place: Place, tenant: str, model: str) -> dict[str, Any]:
-    await place.gateway.idle()
-    await place.gateway.app.keeper.drain(5)
+    await place.gateway.settled()
     rows = [row for row in await place.gateway.rows(tenant) if row["requested_model"] == model]
     assert len(rows) == 1, rows
     return rows[0]

@@ -33,9 +33,7 @@ class Pair:
     async def nothing_is_left(self) -> None:
         """No place, no probe's lease, no call under way, no connection beyond those at rest; and the books agree."""
         app = self.gateway.app
-        await self.gateway.idle()
-        await app.settlement.drain(5)
-        assert await app.keeper.drain(5) == 0
+        await self.gateway.settled()
         assert (app.gates.in_flight, app.gates.waiting) == (0, 0)
         assert [
             status.in_flight for status in app.conditions.statuses(app.clock.monotonic_us()) if status.in_flight

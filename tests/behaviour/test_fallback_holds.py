@@ -42,9 +42,7 @@ class Two:
         return await plain_request(self.gateway, "POST", CHAT, body(**fields), HEADERS)
 
     async def row(self) -> dict[str, Any]:
-        await self.gateway.idle()
-        await self.gateway.app.settlement.drain(5)
-        assert await self.gateway.app.keeper.drain(5) == 0
+        await self.gateway.settled()
         (row,) = await self.gateway.rows("acme")
         return row
 

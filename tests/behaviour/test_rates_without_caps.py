@@ -38,8 +38,7 @@ async def test_a_run_that_had_nothing_to_hold_is_no_overage():
     async with scripted_upstream(answer(COMPLETION)) as upstream:
         async with running_gateway(configuration(upstream.base_url)) as gateway:
             assert (await plain_request(gateway, "POST", CHAT, CALL, HEADERS))[0] == 200
-            await gateway.idle()
-            assert await gateway.app.keeper.drain(5) == 0
+            await gateway.settled()
             (row,) = await gateway.rows("acme")
             assert (row["held_nusd"], row["charged_nusd"]) == (0, 5 * 1_000 + 9 * 4_000)
             assert gateway.metric("tollway_overages_total") == 0

@@ -65,8 +65,7 @@ class Two:
             return broken.body, False
 
     async def row(self, tenant: str = "acme") -> dict[str, Any]:
-        await self.gateway.idle()
-        await self.gateway.app.keeper.drain(5)
+        await self.gateway.settled()
         row: dict[str, Any] = (await self.gateway.rows(tenant))[-1]
         return row
 

@@ -243,9 +243,7 @@ async def test_a_moderation_need_not_name_its_model_to_be_known_as_free():
             sent = b'{"input":"hello"}'
             assert (await plain_request(gateway, "POST", "/v1/moderations", sent, headers()))[0] == 200
             assert upstream.received[0].body == sent
-            await gateway.idle()
-            await gateway.app.settlement.drain(5)
-            assert await gateway.app.keeper.drain(5) == 0
+            await gateway.settled()
             (row,) = await gateway.rows("acme")
             assert row["charged_nusd"] == 0
 

@@ -116,8 +116,7 @@ async def test_what_another_process_changed_holds_from_the_next_admission_on(sta
             status, _, body = await plain_request(gateway, "POST", CHAT, BODY, headers())
             assert (status, error_of(body)["code"]) == (410, "tenant_shredded")
             assert len(upstream.received) == seen
-            await gateway.idle()
-            assert await gateway.app.keeper.drain(5) == 0
+            await gateway.settled()
             scope = await gateway.app.stores.admission.read("acme", "tenant")
             assert scope.pending == 0  # what was admitted and not sent was let go
 
@@ -165,8 +164,7 @@ async def test_caps_count_a_tenants_own_key_only_if_it_says_so_and_the_row_has_t
             await put(gateway, "sk-of-acme-itself")
             for _ in range(2):
                 await paid_with(gateway, upstream)
-                await gateway.idle()
-                assert await gateway.app.keeper.drain(5) == 0
+                await gateway.settled()
             scope = await gateway.app.stores.admission.read("acme", "tenant")
             spent_nusd = sum(amounts.spent_nusd for period, amounts in scope.periods.items() if period == "t")
             one_nusd = 10 * 1_000 + 5 * 4_000
