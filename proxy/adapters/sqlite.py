@@ -7,7 +7,6 @@ committed survives a crash of the process; a power cut may take the last moments
 """
 
 import asyncio
-import contextlib
 import os
 import sqlite3
 import time
@@ -105,9 +104,10 @@ class SqliteDoor:
         except RuntimeError:  # the thread has been shut down already
             return
         self._thread.shutdown(wait=False)
-        with contextlib.suppress(TimeoutError):  # what takes longer, as an older file that is brought over, goes on
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                await closing
+        # Not cancelled where something takes longer, as an older file that is brought over: it is closed after that.
+        done, _ = await asyncio.wait((closing,), timeout=CALL_TIMEOUT_S)
+        for each in done:
+            each.result()
 
     async def _submit(self, begin: str, step: Step[Result]) -> Result:
         if self._queued >= QUEUED_MAX:

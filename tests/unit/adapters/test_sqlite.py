@@ -300,6 +300,8 @@ async def test_a_close_that_waits_for_something_long_hides_no_fault(path, monkey
             with pytest.raises(StateUnavailable):
                 await door.run(lambda _: time.sleep(0.4))
             raise ValueError("of its own")
+    await asyncio.to_thread(door._thread.shutdown)
+    assert door._connection is None  # closed after all
 
 
 async def test_virtual_keys_of_one_digest_are_kept_through_the_migration(path, monkeypatch):
