@@ -164,9 +164,9 @@ class SqliteDoor:
         connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_MS / 1_000, isolation_level=None)
         try:
             _switch_to_wal(connection)
-            connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
             self._migrate(connection)
+            connection.execute("PRAGMA synchronous=NORMAL")  # not before: only write-ahead logging is whole with it
             connection.set_progress_handler(self._is_overdue, _OPS_BETWEEN_LOOKS)
         except BaseException:
             connection.close()

@@ -279,6 +279,16 @@ async def test_an_older_file_that_somebody_has_open_is_left_alone_until_it_is_cl
             assert await door.read(partial(value_of, "journal_mode")) == "wal"
 
 
+async def test_an_older_file_is_brought_over_so_that_a_power_cut_cannot_break_it(path, monkeypatch):
+    """Without write-ahead logging, NORMAL would not do: https://sqlite.org/pragma.html#pragma_synchronous."""
+    await older(path)
+    seen = "CREATE TABLE seen AS SELECT synchronous AS level FROM pragma_synchronous"
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, (seen,)))
+    async with SqliteDoor(path) as door:
+        assert await door.read(lambda c: c.execute("SELECT level FROM seen").fetchone()) == (2,)  # FULL
+        assert await door.read(partial(value_of, "synchronous")) == 1  # NORMAL
+
+
 async def test_a_full_disk_while_an_older_file_is_brought_over_is_told_as_such(path):
     await older(path, rows=400, size_bytes=1_000)
     async with SqliteDoor(path) as door:
