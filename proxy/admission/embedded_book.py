@@ -42,7 +42,7 @@ _DROP_PERIOD = "DELETE FROM admission_periods WHERE tenant_id = ? AND scope = ? 
 
 
 class Book:
-    """What is kept of one tenant, at one moment, within one transaction, which ends with `close`."""
+    """What is kept of one tenant, at one moment, within one transaction; where that writes, it ends with `close`."""
 
     __slots__ = ("_stored_periods", "connection", "now_us", "rows", "tenant_id")
 
